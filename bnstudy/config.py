@@ -1,0 +1,299 @@
+"""What one run is: its settings, its time and its randomness.
+
+A :class:`RunConfig` and a seed decide a run completely.  :class:`Step` counts
+time, so that epochs, optimizer steps and images are never confused.
+:func:`stream` gives each purpose (initial weights, order of images, dropout)
+a generator of its own, so that adding dropout to an arm shifts neither its
+weights nor its order.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+
+from bnstudy.errors import ConfigError
+
+PLACEMENTS = ("output", "activated", "input")
+ACTIVATIONS = ("sigmoid", "relu", "tanh")
+DROPOUT_PLACEMENTS = ("hidden", "before-norm", "after-last-norm")
+SCHEDULES = ("constant", "step", "cosine")
+SPLITS = ("train", "all")
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(choices)}"
+        raise ConfigError(f"{name} must be a known word, got {value!r}: {hint}")
+
+
+def _integer(name: str, value: object, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigError(f"{name} must be an integer of at least {low}, got {value!r}")
+
+
+def _number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
+    """Refuse anything but a finite number in [low, high), or (low, high) if ``open_low``."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (
+        not is_number
+        or not math.isfinite(value)  # type: ignore[arg-type]
+        or not low <= value < high  # type: ignore[operator]
+        or (open_low and value == low)
+    ):
+        bounds = f"{'above' if open_low else 'at least'} {low:g}"
+        if math.isfinite(high):
+            bounds += f" and below {high:g}"
+        raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one training run, all but its seed.
+
+    The defaults are those of the lecture notes the project grew from: LeNet
+    without normalization, sigmoid, batches of 256, plain SGD at 0.9.
+
+    Attributes
+    ----------
+    norm
+        Normalization word, ``name`` or ``name:option=value,...``; see
+        :func:`bnstudy.norm.make_norm`.  ``none`` for no normalization.
+    placement
+        Where a normalization layer acts: on the ``output`` of each convolution
+        or linear layer before the activation, on the ``activated`` output, or
+        on the ``input`` of the layer.
+    activation
+        ``sigmoid``, ``relu`` or ``tanh``.
+    bias
+        Whether convolutions and hidden linear layers have a bias.  Before BN a
+        bias is redundant: BN subtracts it with the mean.
+    dropout
+        Probability of dropping a unit, in [0, 1).
+    dropout_placement
+        ``hidden``: after the activation of both hidden linear layers;
+        ``before-norm``: on their outputs, right before normalization;
+        ``after-last-norm``: after the last hidden linear layer only, so that
+        no normalization layer sees dropped units.
+    batch_size
+        Images per optimizer step, at least 1 (at least 2 with batch statistics).
+    epochs
+        Passes over the training images.
+    learning_rate, momentum, weight_decay
+        Of ``torch.optim.SGD``.
+    schedule
+        ``constant``; ``step``: times ``schedule_factor`` after every
+        ``schedule_epochs`` epochs; ``cosine``: to zero over all steps.
+    train_split
+        ``train``: 55,000 images, with 5,000 held out for validation; ``all``:
+        the 60,000 of the notes, and no validation.
+    train_images
+        How many images of the split to train on (the same for every seed,
+        classes in equal parts); 0 for all of them.
+    validation_images, test_images, population_images
+        How many images to evaluate on, and to estimate population statistics
+        from; 0 for all of them.
+    evaluations_per_epoch
+        Evaluation points in each epoch; the last one is its end.
+    """
+
+    norm: str = "none"
+    placement: str = "output"
+    activation: str = "sigmoid"
+    bias: bool = True
+    dropout: float = 0.0
+    dropout_placement: str = "hidden"
+    batch_size: int = 256
+    epochs: int = 10
+    learning_rate: float = 0.9
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    schedule_epochs: int = 1
+    schedule_factor: float = 0.1
+    train_split: str = "train"
+    train_images: int = 0
+    validation_images: int = 0
+    test_images: int = 0
+    population_images: int = 10_000
+    evaluations_per_epoch: int = 5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.norm, str) or not self.norm:
+            raise ConfigError(f"norm must be a normalization word such as 'bn', got {self.norm!r}")
+        if not isinstance(self.bias, bool):
+            raise ConfigError(f"bias must be true or false, got {self.bias!r}")
+        _one_of("placement", self.placement, PLACEMENTS)
+        _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("dropout_placement", self.dropout_placement, DROPOUT_PLACEMENTS)
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("train_split", self.train_split, SPLITS)
+        for name in ("batch_size", "epochs", "schedule_epochs", "evaluations_per_epoch"):
+            _integer(name, getattr(self, name), 1)
+        for name in ("train_images", "validation_images", "test_images", "population_images"):
+            _integer(name, getattr(self, name), 0)
+        _number("dropout", self.dropout, 0.0, 1.0)
+        _number("learning_rate", self.learning_rate, 0.0, math.inf, open_low=True)
+        _number("momentum", self.momentum, 0.0, 1.0)
+        _number("weight_decay", self.weight_decay, 0.0, math.inf)
+        _number("schedule_factor", self.schedule_factor, 0.0, math.inf, open_low=True)
+        for item in fields(self):  # 1 and 1.0 are one setting, and hash to one id
+            if item.type is float:
+                object.__setattr__(self, item.name, float(getattr(self, item.name)))
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some settings changed.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is unknown or its value is impossible.
+        """
+        self._refuse_unknown(changes)
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings, defaults included, in the order of the fields."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Rebuild a config from :meth:`as_dict`.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is unknown or its value is impossible.
+        """
+        cls._refuse_unknown(settings)
+        return cls(**settings)
+
+    @classmethod
+    def _refuse_unknown(cls, settings: Mapping[str, Any]) -> None:
+        known = [item.name for item in fields(cls)]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+                raise ConfigError(f"a run has no setting {name!r}: {hint}")
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the settings that the id of a run is a hash of.
+
+        All of them, defaults included, so that changing a default changes the
+        id.  A field added after runs exist may name in its metadata, under
+        ``before``, the value that stands for what was done before the field
+        existed; while it has that value it stays out.
+        """
+        return {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if "before" not in item.metadata or getattr(self, item.name) != item.metadata["before"]
+        }
+
+
+def added(default: Any, *, before: Any) -> Any:
+    """Declare a config field that was added after runs existed.
+
+    Parameters
+    ----------
+    default
+        Its default from now on.
+    before
+        The value that stands for what runs did before the field existed.
+    """
+    return field(default=default, metadata={"before": before})
+
+
+@dataclass(frozen=True, order=True)
+class Step:
+    """A point in training, counted in optimizer steps done.
+
+    Attributes
+    ----------
+    count
+        Optimizer steps done since the start of training.
+    per_epoch
+        Optimizer steps in one epoch.
+    """
+
+    count: int
+    per_epoch: int = field(compare=False)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with fraction: 2.8 after 80 % of the third epoch."""
+        return self.count / self.per_epoch
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether an epoch ends exactly here."""
+        return self.count > 0 and self.count % self.per_epoch == 0
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, never NaN.
+
+    Raises
+    ------
+    ConfigError
+        If the value holds something JSON has no word for, such as NaN.
+    """
+    try:
+        return json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"only finite numbers, text, lists and dicts have an id: {error}"
+        ) from None
+
+
+def digest(value: Any) -> str:
+    """Return the sha256, in hex, of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def check_seed(seed: object) -> int:
+    """Return the seed if it is one: an integer of at least 0 (0 is a seed, True is not).
+
+    Raises
+    ------
+    ConfigError
+        Otherwise.
+    """
+    _integer("seed", seed, 0)
+    return int(seed)  # type: ignore[call-overload]
+
+
+def stream(seed: int, purpose: str) -> np.random.Generator:
+    """Return the generator of one purpose of one run.
+
+    Parameters
+    ----------
+    seed
+        The run's seed.
+    purpose
+        What it is for: ``weights``, ``order``, ``dropout``, ``noise``, ....
+
+    Returns
+    -------
+    numpy.random.Generator
+        Seeded by ``SeedSequence((seed, purpose))``, the purpose as the integer
+        of its sha256's first 8 bytes.  Streams of different purposes are
+        independent, and equal across the arms of a seed: that is the pairing.
+
+    Raises
+    ------
+    ConfigError
+        If the seed is not an integer of at least 0.
+    """
+    word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((check_seed(seed), word))))
