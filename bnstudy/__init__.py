@@ -3,3 +3,5 @@
 Reading order for a newcomer: ``norm``, ``lenet``, ``training``, then
 ``experiments/convergence``.
 """
+
+__version__ = "0.1.0"

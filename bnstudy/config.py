@@ -78,10 +78,10 @@ class RunConfig:
     dropout
         Probability of dropping a unit, in [0, 1).
     dropout_placement
-        ``hidden``: after the activation of both hidden linear layers;
-        ``before-norm``: on their outputs, right before normalization;
-        ``after-last-norm``: after the last hidden linear layer only, so that
-        no normalization layer sees dropped units.
+        ``hidden``: after both hidden linear layers and their activations;
+        ``before-norm``: right before the normalization layers that follow a
+        hidden linear layer; ``after-last-norm``: once, behind the last
+        normalization layer, so that none sees dropped units.
     batch_size
         Images per optimizer step, at least 1 (at least 2 with batch statistics).
     epochs

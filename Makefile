@@ -1,0 +1,54 @@
+# Everything here makes its own environment in .venv, once. `make help` lists the targets.
+PYTHON  ?= python3
+PROFILE ?= standard
+SEEDS   ?=
+WORKERS ?=
+DEVICE  ?= cpu
+DATA    ?= auto
+
+BIN     := .venv/bin
+READY   := .venv/.ready
+OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS))
+RUNS    := --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
+
+.DEFAULT_GOAL := help
+.PHONY: help install all-experiments report test lint bench clean
+
+help: ## list the targets and variables
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@echo
+	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  WORKERS=cores  DEVICE=cpu|cuda"
+	@echo "           DATA=auto|sample|system|torchvision|debian|<folder>  PYTHON=python3"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: bnstudy needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(READY) ## create .venv and install the pinned packages (about 2 minutes, once)
+
+all-experiments: $(READY) ## fetch the data, train what is missing, write the report
+	$(BIN)/bnstudy run all $(OPTIONS) $(RUNS)
+	$(BIN)/bnstudy report $(OPTIONS)
+
+report: $(READY) ## write the report again from the runs that are there
+	$(BIN)/bnstudy report $(OPTIONS)
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY) ## style, docstrings, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## training images per second, side by side with the notes' loop
+	$(BIN)/python -m benchmarks.training --data $(DATA)
+
+clean: ## remove the environment and caches; runs and reports stay
+	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Speed, measured side by side in one session; run by ``make bench``."""

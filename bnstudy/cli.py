@@ -1,0 +1,203 @@
+"""The command line: parse, call one function, print one line or one error."""
+
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bnstudy import __version__, data
+from bnstudy.config import RunConfig
+from bnstudy.errors import BnstudyError, RunFailedError
+from bnstudy.lenet import trace as trace_layers
+from bnstudy.report import trace_table, write_report
+from bnstudy.runner import run_study
+from bnstudy.store import Store
+from bnstudy.study import PROFILES, Experiment, Plan, find_profile, known, make_plan
+from experiments import EXPERIMENTS
+
+INTERRUPTED = 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class OneLineErrors(click.Group):
+    """A group of commands in which a user's mistake is one line and exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; turn expected errors into one line each."""
+        try:
+            return super().invoke(context)
+        except BnstudyError as error:
+            click.echo(f"error: {error}", err=True)
+        except KeyboardInterrupt:
+            click.echo("interrupted: run the same command again to go on", err=True)
+            context.exit(INTERRUPTED)
+        context.exit(1)
+
+
+@click.group(
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.version_option(__version__)
+def main() -> None:
+    """Find out by experiment what batch normalization really does."""
+
+
+def study_options(command: Command) -> Command:
+    """Add the options that say which study is meant."""
+    for option in reversed(
+        (
+            click.option(
+                "--profile",
+                default="standard",
+                metavar="NAME",
+                help="Size: "
+                + "; ".join(f"{profile.name} ({profile.cost})" for profile in PROFILES.values()),
+            ),
+            click.option("--seeds", type=int, help="Seeds per arm, instead of the profile's."),
+            click.option(
+                "--data",
+                "source",
+                default="auto",
+                metavar="SOURCE",
+                help="Images: auto, cache, system, torchvision, debian, sample, or a folder.",
+            ),
+            click.option("--study", "name", metavar="NAME", help="Name of the study."),
+            click.option(
+                "--runs",
+                "runs_folder",
+                type=click.Path(path_type=Path),
+                default=Path("runs"),
+                help="Folder of all studies' runs.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def load_data(source: str) -> data.Dataset:
+    """Load the images of a source word or a folder."""
+    if source in data.SOURCES:
+        return data.load(source=source)
+    return data.load(source="folder", folder=Path(source))
+
+
+def chosen(names: tuple[str, ...]) -> tuple[Experiment, ...]:
+    """Return the experiments of these names, ``all`` standing for every one."""
+    if not names or "all" in names:
+        return tuple(EXPERIMENTS.values())
+    return tuple(known("experiment", name, EXPERIMENTS) for name in dict.fromkeys(names))
+
+
+def open_study(
+    experiments: tuple[str, ...],
+    profile: str,
+    seeds: int | None,
+    source: str,
+    name: str | None,
+    runs_folder: Path,
+) -> tuple[str, Plan, Store, data.Dataset]:
+    """Resolve the options of a study to its name, plan, store and images."""
+    size, picked = find_profile(profile), chosen(experiments)
+    dataset = load_data(source)
+    plan = make_plan(picked, size, dataset.identity, seeds)
+    study = name or (f"{profile}-sample" if dataset.is_sample else profile)
+    return study, plan, Store(runs_folder / study), dataset
+
+
+@main.command()
+@click.argument("experiments", nargs=-1, metavar="EXPERIMENT...|all")
+@study_options
+@click.option("--workers", type=int, help="Processes at once; the number of cores if not given.")
+@click.option("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, ....")
+@click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
+@click.pass_context
+def run(
+    context: click.Context, workers: int | None, device: str, dry_run: bool, **options: Any
+) -> None:
+    """Train the runs that are not there yet."""
+    study, plan, store, dataset = open_study(**options)
+    click.echo(f"study {study}: {len(plan.runs)} runs, plan {plan.sha256[:12]}")
+    for line in dataset.notes:
+        click.echo(line)
+    summary = run_study(
+        plan, store, dataset, workers=workers, device=device, dry_run=dry_run, echo=click.echo
+    )
+    click.echo(summary.sentence)
+    if summary.interrupted:
+        context.exit(INTERRUPTED)
+    if summary.failed:
+        raise RunFailedError(
+            f"{len(summary.failed)} runs failed; run the same command again to retry them"
+        )
+
+
+@main.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+@click.option(
+    "--reports",
+    "reports_folder",
+    type=click.Path(path_type=Path),
+    default=Path("reports"),
+    help="Folder of all studies' reports.",
+)
+@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
+def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
+    """Write the report of the runs that are there, as HTML and Markdown."""
+    study, plan, store, _ = open_study(**options)
+    index = write_report(plan, store, reports_folder / study)
+    click.echo(f"report: {index}")
+    if open_it:
+        webbrowser.open(index.resolve().as_uri())
+
+
+@main.command()
+@click.argument("arm", required=False)
+@click.option("--experiment", "name", default="convergence", help="Whose arms to look in.")
+@click.option("--profile", default="standard", metavar="NAME", help="Profile of the experiment.")
+@click.option("--norm", help="Instead of an arm: LeNet with this normalization word.")
+def trace(arm: str | None, name: str, profile: str, norm: str | None) -> None:
+    """Print what each layer of an arm makes of one image, and what it costs."""
+    if norm is not None:
+        config = RunConfig(norm=norm)
+    else:
+        experiment = known("experiment", name, EXPERIMENTS)
+        arms = {each.name: each for each in experiment.arms(find_profile(profile))}
+        config = known("arm", arm or next(iter(arms)), arms).config
+    click.echo(trace_table(trace_layers(config)))
+
+
+@main.group(name="data")
+def data_group() -> None:
+    """Fetch, describe or check the images."""
+
+
+@data_group.command()
+@click.option("--data", "source", default="auto", metavar="SOURCE", help="Where from.")
+def fetch(source: str) -> None:
+    """Put the data set into the cache, if it is not there."""
+    click.echo(data.fetch(source))
+
+
+@data_group.command()
+@click.option("--data", "source", default="auto", metavar="SOURCE", help="Which images.")
+def info(source: str) -> None:
+    """Say which images a study would use."""
+    for key, value in data.info(load_data(source)):
+        click.echo(f"{key:18} {value}")
+
+
+@data_group.command()
+@click.option("--data", "source", default="auto", metavar="SOURCE", help="Which images.")
+def verify(source: str) -> None:
+    """Check every file against its checksum."""
+    for key, value in data.verify(source):
+        click.echo(f"{key:28} {value}")
+
+
+if __name__ == "__main__":
+    main()

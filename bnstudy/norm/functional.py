@@ -1,0 +1,129 @@
+"""Batch normalization as a pure function, with its derivation."""
+
+import torch
+from torch import Tensor
+
+from bnstudy.errors import ConfigError
+
+
+def batch_norm(
+    X: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    moving_mean: Tensor,
+    moving_var: Tensor,
+    *,
+    eps: float,
+    momentum: float,
+    training: bool,
+    variance: str = "biased",
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Normalize every channel of a batch (Ioffe & Szegedy 2015, algorithm 1).
+
+    In training by the batch's own mean and biased variance, in evaluation by
+    the moving ones.  The gradient is autograd's; with m values in a channel it
+    comes out as
+
+        dx = gamma / sqrt(var + eps) (dy - mean(dy) - x_hat mean(dy x_hat)).
+
+    Parameters
+    ----------
+    X
+        (N, C) or (N, C, ...) with one to three axes of positions; not changed.
+    gamma, beta
+        (C,), scale and shift; None for 1 and 0.
+    moving_mean, moving_var
+        (C,), moving moments so far; not changed.
+    eps
+        Added to the variance.
+    momentum
+        Weight of the OLD moving value, as in the notes: 0.9 is torch's 0.1.
+    training
+        Whether to normalize by the batch, and move the moments.
+    variance
+        Which variance of the batch enters the moving one: ``biased`` (notes)
+        or ``unbiased`` (torch).  The batch itself is always divided by the
+        biased one.
+
+    Returns
+    -------
+    Y, moving_mean, moving_var
+        (N, C, ...), (C,), (C,); the moments without gradient, and in
+        evaluation the ones given.
+
+    Raises
+    ------
+    ConfigError
+        If X has a wrong shape, or a training batch one value per channel.
+    """
+    check_input(X, len(moving_mean), training=training)
+    if not training:
+        return (
+            affine(normalize(X, moving_mean, moving_var, eps), gamma, beta),
+            moving_mean,
+            moving_var,
+        )
+    mean, var = moments(X)  # (N, C, ...) -> (C,), (C,)
+    Y = affine(normalize(X, mean, var, eps), gamma, beta)
+    moved_mean = moved(moving_mean, mean, momentum)
+    moved_var = moved(moving_var, var * bessel(X, variance), momentum)
+    return Y, moved_mean, moved_var
+
+
+def check_input(X: Tensor, features: int, *, training: bool) -> None:
+    """Refuse a tensor that cannot be normalized channel by channel.
+
+    Raises
+    ------
+    ConfigError
+        If it does not have 2 to 5 axes with ``features`` channels on axis 1,
+        or in training has one value per channel, which would become beta
+        whatever it was.
+    """
+    if X.dim() not in (2, 3, 4, 5) or X.shape[1] != features:
+        raise ConfigError(
+            f"batch normalization of {features} features takes (N, {features}) or "
+            f"(N, {features}, ...) with up to 5 axes, got {tuple(X.shape)}"
+        )
+    if training and X.numel() <= features:
+        raise ConfigError(
+            "batch normalization needs more than 1 value per channel in training, "
+            f"got {tuple(X.shape)}: use batches of at least 2 images"
+        )
+
+
+def moments(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of every channel: (N, C, ...) -> (C,), (C,).
+
+    In two passes, so that a large mean costs no precision.
+    """
+    axes = [axis for axis in range(X.dim()) if axis != 1]
+    mean = X.mean(axes)
+    return mean, ((X - per_channel(mean, X)) ** 2).mean(axes)
+
+
+def normalize(X: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    """Return (X - mean) / sqrt(var + eps), channel by channel."""
+    return (X - per_channel(mean, X)) / torch.sqrt(per_channel(var, X) + eps)
+
+
+def affine(X_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """Return gamma X_hat + beta, channel by channel; None stands for 1 and for 0."""
+    Y = X_hat if gamma is None else per_channel(gamma, X_hat) * X_hat
+    return Y if beta is None else Y + per_channel(beta, X_hat)
+
+
+def per_channel(values: Tensor, X: Tensor) -> Tensor:
+    """Shape one value a channel, (C,), to broadcast over X: (1, C, 1, ...)."""
+    return values.reshape(1, -1, *[1] * (X.dim() - 2))
+
+
+def moved(old: Tensor, new: Tensor, momentum: float) -> Tensor:
+    """Return the moving average after one more value, ``momentum`` the weight of the old."""
+    return momentum * old + (1.0 - momentum) * new.detach()
+
+
+def bessel(X: Tensor, variance: str) -> float:
+    """Return what turns the biased variance of a channel into the one asked for."""
+    m = X.numel() // X.shape[1]
+    return m / (m - 1) if variance == "unbiased" else 1.0

@@ -1,0 +1,415 @@
+"""The reference trainer: one network, one plain loop, everything else an observer.
+
+Obviously right before fast; the lockstep engine is tested against it.  Data
+are in memory as bytes and scaled batch by batch, randomness comes from the
+run's own streams, and no gradient ever comes from validation or test images.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from bnstudy.config import RunConfig, Step, stream
+from bnstudy.data import Images, Splits, batches, epoch_order, evaluation_steps, scale
+from bnstudy.errors import ConfigError
+from bnstudy.lenet import LAYERS, lenet, norm_layers
+from bnstudy.norm import (
+    has_running_statistics,
+    needs_batch,
+    parameters_of,
+    set_running_statistics,
+)
+
+EVALUATION_BATCH = 1_000
+
+CURVE_COLUMNS = (
+    "step",
+    "epoch",
+    "images",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "test_loss_population",
+    "test_accuracy_population",
+)
+NORM_COLUMNS = ("layer", "channel", "gamma", "beta", "running_mean", "running_var")
+
+
+class Score(NamedTuple):
+    """Mean cross-entropy and share of correct images (0..1) over some images."""
+
+    loss: float
+    accuracy: float
+
+
+NO_SCORE = Score(math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a run.
+
+    Attributes
+    ----------
+    status
+        ``done``, or ``diverged`` when the training loss stopped being finite.
+    steps
+        Optimizer steps done; when diverged, those with a finite loss.
+    steps_per_epoch
+        Optimizer steps in one epoch.
+    curve
+        One row per evaluation point, columns :data:`CURVE_COLUMNS`.  Training
+        figures are means since the row before; test figures stand in rows that
+        end an epoch, once with the running statistics and once with population
+        statistics, equal for arms without running statistics.  NaN where
+        nothing was measured.
+    norms
+        Normalization parameters at the end, columns :data:`NORM_COLUMNS`, a
+        row per channel of each layer.
+    weights_digest, order_digest
+        sha256 of the initial weights of the shared layers, and of the order of
+        images in the first epoch: equal across the arms of a seed.
+    train_seconds, wall_seconds
+        Time in training steps alone, and in the whole run.
+    """
+
+    status: str
+    steps: int
+    steps_per_epoch: int
+    curve: pd.DataFrame
+    norms: pd.DataFrame
+    weights_digest: str
+    order_digest: str
+    train_seconds: float
+    wall_seconds: float
+
+
+@dataclass
+class Training:
+    """What an observer sees: the run as it is at the moment of the call.
+
+    Attributes
+    ----------
+    net, optimizer
+        Of the run.  An observer may read them, and must leave no trace.
+    images, labels
+        The batch of the last step: float32 (N, 1, 28, 28) and int64 (N,).
+    loss
+        Of that batch, before its step.
+    """
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    images: Tensor
+    labels: Tensor
+    loss: float
+
+
+Observer = Callable[[Step, Training], None]
+
+
+@dataclass
+class _Tally:
+    """Sums since the last evaluation point: loss, correct images, images."""
+
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+
+    def add(self, loss: float, correct: int, images: int) -> None:
+        self.loss += loss * images
+        self.correct += correct
+        self.images += images
+
+    def score(self) -> Score:
+        return Score(self.loss / self.images, self.correct / self.images)
+
+
+@dataclass
+class _Clock:
+    """Seconds spent inside its ``with`` blocks."""
+
+    seconds: float = 0.0
+    _since: float = field(default=0.0, repr=False)
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._since
+
+
+def train(
+    config: RunConfig,
+    seed: int,
+    splits: Splits,
+    *,
+    device: str = "cpu",
+    observers: Sequence[Observer] = (),
+) -> Record:
+    """Train one network and record it.
+
+    Parameters
+    ----------
+    config, seed
+        Decide the run.
+    splits
+        The images of ``bnstudy.data.split(dataset, config)``.
+    device
+        A torch device, such as ``cpu`` or ``cuda``.
+    observers
+        Called in turn with the :class:`~bnstudy.config.Step` and the
+        :class:`Training` after every optimizer step.
+
+    Returns
+    -------
+    Record
+        Also of a run that diverged: training stops at the first loss that is
+        not finite, and what was measured until then is kept.
+
+    Raises
+    ------
+    ConfigError
+        If an epoch would hold a batch of one image and the normalization needs
+        more, or a setting is impossible.
+    """
+    started = time.perf_counter()
+    n = len(splits.train)
+    slices = batches(n, config.batch_size)
+    refuse_lone_image(config, n)
+    net = lenet(config, seed).to(device)
+    weights_digest = digest_weights(net)
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    order_rng, order_digest = stream(seed, "order"), ""
+    evaluate_at = set(evaluation_steps(len(slices), config.evaluations_per_epoch))
+    step, tally, clock = Step(0, len(slices)), _Tally(), _Clock()
+    rows: list[dict[str, float]] = []
+    status = "done"
+
+    for _ in range(config.epochs):
+        order = epoch_order(order_rng, n)
+        order_digest = order_digest or digest_order(order)
+        for index, where in enumerate(slices, start=1):
+            with clock:
+                batch = order[where]
+                images = scale(splits.train.images[batch]).to(device)
+                labels = splits.train.labels[batch].to(device)
+                set_learning_rate(optimizer, scheduled_rate(config, step))
+                logits = net(images)  # (N, 1, 28, 28) -> (N, 10)
+                loss = F.cross_entropy(logits, labels)
+                loss_value = loss.item()
+                if not math.isfinite(loss_value):
+                    status = "diverged"
+                    break
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step = Step(step.count + 1, step.per_epoch)
+                correct = int((logits.argmax(dim=1) == labels).sum())
+                tally.add(loss_value, correct, len(batch))
+            for observer in observers:
+                observer(step, Training(net, optimizer, images, labels, loss_value))
+            if index in evaluate_at:
+                rows.append(_row(net, splits, step, config, tally))
+                tally = _Tally()
+        if status == "diverged":
+            break
+
+    return Record(
+        status=status,
+        steps=step.count,
+        steps_per_epoch=step.per_epoch,
+        curve=curve_frame(rows),
+        norms=norm_frame(net),
+        weights_digest=weights_digest,
+        order_digest=order_digest,
+        train_seconds=clock.seconds,
+        wall_seconds=time.perf_counter() - started,
+    )
+
+
+def refuse_lone_image(config: RunConfig, n: int) -> None:
+    """Refuse epochs with a batch of one image if the normalization needs more.
+
+    Raises
+    ------
+    ConfigError
+        With two batch sizes that would do.
+    """
+    left = n % config.batch_size if config.batch_size < n else min(n, config.batch_size)
+    if (left == 1 or config.batch_size == 1) and needs_batch(config.norm):
+        raise ConfigError(
+            f"norm {config.norm!r} needs at least 2 images in every batch, but {n} images in "
+            f"batches of {config.batch_size} leave a batch of 1: change batch_size or train_images"
+        )
+
+
+def scheduled_rate(config: RunConfig, step: Step) -> float:
+    """Return the learning rate of the next step, when ``step.count`` steps are done.
+
+    ``step`` multiplies by ``schedule_factor`` after every ``schedule_epochs``
+    epochs; ``cosine`` is lr (1 + cos(pi t / T)) / 2 with t steps of T done
+    (Loshchilov & Hutter 2017, without restarts).
+    """
+    if config.schedule == "step":
+        drops = step.count // (step.per_epoch * config.schedule_epochs)
+        return config.learning_rate * config.schedule_factor**drops
+    if config.schedule == "cosine":
+        done = step.count / (step.per_epoch * config.epochs)
+        return config.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
+    return config.learning_rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, images: Images, *, batch_size: int = EVALUATION_BATCH) -> Score:
+    """Return loss and accuracy of a network over all of some images.
+
+    In evaluation mode; the network's mode is put back, its buffers are not
+    touched, and no gradient is kept.
+
+    Parameters
+    ----------
+    net
+        From (N, 1, 28, 28) to logits (N, classes).
+    images
+        At least one.
+    batch_size
+        Images at a time: a matter of memory, not of the result.
+    """
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    loss, correct = 0.0, 0
+    for where in batches(len(images), batch_size):
+        logits = net(scale(images.images[where]).to(device))
+        labels = images.labels[where].to(device)
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        correct += int((logits.argmax(dim=1) == labels).sum())
+    net.train(was_training)
+    return Score(loss / len(images), correct / len(images))
+
+
+@contextmanager
+def population_statistics(net: nn.Module, images: Images) -> Iterator[None]:
+    """Within, the network's running statistics are those of a population of images.
+
+    Each normalization layer gets the mean and biased variance of its input over
+    all the images at once, with dropout off and the layers before it already
+    normalizing by their own population statistics: what an infinitely long
+    running average at these weights would converge to, in the limit of large
+    batches (compare the precise BN of Wu & Johnson 2021).  Afterwards the
+    running statistics and the mode are put back bit by bit.
+
+    Parameters
+    ----------
+    net
+        Any network with layers of :mod:`bnstudy.norm` or torch's batch norms.
+    images
+        The population, usually of the training split.
+    """
+    layers = [layer for layer in net.modules() if has_running_statistics(layer)]
+    before = [{name: tensor.clone() for name, tensor in layer.named_buffers()} for layer in layers]
+    was_training = net.training
+    handles: list[RemovableHandle] = []
+    try:
+        handles += [layer.register_forward_pre_hook(_take_statistics) for layer in layers]
+        net.eval()
+        device = next(net.parameters()).device
+        with torch.no_grad():
+            net(scale(images.images).to(device))
+        for handle in handles:
+            handle.remove()
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer, buffers in zip(layers, before, strict=True):
+            for name, tensor in layer.named_buffers():
+                tensor.copy_(buffers[name])
+        net.train(was_training)
+
+
+def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    (X,) = inputs
+    axes = [axis for axis in range(X.dim()) if axis != 1]
+    var, mean = torch.var_mean(X, axes, correction=0)  # (N, C, ...) -> (C,)
+    set_running_statistics(layer, mean, var)
+
+
+def _row(
+    net: nn.Module, splits: Splits, step: Step, config: RunConfig, tally: _Tally
+) -> dict[str, float]:
+    train = tally.score()
+    validation = evaluate(net, splits.validation) if len(splits.validation) else NO_SCORE
+    test = population = NO_SCORE
+    if step.ends_epoch:
+        test = population = evaluate(net, splits.test)
+        if any(has_running_statistics(layer) for layer in net.modules()):
+            with population_statistics(net, splits.population):
+                population = evaluate(net, splits.test)
+    epoch, within = divmod(step.count, step.per_epoch)
+    images = epoch * len(splits.train) + min(within * config.batch_size, len(splits.train))
+    values = (step.count, step.epoch, images, *train, *validation)
+    tests = (test.loss, test.accuracy, population.loss, population.accuracy)
+    return dict(zip(CURVE_COLUMNS, (*values, *tests), strict=True))
+
+
+def curve_frame(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """Return the curve of a :class:`Record`, columns and types in place even without rows."""
+    frame = pd.DataFrame(list(rows), columns=list(CURVE_COLUMNS)).astype(np.float64)
+    return frame.astype({"step": np.int64, "images": np.int64})
+
+
+def norm_frame(net: nn.Module) -> pd.DataFrame:
+    """Return gamma, beta and running statistics of every normalization layer, a row a channel."""
+    parts = []
+    for name, layer in norm_layers(net).items():
+        state = parameters_of(layer)
+        columns = (state.gamma, state.beta, state.mean, state.var)
+        values = {
+            column: tensor.detach().cpu().double().flatten().numpy()
+            for column, tensor in zip(NORM_COLUMNS[2:], columns, strict=True)
+        }
+        parts.append(pd.DataFrame({"layer": name, "channel": range(len(state.gamma)), **values}))
+    types = {"layer": str, "channel": np.int64, **dict.fromkeys(NORM_COLUMNS[2:], np.float64)}
+    if not parts:
+        return pd.DataFrame(columns=list(NORM_COLUMNS)).astype(types)
+    return pd.concat(parts, ignore_index=True).astype(types)
+
+
+def digest_weights(net: nn.Module) -> str:
+    """Return the sha256 of the weights of the layers that all arms share, in hex."""
+    sha = hashlib.sha256()
+    for name in LAYERS:
+        sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[union-attr,operator]
+    return sha.hexdigest()
+
+
+def digest_order(order: Tensor) -> str:
+    """Return the sha256 of an epoch's order of images, in hex."""
+    return hashlib.sha256(order.numpy().astype("<i8").tobytes()).hexdigest()

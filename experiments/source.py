@@ -1,0 +1,112 @@
+"""Does the notes' own experiment come out as printed?
+
+Arms: ``scratch`` (the notes' from-scratch batch normalization) and ``concise``
+(``nn.BatchNorm``), at the notes' exact settings: LeNet, sigmoid, batches of
+256, SGD at 0.9, all 60,000 images, 10 epochs.
+
+Cost: 19.2 M image-passes at the standard size (2 arms x 16 seeds x 600,000).
+
+Expected: the printed values of epochs 0.2 to 2.8 lie among our seeds; the two
+layers, which differ only in how they average the variance for evaluation,
+train alike.
+
+Run it: ``python -m experiments.source`` or ``bnstudy run source``.
+
+Source: the lecture notes the project grew from, cells 15 to 18, after the
+batch normalization chapter of Zhang et al., Dive into Deep Learning (2021).
+"""
+
+from bnstudy.config import RunConfig
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.printed import FIRST_LAYER_BETA, FIRST_LAYER_GAMMA, PRINTED
+
+SIZES = {
+    "tiny": {
+        "train_images": 600,
+        "test_images": 300,
+        "population_images": 300,
+        "epochs": 1,
+        "batch_size": 64,
+    },
+    "quick": {
+        "train_images": 10_000,
+        "test_images": 2_000,
+        "population_images": 1_000,
+        "epochs": 2,
+    },
+    "standard": {},
+    "full": {},
+}
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return the two trainings of the notes; below ``standard`` with fewer images."""
+    notes = RunConfig(train_split="all").replace(**SIZES[profile.name])
+    return (
+        Arm("scratch", notes.replace(norm="scratch"), "from-scratch BN"),
+        Arm("concise", notes.replace(norm="bn"), "torch BN"),
+    )
+
+
+SOURCE = Experiment(
+    name="source",
+    title="The notes' own training, sixteen times over",
+    question=(
+        "The notes train LeNet with batch normalization once from scratch and once with torch's "
+        "layer, and print the results. Do those numbers come out again, and how much of them is "
+        "luck?"
+    ),
+    literature=(
+        "The notes print loss and accuracy five times an epoch for one training each, and the "
+        "learned gamma and beta of the first normalization layer. The network and settings are "
+        "those of Dive into Deep Learning (Zhang, Lipton, Li & Smola 2021, section 8.5); the "
+        "layer is that of Ioffe & Szegedy (2015)."
+    ),
+    design=(
+        "Two arms at the notes' settings: LeNet with sigmoids, Xavier-uniform weights, batches of "
+        "256, plain SGD at learning rate 0.9. The arms differ in the normalization layer only: "
+        "the from-scratch layer keeps the biased variance in its moving average, torch's keeps "
+        "the unbiased one. Each seed gives both arms the same initial weights and the same order "
+        "of images. As in the notes the printed loss and accuracy are running means since the "
+        "start of the epoch, and all 60,000 training images are trained on, so there is no "
+        "validation set here."
+    ),
+    limits=(
+        "It compares one training per arm of the notes, whose seed is unknown, with many of ours: "
+        "a printed value outside our spread would show a difference, one inside does not prove "
+        "that everything is equal. It says nothing about training without normalization: the "
+        "notes print no such run."
+    ),
+    arms=arms,
+    exhibits=(
+        Exhibit(
+            "printed-results",
+            "Lines: our seeds, running means since the start of each epoch. Points: the values "
+            "printed in the notes.",
+            {"printed": PRINTED},
+        ),
+        Exhibit(
+            "first-layer-parameters",
+            "Every channel of the first normalization layer at the end of training, sorted within "
+            "a seed, because the numbering of channels means nothing across seeds.",
+            {"arm": "scratch", "gamma": FIRST_LAYER_GAMMA, "beta": FIRST_LAYER_BETA},
+        ),
+        Exhibit(
+            "evaluation-statistics",
+            "Test accuracy of the same weights at the end of each epoch, once with the running "
+            "averages that the layers keep and once with population statistics recomputed over "
+            "training images.",
+            {"arms": ("scratch", "concise")},
+        ),
+        Exhibit(
+            "final-accuracy",
+            "Test accuracy at the end, one point per seed, with population statistics.",
+            {"baseline": "concise"},
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", SOURCE.name])

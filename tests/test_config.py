@@ -1,0 +1,127 @@
+"""A run's settings, time and randomness."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from bnstudy.config import RunConfig, Step, added, canonical_json, check_seed, digest, stream
+from bnstudy.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"batch_size": True}, "batch_size must be an integer of at least 1, got True"),
+        ({"epochs": 2.5}, "epochs must be an integer of at least 1, got 2.5"),
+        ({"train_images": -1}, "train_images must be an integer of at least 0, got -1"),
+        ({"dropout": 1}, "dropout must be a number at least 0 and below 1, got 1"),
+        ({"learning_rate": 0}, "learning_rate must be a number above 0, got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, got nan"),
+        ({"momentum": "0.9"}, "momentum must be a number at least 0 and below 1, got '0.9'"),
+        ({"bias": 1}, "bias must be true or false, got 1"),
+        ({"norm": ""}, "norm must be a normalization word such as 'bn', got ''"),
+        (
+            {"placement": "outptu"},
+            "placement must be a known word, got 'outptu': did you mean 'output'?",
+        ),
+        (
+            {"activation": "gelu"},
+            "activation must be a known word, got 'gelu': choose one of sigmoid, relu, tanh",
+        ),
+    ],
+)
+def test_an_impossible_setting_is_refused_with_rule_value_and_remedy(settings, message):
+    with pytest.raises(ConfigError) as refusal:
+        RunConfig(**settings)
+    assert str(refusal.value) == message
+
+
+def test_an_unknown_setting_is_refused_with_the_likely_one():
+    for attempt in (
+        lambda: RunConfig().replace(batchsize=3),
+        lambda: RunConfig.from_dict({"batchsize": 3}),
+    ):
+        with pytest.raises(ConfigError) as refusal:
+            attempt()
+        assert str(refusal.value) == (
+            "a run has no setting 'batchsize': did you mean 'batch_size'?"
+        )
+
+
+def test_the_defaults_are_the_settings_of_the_notes():
+    config = RunConfig()
+    assert (config.batch_size, config.learning_rate, config.epochs) == (256, 0.9, 10)
+    assert (config.activation, config.momentum, config.weight_decay) == ("sigmoid", 0.0, 0.0)
+
+
+def test_a_config_survives_the_way_through_json():
+    config = RunConfig(norm="ghost:size=32", dropout=0.5, schedule="cosine")
+    assert RunConfig.from_dict(config.as_dict()) == config
+
+
+def test_the_id_ignores_key_order_and_the_spelling_of_whole_numbers():
+    config = RunConfig(learning_rate=1.0)
+    shuffled = dict(reversed(config.as_dict().items()))
+    assert digest(RunConfig.from_dict(shuffled).canonical()) == digest(config.canonical())
+    assert digest(RunConfig(learning_rate=1).canonical()) == digest(config.canonical())
+
+
+def test_the_id_holds_defaults_so_that_a_changed_default_is_a_new_run():
+    assert set(RunConfig().canonical()) == set(RunConfig().as_dict())
+
+
+def test_a_field_added_later_stays_out_of_the_id_while_it_says_what_was_done_before():
+    @dataclass(frozen=True)
+    class Later(RunConfig):
+        clipping: float = added(1.0, before=0.0)
+
+    assert "clipping" not in Later(clipping=0.0).canonical()
+    assert Later().canonical()["clipping"] == 1.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": {1}}])
+def test_what_json_has_no_word_for_has_no_id(value):
+    with pytest.raises(ConfigError, match="only finite numbers, text, lists and dicts have an id"):
+        canonical_json(value)
+
+
+def test_a_step_knows_its_epoch():
+    step = Step(count=658, per_epoch=235)
+    assert step.epoch == pytest.approx(2.8)
+    assert [Step(count, 235).ends_epoch for count in (0, 234, 235, 236, 470)] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None])
+def test_only_an_integer_of_at_least_zero_is_a_seed(seed):
+    with pytest.raises(ConfigError) as refusal:
+        stream(seed, "weights")
+    assert str(refusal.value) == f"seed must be an integer of at least 0, got {seed!r}"
+
+
+def test_zero_is_a_seed():
+    assert check_seed(0) == 0
+    assert np.array_equal(stream(0, "weights").random(4), stream(0, "weights").random(4))
+
+
+def test_streams_of_other_seeds_or_purposes_are_other_streams():
+    draws = {
+        tuple(stream(seed, purpose).integers(0, 2**32, 4))
+        for seed in range(20)
+        for purpose in ("weights", "order", "dropout", "noise")
+    }
+    assert len(draws) == 80
+
+
+def test_a_stream_is_the_one_its_docstring_describes():
+    word = int.from_bytes(hashlib.sha256(b"order").digest()[:8], "little")
+    expected = np.random.Generator(np.random.PCG64(np.random.SeedSequence((7, word))))
+    assert np.array_equal(stream(7, "order").permutation(50), expected.permutation(50))
