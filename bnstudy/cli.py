@@ -14,7 +14,7 @@ from bnstudy.lenet import trace as trace_layers
 from bnstudy.report import trace_table, write_report
 from bnstudy.runner import run_study
 from bnstudy.store import Store
-from bnstudy.study import PROFILES, Experiment, Plan, find_profile, known, make_plan
+from bnstudy.study import PROFILES, DataIdentity, Experiment, Plan, find_profile, known, make_plan
 from experiments import EXPERIMENTS
 
 INTERRUPTED = 130
@@ -103,7 +103,7 @@ def open_study(
     """Resolve the options of a study to its name, plan, store and images."""
     size, picked = find_profile(profile), chosen(experiments)
     dataset = load_data(source)
-    plan = make_plan(picked, size, dataset.identity, seeds)
+    plan = make_plan(picked, size, DataIdentity.of(dataset), seeds)
     study = name or (f"{profile}-sample" if dataset.is_sample else profile)
     return study, plan, Store(runs_folder / study), dataset
 
@@ -176,27 +176,48 @@ def data_group() -> None:
     """Fetch, describe or check the images."""
 
 
+def data_option(command: Command) -> Command:
+    """Add the option that says which images are meant."""
+    return click.option(
+        "--data", "source", default="auto", metavar="SOURCE", help="A source word or a folder."
+    )(command)
+
+
 @data_group.command()
-@click.option("--data", "source", default="auto", metavar="SOURCE", help="Where from.")
+@data_option
 def fetch(source: str) -> None:
-    """Put the data set into the cache, if it is not there."""
-    click.echo(data.fetch(source))
+    """Make sure that the images are there, from the network if need be."""
+    dataset = load_data(source)
+    for note in dataset.notes:
+        click.echo(note)
+    click.echo(f"{dataset.name} is there, from source {dataset.source}")
 
 
 @data_group.command()
-@click.option("--data", "source", default="auto", metavar="SOURCE", help="Which images.")
+@data_option
 def info(source: str) -> None:
     """Say which images a study would use."""
-    for key, value in data.info(load_data(source)):
-        click.echo(f"{key:18} {value}")
+    dataset = load_data(source)
+    click.echo(f"data set         {dataset.name}{' (sample)' if dataset.is_sample else ''}")
+    click.echo(f"source           {dataset.source}")
+    click.echo(f"training images  {len(dataset.train_labels):,}")
+    click.echo(f"test images      {len(dataset.test_labels):,}")
+    for file, checksum in dataset.digests.items():
+        click.echo(f"{file}  sha256 {checksum}")
+    for note in dataset.notes:
+        click.echo(note)
 
 
 @data_group.command()
-@click.option("--data", "source", default="auto", metavar="SOURCE", help="Which images.")
-def verify(source: str) -> None:
-    """Check every file against its checksum."""
-    for key, value in data.verify(source):
-        click.echo(f"{key:28} {value}")
+@data_option
+@click.pass_context
+def verify(context: click.Context, source: str) -> None:
+    """Check each file against its checksum."""
+    found = data.verify(data.folder_of(source))
+    for file, state in found.items():
+        click.echo(f"{file}  {state}")
+    if not all(state.startswith("ok") for state in found.values()):
+        context.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from bnstudy.config import RunConfig, stream
 from bnstudy.norm import make_norm
@@ -132,9 +133,10 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
 
 
 def _weighted(kind: str, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
+    # not initialized: torch would draw from its global generator
     if kind == "linear":
-        return nn.Linear(inputs, outputs, bias=bias)
-    return nn.Conv2d(inputs, outputs, KERNEL_SIZE, bias=bias)
+        return skip_init(nn.Linear, inputs, outputs, bias=bias)
+    return skip_init(nn.Conv2d, inputs, outputs, KERNEL_SIZE, bias=bias)
 
 
 @torch.no_grad()

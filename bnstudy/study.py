@@ -9,9 +9,10 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from bnstudy.config import RunConfig, check_seed, digest
+from bnstudy.data import Dataset
 from bnstudy.errors import ConfigError
 
 T = TypeVar("T")
@@ -215,6 +216,11 @@ class DataIdentity:
     name: str
     digest: str
     sample: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Return the identity of images in memory."""
+        return cls(dataset.name, dataset.digest, dataset.is_sample)
 
 
 @dataclass(frozen=True)

@@ -406,7 +406,7 @@ def digest_weights(net: nn.Module) -> str:
     """Return the sha256 of the weights of the layers that all arms share, in hex."""
     sha = hashlib.sha256()
     for name in LAYERS:
-        sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[union-attr,operator]
+        sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[operator]
     return sha.hexdigest()
 
 

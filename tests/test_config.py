@@ -28,8 +28,8 @@ from bnstudy.errors import ConfigError
             "placement must be a known word, got 'outptu': did you mean 'output'?",
         ),
         (
-            {"activation": "gelu"},
-            "activation must be a known word, got 'gelu': choose one of sigmoid, relu, tanh",
+            {"activation": "swish"},
+            "activation must be a known word, got 'swish': choose one of sigmoid, relu, tanh",
         ),
     ],
 )

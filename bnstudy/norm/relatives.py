@@ -110,7 +110,7 @@ class PopulationBatchNorm(BatchNorm):
         """Average with the bias of the start removed: the first batch stands alone."""
         self.steps += 1
         count = int(self.steps)
-        keep = 1.0 if count == 0 else self.keep
+        keep = self.keep
         new = (1.0 - keep) / (1.0 - keep**count) if keep < 1.0 else 1.0 / count
         var = var * bessel(X, self.variance)
         self._store(

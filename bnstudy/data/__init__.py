@@ -1,0 +1,39 @@
+"""Fashion-MNIST as bytes in memory: sources, checksums, splits, order of an epoch."""
+
+from bnstudy.data.sources import (
+    SOURCES,
+    Dataset,
+    cache_folder,
+    folder_of,
+    load,
+    sample_folder,
+    system_folder,
+    verify,
+)
+from bnstudy.data.splits import (
+    Images,
+    Splits,
+    batches,
+    epoch_order,
+    evaluation_steps,
+    scale,
+    split,
+)
+
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "Images",
+    "Splits",
+    "batches",
+    "cache_folder",
+    "epoch_order",
+    "evaluation_steps",
+    "folder_of",
+    "load",
+    "sample_folder",
+    "scale",
+    "split",
+    "system_folder",
+    "verify",
+]

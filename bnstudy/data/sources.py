@@ -1,0 +1,368 @@
+"""Where the images come from: a folder, the cache, the system, the network, the bundled sample.
+
+Files are known by the sha256 of their uncompressed bytes, so that a copy that
+was compressed anew is accepted and a wrong one is not.  What is fetched
+appears in the cache whole or not at all, also when two processes ask at once.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torchvision
+from torch import Tensor
+
+from bnstudy.config import digest
+from bnstudy.data.idx import parse, read_bytes, sha256
+from bnstudy.errors import ConfigError, DataCorruptError, DataError, DataNotFoundError
+
+log = logging.getLogger(__name__)
+
+# role: (file, axes)
+FILES = {
+    "train_images": ("train-images-idx3-ubyte", 3),
+    "train_labels": ("train-labels-idx1-ubyte", 1),
+    "test_images": ("t10k-images-idx3-ubyte", 3),
+    "test_labels": ("t10k-labels-idx1-ubyte", 1),
+}
+FULL = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+SAMPLE = {
+    "train-images-idx3-ubyte": "75160f837651dde775b4fd9dea1bb7553cfac40348cc57c68f6b39cb0074904a",
+    "train-labels-idx1-ubyte": "04f45099e6fb006d6bc9513294ffdae927861e382b72e36787b8e11d386e3ea3",
+    "t10k-images-idx3-ubyte": "15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1",
+    "t10k-labels-idx1-ubyte": "234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c",
+}
+SOURCES = ("auto", "cache", "system", "torchvision", "debian", "sample", "folder")
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+SAMPLE_NOTICE = (
+    "this study uses the bundled sample (8,000 training and 2,000 test images), "
+    "not the whole of Fashion-MNIST: its figures are a first look only"
+)
+NETWORK_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images held once in memory, as bytes.
+
+    Attributes
+    ----------
+    name
+        ``fashion-mnist``.
+    source
+        The source word that had them.
+    train_images, train_labels, test_images, test_labels
+        uint8 tensors (n, 28, 28) and (n,).
+    digests
+        sha256 of each uncompressed file.
+    notes
+        What a reader of the study must know of its data, a line each.
+    """
+
+    name: str
+    source: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    digests: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether these are the bundled sample's images."""
+        return dict(self.digests) == SAMPLE
+
+    @property
+    def digest(self) -> str:
+        """One sha256 over the files."""
+        return digest(dict(self.digests))
+
+
+def cache_folder() -> Path:
+    """Return ``$BNSTUDY_CACHE``, or bnstudy's folder in the user's cache."""
+    if own := os.environ.get("BNSTUDY_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnstudy"
+
+
+def system_folder() -> Path:
+    """Return where Debian's package puts the data set, or ``$BNSTUDY_SYSTEM_DATA``."""
+    return Path(os.environ.get("BNSTUDY_SYSTEM_DATA") or "/usr/share/datasets/fashion-mnist")
+
+
+def sample_folder() -> Path:
+    """Return the folder of the bundled sample."""
+    return Path(str(resources.files("bnstudy.data") / "sample"))
+
+
+def _cached() -> Path:
+    return cache_folder() / "FashionMNIST" / "raw"  # torchvision's layout
+
+
+def load(
+    name: str = "fashion-mnist",
+    source: str = "auto",
+    *,
+    folder: Path | None = None,
+    cache: Path | None = None,
+) -> Dataset:
+    """Load the images into memory.
+
+    Parameters
+    ----------
+    name
+        ``fashion-mnist``.
+    source
+        ``auto`` tries in order the cache, the system's folder, torchvision's
+        download, Debian's package, the bundled sample; any other word is that
+        source or an error.  ``$BNSTUDY_OFFLINE`` rules the network out.
+    folder
+        Where the four files are, gzipped or not; only this place is looked at.
+    cache
+        Instead of the user's cache.
+
+    Returns
+    -------
+    Dataset
+        Its ``notes`` say so when it is the sample, and why.
+
+    Raises
+    ------
+    ConfigError
+        If name or source is unknown.
+    DataNotFoundError
+        If the source does not have the images.
+    DataCorruptError
+        If a file is there, but is not what it should be.
+    """
+    if name != "fashion-mnist":
+        raise ConfigError(f"there is no data set {name!r}: choose fashion-mnist")
+    if cache is not None:
+        with _environment("BNSTUDY_CACHE", str(cache)):
+            return load(name, source, folder=folder)
+    if folder is not None or source == "folder":
+        if folder is None:
+            raise ConfigError("source 'folder' needs a folder: give its path")
+        return read(Path(folder), "folder")
+    if source not in SOURCES:
+        raise ConfigError(
+            f"there is no data source {source!r}: choose one of {', '.join(SOURCES)}, "
+            "or give the path of a folder"
+        )
+    if source != "auto":
+        return _LOADERS[source]()
+    return _first_that_has_them()
+
+
+def _first_that_has_them() -> Dataset:
+    passed_over = []
+    for source in ("cache", "system", "torchvision", "debian"):
+        try:
+            return _LOADERS[source]()
+        except DataNotFoundError as reason:
+            log.info("%s passed over: %s", source, reason)
+            passed_over.append(f"{source}: {reason}")
+    sample = _LOADERS["sample"]()
+    return Dataset(**{**vars(sample), "notes": (*sample.notes, *passed_over)})
+
+
+def read(folder: Path, source: str) -> Dataset:
+    """Read the four files of a folder, and check them.
+
+    Raises
+    ------
+    DataNotFoundError
+        If one is missing.
+    DataCorruptError
+        If one is not what it should be.
+    """
+    tensors, digests = {}, {}
+    for role, (file, axes) in FILES.items():
+        content = read_bytes(find(folder, file))
+        digests[file] = sha256(content)
+        tensors[role] = parse(content, file, axes)
+    for known in (FULL, SAMPLE):
+        if digests == known:
+            notes = (SAMPLE_NOTICE,) if known is SAMPLE else ()
+            return Dataset("fashion-mnist", source, **tensors, digests=digests, notes=notes)
+    wrong = next(file for file in FULL if digests[file] != FULL[file])
+    raise DataCorruptError(
+        f"{wrong} in {folder} must be Fashion-MNIST's (sha256 {FULL[wrong][:12]}...), got "
+        f"{digests[wrong][:12]}...: it is damaged or another data set, delete it or fetch it again"
+    )
+
+
+def find(folder: Path, file: str) -> Path:
+    """Return the path of a file in a folder, gzipped or not.
+
+    Raises
+    ------
+    DataNotFoundError
+        If it is not there.
+    """
+    for path in (folder / file, folder / f"{file}.gz"):
+        if path.is_file():
+            return path
+    raise DataNotFoundError(f"{folder} has no {file} or {file}.gz")
+
+
+def folder_of(source: str) -> Path:
+    """Return the folder behind a source word; for ``auto`` the first that is there.
+
+    Any other word is taken for the path of a folder.
+    """
+    local = {"cache": _cached(), "system": system_folder(), "sample": sample_folder()}
+    if source == "auto":
+        return next(folder for folder in local.values() if folder.is_dir())
+    return local.get(source, Path(source))
+
+
+def verify(folder: Path) -> dict[str, str]:
+    """Check each of the four files of a folder: ``ok``, or what is wrong with it."""
+    found = {}
+    for file, axes in FILES.values():
+        try:
+            content = read_bytes(find(folder, file))
+            parse(content, file, axes)
+        except DataError as error:
+            found[file] = str(error)
+            continue
+        known = {FULL[file]: "ok", SAMPLE[file]: "ok, of the bundled sample"}
+        found[file] = known.get(sha256(content), f"unknown content, sha256 {sha256(content)}")
+    return found
+
+
+# Fetching -----------------------------------------------------------------------------
+
+
+def _fetched(source: str, fetch: Callable[[Path], None]) -> Dataset:
+    """Let ``fetch`` fill a folder, check it, and move it into the cache in one step."""
+    if os.environ.get("BNSTUDY_OFFLINE"):
+        raise DataNotFoundError("the network is ruled out by BNSTUDY_OFFLINE")
+    target = _cached()
+    try:
+        with _one_at_a_time(cache_folder()):
+            if target.is_dir():
+                return read(target, source)
+            with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="fetching-") as scratch:
+                filled = Path(scratch) / "raw"
+                filled.mkdir()
+                fetch(filled)
+                dataset = read(filled, source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(filled, target)
+                return dataset
+    except OSError as error:
+        if isinstance(error, DataError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise DataError(
+            f"the cache {cache_folder()} cannot be written ({error.strerror}): "
+            + ("free some space" if full else "make it writable or set BNSTUDY_CACHE")
+        ) from None
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold a lock that the kernel takes back when its process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_torchvision(folder: Path) -> None:
+    """Download through torchvision's ``FashionMNIST`` into a folder."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_SECONDS)
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent) as root,
+            Path(os.devnull).open("w") as silence,
+            redirect_stdout(silence),
+            redirect_stderr(silence),
+        ):
+            torchvision.datasets.FashionMNIST(root, train=True, download=True)
+            for file in FULL:
+                shutil.copyfile(Path(root) / "FashionMNIST" / "raw" / file, folder / file)
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataNotFoundError("torchvision's download does not answer") from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _fetch_debian(folder: Path) -> None:
+    """Download and unpack Debian's package into a folder, without root."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise DataNotFoundError("this system has no apt-get and dpkg")
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        work = Path(scratch)
+        _apt_download(work)
+        packages = sorted(work.glob(f"{DEBIAN_PACKAGE}_*.deb"))
+        if not packages:
+            raise DataNotFoundError(f"apt-get has no package {DEBIAN_PACKAGE} to download")
+        _silently(["dpkg", "-x", str(packages[0]), str(work / "unpacked")], work)
+        unpacked = work / "unpacked" / "usr/share/datasets/fashion-mnist"
+        for file in FULL:
+            (folder / file).write_bytes(read_bytes(find(unpacked, file)))
+
+
+def _apt_download(work: Path) -> None:
+    """Download the package; if apt has no lists, once more with lists of our own."""
+    if _silently(["apt-get", "download", DEBIAN_PACKAGE], work):
+        return
+    (work / "lists" / "partial").mkdir(parents=True)
+    (work / "archives" / "partial").mkdir(parents=True)
+    own = [f"-oDir::State::Lists={work / 'lists'}", f"-oDir::Cache={work}"]
+    if _silently(["apt-get", *own, "update"], work):
+        _silently(["apt-get", *own, "download", DEBIAN_PACKAGE], work)
+
+
+def _silently(command: list[str], folder: Path) -> bool:
+    """Run a command in a folder; return whether it succeeded."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, check=False, timeout=20 * NETWORK_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+_LOADERS: dict[str, Callable[[], Dataset]] = {
+    "cache": lambda: read(_cached(), "cache"),
+    "system": lambda: read(system_folder(), "system"),
+    "torchvision": lambda: _fetched("torchvision", _fetch_torchvision),
+    "debian": lambda: _fetched("debian", _fetch_debian),
+    "sample": lambda: read(sample_folder(), "sample"),
+}
