@@ -29,8 +29,8 @@ from torchvision import transforms
 from bnstudy import data
 from bnstudy.config import RunConfig
 from bnstudy.lenet import lenet
-from bnstudy.runner import worker_environment
 from bnstudy.training import train
+from bnstudy.workers import worker_environment
 
 CONFIG = RunConfig(
     norm="bn",

@@ -96,7 +96,7 @@ CONVERGENCE = Experiment(
         "differences are rounded away."
     ),
     arms=arms,
-    targets=(0.70, 0.80, 0.85),
+    targets=(0.70, 0.75, 0.80),  # from pilot seed 1000, which no plan uses
     exhibits=(
         Exhibit(
             "learning-curves",

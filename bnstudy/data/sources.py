@@ -66,6 +66,8 @@ class Dataset:
         ``fashion-mnist``.
     source
         The source word that had them.
+    folder
+        Where they were read from; never recorded.
     train_images, train_labels, test_images, test_labels
         uint8 tensors (n, 28, 28) and (n,).
     digests
@@ -76,6 +78,7 @@ class Dataset:
 
     name: str
     source: str
+    folder: Path
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
@@ -200,7 +203,7 @@ def read(folder: Path, source: str) -> Dataset:
     for known in (FULL, SAMPLE):
         if digests == known:
             notes = (SAMPLE_NOTICE,) if known is SAMPLE else ()
-            return Dataset("fashion-mnist", source, **tensors, digests=digests, notes=notes)
+            return Dataset("fashion-mnist", source, folder, **tensors, digests=digests, notes=notes)
     wrong = next(file for file in FULL if digests[file] != FULL[file])
     raise DataCorruptError(
         f"{wrong} in {folder} must be Fashion-MNIST's (sha256 {FULL[wrong][:12]}...), got "
@@ -264,10 +267,10 @@ def _fetched(source: str, fetch: Callable[[Path], None]) -> Dataset:
                 filled = Path(scratch) / "raw"
                 filled.mkdir()
                 fetch(filled)
-                dataset = read(filled, source)
+                read(filled, source)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(filled, target)
-                return dataset
+            return read(target, source)
     except OSError as error:
         if isinstance(error, DataError):
             raise

@@ -1,0 +1,125 @@
+"""Where a result comes from: the digest of the code, versions, the machine, the commit.
+
+No host name, no user name and no path is ever taken down.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+TRAINING = "bnstudy.training"
+PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
+# Errors change no result, and what the sources read is checked by its own checksum.
+NO_EFFECT = frozenset({"bnstudy", "bnstudy.errors", "bnstudy.data.idx", "bnstudy.data.sources"})
+
+
+@cache
+def code_digest(start: str = TRAINING) -> str:
+    """Return the sha256 of the code that decides the result of a run.
+
+    Of the modules that ``start`` imports, directly or not, within the package:
+    their syntax trees without docstrings and comments, so that polishing words
+    retrains nothing.  Package files that only re-export do not count.
+    """
+    sha = hashlib.sha256()
+    for module in sorted(import_closure(start)):
+        path = module_path(module)
+        if path is not None and path.name != "__init__.py":
+            sha.update(f"{module}\n{code_of(path.read_text(encoding='utf-8'))}\n".encode())
+    return sha.hexdigest()
+
+
+def import_closure(start: str) -> set[str]:
+    """Return the modules of the same package that a module imports, directly or not, and itself."""
+    package, found, queue = start.split(".")[0], set(), [start]
+    while queue:
+        module = queue.pop()
+        path = module_path(module)
+        if module in found or module in NO_EFFECT or path is None:
+            continue
+        found.add(module)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                queue += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
+            elif isinstance(node, ast.Import):
+                queue += [name.name for name in node.names]
+        queue = [name for name in queue if name.split(".")[0] == package]
+    return found
+
+
+def module_path(module: str) -> Path | None:
+    """Return the file of a module, or None if there is no such module."""
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(found.origin) if found is not None and found.origin else None
+
+
+def code_of(source: str) -> str:
+    """Return a source text without docstrings, comments and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and body:
+            first = body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+@cache
+def commit() -> dict[str, str | bool | None]:
+    """Return the commit of the source tree and whether it was changed since; None outside git."""
+    folder = Path(__file__).resolve().parent.parent
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None or _git(folder, "ls-files", "--error-unmatch", "bnstudy") is None:
+        return {"commit": None, "dirty": None}
+    changes = _git(folder, "status", "--porcelain", "--", "bnstudy", "experiments")
+    return {"commit": revision, "dirty": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def machine() -> dict[str, str]:
+    """Return the kind of machine: system, architecture, model of the processor."""
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

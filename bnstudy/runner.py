@@ -1,0 +1,421 @@
+"""From a plan to a full store: plan minus store -> jobs -> worker processes -> store.
+
+Runs go seed by seed, so that an interrupted study holds whole pairs.  A worker
+writes its run into the store itself, under its claim, so two launchers on one
+store share the work, and killing any process costs no more than the run it
+was on.
+"""
+
+import errno
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bnstudy.config import RunConfig
+from bnstudy.data import Dataset, Splits, read, split
+from bnstudy.errors import BnstudyError, ConfigError, StoreError
+from bnstudy.provenance import commit, machine, versions
+from bnstudy.store import FINISHED, RunKey, Store, identify
+from bnstudy.study import Plan
+from bnstudy.training import train
+from bnstudy.workers import Pool
+
+ATTEMPTS = 3
+LINE_SECONDS = 10.0
+TICK_SECONDS = 0.5
+ASSUMED_RATE = 10_000.0  # image-passes a second of a worker, until a run has shown better
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+Echo = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: ``trained``, ``elsewhere``, ``failed`` or ``no-space``.
+
+    ``reason`` says why, for the last two.
+    """
+
+    kind: str
+    reason: str = ""
+
+
+@dataclass
+class Summary:
+    """What a call of :func:`run_study` did.
+
+    Attributes
+    ----------
+    trained, skipped
+        Runs trained now, and runs that were there before.
+    failed
+        One line for each run that failed.
+    left
+        Runs that are still to be trained.
+    interrupted
+        Whether Ctrl-C ended it.
+    wall_seconds
+        Time it took.
+    """
+
+    trained: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    left: int = 0
+    interrupted: bool = False
+    wall_seconds: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """The summary for a console."""
+        if self.interrupted:
+            return (
+                f"interrupted: {self.trained} runs trained, {self.left} left; "
+                "run the same command again to go on"
+            )
+        if self.left:
+            return f"{self.skipped} runs are there, {self.left} to train"
+        if not self.trained and not self.failed:
+            return f"nothing to train: all {self.skipped} runs are there"
+        parts = [f"{self.trained} runs trained in {duration(self.wall_seconds)}"]
+        if self.skipped:
+            parts.append(f"{self.skipped} were there")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker process is told once."""
+
+    root: Path
+    data_folder: Path
+    data_source: str
+    device: str
+    provenance: Mapping[str, Any]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit a person would use."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_study(
+    plan: Plan,
+    store: Store,
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    dry_run: bool = False,
+    echo: Echo = print,
+) -> Summary:
+    """Train every run of a plan that the store does not have.
+
+    Parameters
+    ----------
+    plan, store
+        What is wanted, and what is there.
+    dataset
+        The images, those that the plan names.
+    workers
+        Processes at once, a thread each; all cores if None.
+    device
+        A torch device.
+    dry_run
+        Only say what would be done; nothing is trained or written.
+    echo
+        Takes a line for the user.
+
+    Returns
+    -------
+    Summary
+        Also of a call that Ctrl-C ended or in which runs failed.
+
+    Raises
+    ------
+    ConfigError
+        If ``workers`` is below 1 or there is no such device.
+    StoreError
+        If the disk is full; finished runs stay.
+    PlanMismatchError
+        If the store holds the runs of another plan.
+    """
+    count = cores() if workers is None else workers
+    if count < 1:
+        raise ConfigError(f"workers must be at least 1, got {count}")
+    check_device(device)
+    started = time.perf_counter()
+    keys = list(
+        {key.id: key for run in plan.runs for key in [identify(run, plan.data.digest)]}.values()
+    )
+    statuses = store.statuses(keys)
+    todo = [key for key in keys if statuses[key.id] not in FINISHED]
+    costs = {key.id: image_passes(key.run.arm.config, dataset) for key in todo}
+    if dry_run:
+        announce(plan, store, keys, statuses, costs, count, echo)
+        return Summary(skipped=len(keys) - len(todo), left=len(todo))
+    try:
+        store.freeze(plan)
+        for key in todo:
+            if statuses[key.id] == "damaged":
+                aside = store.set_aside(key)
+                echo(f"damaged run kept aside as {aside.relative_to(store.root)}, training it anew")
+        summary = Summary(skipped=len(keys) - len(todo))
+        if todo:
+            setup = Setup(
+                store.root, dataset.folder, dataset.source, device, origin(dataset, device)
+            )
+            with StudyProgress(len(todo), sum(costs.values()), echo) as tell:
+                _drive(todo, costs, setup, min(count, len(todo)), summary, tell)
+    except OSError as error:
+        if isinstance(error, BnstudyError):
+            raise
+        raise StoreError(f"{store.root} cannot be written ({error.strerror})") from None
+    for line in summary.failed:
+        echo(f"failed: {line}")
+    summary.wall_seconds = time.perf_counter() - started
+    return summary
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have.
+
+    Raises
+    ------
+    ConfigError
+        Naming the device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(f"there is no device {device!r} here: choose cpu") from None
+
+
+def origin(dataset: Dataset, device: str) -> dict[str, Any]:
+    """Return the provenance that all runs of a call share."""
+    return {
+        "engine": "reference",
+        "device": device,
+        "threads": 1,
+        "data": {"source": dataset.source, "sample": dataset.is_sample},
+        "git": commit(),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def image_passes(config: RunConfig, dataset: Dataset) -> int:
+    """Return how many times a run trains on an image: images an epoch times epochs."""
+    labels = len(dataset.train_labels)
+    there = labels if config.train_split == "all" else labels - labels // 12
+    return config.epochs * min(config.train_images or there, there)
+
+
+def announce(
+    plan: Plan,
+    store: Store,
+    keys: list[RunKey],
+    statuses: Mapping[str, str],
+    costs: Mapping[str, int],
+    workers: int,
+    echo: Echo,
+) -> None:
+    """Say what would be trained, and about how long it would take."""
+    for planned in plan.experiments:
+        mine = [key for key in keys if key.run.experiment == planned.experiment.name]
+        found = [statuses[key.id] for key in mine]
+        counts = ", ".join(
+            f"{found.count(kind)} {kind}"
+            for kind in ("done", "diverged", "damaged", "missing")
+            if kind in found
+        )
+        echo(f"{planned.experiment.name}: {len(mine)} runs ({counts or 'shared with others'})")
+    passes = sum(costs.values())
+    rate, basis = measured_rate(plan, store)
+    seconds = passes / (rate * workers)
+    echo(
+        f"{len(costs)} runs to train, {passes / 1e6:.1f} M image-passes, "
+        f"about {duration(seconds)} with {workers} workers ({basis})"
+    )
+
+
+def measured_rate(plan: Plan, store: Store) -> tuple[float, str]:
+    """Return image-passes a second of one worker, evaluation included, and where it is from."""
+    runs = store.tables(plan).runs
+    if "images_per_second" not in runs or not (runs["status"] != "missing").any():
+        return ASSUMED_RATE, f"assuming {ASSUMED_RATE:,.0f} images/s a worker"
+    rate = float(runs["images_per_second"].median())
+    return rate, f"measured on the runs that are there: {rate:,.0f} images/s a worker"
+
+
+def _drive(
+    todo: list[RunKey],
+    costs: Mapping[str, int],
+    setup: Setup,
+    workers: int,
+    summary: Summary,
+    tell: Callable[[int, int], None],
+) -> None:
+    """Give out jobs and collect outcomes until none is left."""
+    pending, attempts = deque(todo), dict.fromkeys((key.id for key in todo), 0)
+    summary.left = len(todo)
+    pool = Pool(workers, make_trainer, setup)
+    elsewhere: deque[RunKey] = deque()
+    try:
+        while summary.left:
+            for worker in pool.idle:
+                if pending:
+                    pool.give(worker, pending.popleft())
+            for key, outcome in pool.results(TICK_SECONDS):
+                if outcome is None:
+                    attempts[key.id] += 1
+                    outcome = Outcome("failed", "its process was killed (out of memory?)")
+                    if attempts[key.id] < ATTEMPTS:
+                        pending.append(key)
+                        continue
+                if outcome.kind == "no-space":
+                    raise StoreError(
+                        f"the disk is full: {outcome.reason}; finished runs are kept, free some "
+                        "space and run the same command again"
+                    )
+                if outcome.kind == "elsewhere":
+                    elsewhere.append(key)
+                    continue
+                summary.left -= 1
+                if outcome.kind == "failed":
+                    summary.failed.append(f"{name_of(key)}: {outcome.reason}")
+                else:
+                    summary.trained += 1
+                tell(1, costs[key.id])
+            if not pending and elsewhere and pool.idle:
+                pending.append(elsewhere.popleft())  # another launcher's: look again
+                time.sleep(TICK_SECONDS)
+            tell(0, 0)
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    finally:
+        pool.close()
+
+
+def name_of(key: RunKey) -> str:
+    """Name a run for a person."""
+    return f"{key.run.experiment}, arm {key.run.arm.name}, seed {key.run.seed}"
+
+
+def make_trainer(setup: Setup) -> Callable[[RunKey], Outcome]:
+    """Prepare a worker process; return the function that trains a run into the store."""
+    torch.set_num_threads(1)
+    dataset = read(setup.data_folder, setup.data_source)
+    store = Store(setup.root)
+    last: dict[str, Splits] = {}
+
+    def splits_of(config: RunConfig) -> Splits:
+        fields = ("train_split", "train_images", "validation_images", "test_images")
+        name = str([getattr(config, each) for each in (*fields, "population_images")])
+        if name not in last:
+            last.clear()
+            last[name] = split(dataset, config)
+        return last[name]
+
+    def trainer(key: RunKey) -> Outcome:
+        try:
+            with store.claim(key) as claimed:
+                if not claimed:
+                    return Outcome("elsewhere")
+                if store.status(key) in FINISHED:
+                    return Outcome("trained")
+                _train_into(store, key, splits_of(key.run.arm.config), setup)
+                return Outcome("trained")
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                return Outcome("no-space", str(error.strerror))
+            return Outcome("failed", one_line(error))
+        except Exception as error:  # a run that fails must not take the others along
+            return Outcome("failed", one_line(error))
+
+    return trainer
+
+
+def _train_into(store: Store, key: RunKey, splits: Splits, setup: Setup) -> None:
+    config = key.run.arm.config
+    record = train(config, key.run.seed, splits, device=setup.device)
+    images = record.steps / record.steps_per_epoch * len(splits.train)
+    times = {
+        "train_seconds": record.train_seconds,
+        "wall_seconds": record.wall_seconds,
+        "images_per_second": images / record.wall_seconds,
+    }
+    store.write(key, record, {**setup.provenance, **times})
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one line, with its kind if it was not foreseen."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, BnstudyError) else f"{type(error).__name__}: {text}"
+
+
+# Progress -----------------------------------------------------------------------------
+
+
+class StudyProgress:
+    """Show how far a study is: a bar on a terminal, now and then a line elsewhere.
+
+    Time left is reckoned by image-passes, since runs differ in length.
+    """
+
+    def __init__(self, runs: int, passes: int, echo: Echo) -> None:
+        self.runs, self.passes, self.echo = runs, passes, echo
+        self.done_runs = self.done_passes = 0
+        self.started = self.last_line = time.perf_counter()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        if sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("{task.fields[runs]} of {task.fields[all_runs]} runs"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task("", total=self.passes, runs=0, all_runs=self.runs)
+            self.bar.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _tell(self, runs: int, passes: int) -> None:
+        self.done_runs += runs
+        self.done_passes += passes
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done_passes, runs=self.done_runs)
+            return
+        now = time.perf_counter()
+        if runs and now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            left = (self.passes - self.done_passes) / self.done_passes * (now - self.started)
+            self.echo(f"{self.done_runs} of {self.runs} runs, about {duration(left)} left")
