@@ -112,9 +112,8 @@ def ratio_interval(
     if (np.asarray(values) <= 0).any() or (np.asarray(baseline) <= 0).any():
         raise ConfigError("a ratio needs positive values, got one of 0 or less")
     log = mean_interval(_paired(np.log(values), np.log(baseline)), confidence)
-    return Interval(
-        *(float(np.exp(value)) for value in (log.estimate, log.low, log.high)), log.n, confidence
-    )
+    estimate, low, high = (float(np.exp(value)) for value in (log.estimate, log.low, log.high))
+    return Interval(estimate, low, high, log.n, confidence)
 
 
 def restricted_steps(reached_at: np.ndarray, horizon: float) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""Learning curves: every seed, and what the means come to."""
+
+import pandas as pd
+
+from bnstudy import figures
+from bnstudy.report import text
+from bnstudy.report.evidence import Evidence
+from bnstudy.report.exhibits import parts
+from bnstudy.report.model import Finding, Table
+from bnstudy.study import Arm, Exhibit, known
+
+SCALES = {
+    "validation_accuracy": figures.Scale("Validation accuracy", percent=True),
+    "train_accuracy": figures.Scale("Training accuracy", percent=True),
+    "test_accuracy": figures.Scale("Test accuracy, running statistics", percent=True),
+    "test_accuracy_population": figures.Scale("Test accuracy", percent=True),
+    "validation_loss": figures.Scale("Validation loss"),
+    "train_loss": figures.Scale("Training loss"),
+    "test_loss": figures.Scale("Test loss, running statistics"),
+    "test_loss_population": figures.Scale("Test loss"),
+}
+
+
+def learning_curves(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
+    """Show a column of the curves by epoch.
+
+    Options: ``arms``, their names (all if not given); ``y``, a key of
+    :data:`SCALES`.
+    """
+    arms = evidence.arms(exhibit.options.get("arms"))
+    column = exhibit.options.get("y", "validation_accuracy")
+    scale = known("column of a curve", column, SCALES)
+    points = _points(evidence, arms, column)
+    notes = parts.gaps(evidence, arms, "their curves end there, and later means are of the others.")
+    if points.empty:
+        return parts.nothing(anchor, exhibit, notes)
+    write = text.percent if scale.percent else text.loss
+    sentence = _sentence(points, arms, scale)
+    source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
+    figure = figures.learning_curves(points, parts.labels_of(arms), scale, source)
+    data = _table(points, arms, scale.label, write)
+    chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
+    return Finding(anchor, sentence, exhibit.caption, (), chart, notes)
+
+
+def _points(evidence: Evidence, arms: tuple[Arm, ...], column: str) -> pd.DataFrame:
+    curves = pd.concat([evidence.curve(arm.name) for arm in arms], ignore_index=True)
+    there = curves[curves[column].notna()]
+    chosen = there[["arm", "seed", "epoch", column]].rename(columns={column: "value"})
+    return chosen.reset_index(drop=True)
+
+
+def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: figures.Scale) -> str:
+    """State the means at the last epoch that all arms with runs have, over the seeds in common."""
+    present = [arm for arm in arms if (points["arm"] == arm.name).any()]
+    lasts = [points.loc[points["arm"] == arm.name, "epoch"].max() for arm in present]
+    last = min(lasts)
+    there = points[points["epoch"].sub(last).abs() < 1e-9]
+    wide = there.pivot(index="seed", columns="arm", values="value").dropna()
+    after = f"After {text.epoch_count(last)}"
+    if wide.empty or wide.shape[1] < len(present):
+        return f"{after} the arms have no seed in common"
+    means = {arm.name: float(wide[arm.name].mean()) for arm in present}
+    write = text.percent if scale.percent else text.loss
+    seeds = text.count(len(wide), "seed")
+    named = [f"{arm.label} {write(means[arm.name])}" for arm in reversed(present)]
+    start = f"{after} {scale.label[0].lower()}{scale.label[1:]} is"
+    if len(present) != 2:
+        return f"{start} {text.listing(named)} ({seeds})"
+    first, second = (means[arm.name] for arm in present)
+    difference = (
+        f"{text.points(second - first)} points"
+        if scale.percent
+        else text.loss(second - first, sign=True)
+    )
+    named = [f"{write(means[arm.name])} for {arm.label}" for arm in reversed(present)]
+    return f"{start} {named[0]}, {named[1]}: {difference} ({seeds})"
+
+
+def _table(
+    points: pd.DataFrame, arms: tuple[Arm, ...], what: str, write: text.Writer
+) -> Table:
+    rows = []
+    for epoch, at in points.groupby("epoch", sort=True):
+        values = (at.loc[at["arm"] == arm.name, "value"] for arm in arms)
+        rows.append((text.epochs(epoch), *(parts.spread(each, write) for each in values)))
+    caption = f"{what}: mean of the seeds (lowest to highest)"
+    return Table(caption, ("Epoch", *(arm.label for arm in arms)), tuple(rows))

@@ -1,0 +1,147 @@
+"""The report as data: what its pages say, every number already written out.
+
+HTML and Markdown are two ways of setting the same :class:`Report`; neither
+computes or formats anything.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes
+    ----------
+    caption
+        What it shows.
+    columns
+        Heads of the columns; the first column heads the rows.
+    rows
+        As many texts each as there are columns.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def long(self) -> bool:
+        """Whether it is folded away at first."""
+        return len(self.rows) > 12
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with the table behind it.
+
+    Attributes
+    ----------
+    name
+        Of its files, without their endings.
+    svg
+        The drawing, a whole SVG document.
+    description
+        What is to be seen, for those who do not see it.
+    data
+        The values drawn, summarized over seeds where there are many; None if
+        the tables of the finding hold them already.
+    csv
+        All the values drawn, seed by seed.
+    """
+
+    name: str
+    svg: str
+    description: str
+    data: Table | None
+    csv: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one exhibit shows.
+
+    Attributes
+    ----------
+    anchor
+        Its id on the page.
+    sentence
+        The finding, computed.
+    caption
+        What the reader sees and how to read it.
+    tables
+        Results in numbers.
+    chart
+        None where there is nothing to draw.
+    notes
+        Sentences that qualify the finding: exclusions, censoring, size.
+    """
+
+    anchor: str
+    sentence: str
+    caption: str
+    tables: tuple[Table, ...] = ()
+    chart: Chart | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of one experiment.
+
+    Attributes
+    ----------
+    name, title, question, literature, design, limits
+        As the experiment has them.
+    state
+        Which of its runs are there, in a sentence.
+    arms, settings
+        What differs between the arms; what all of them share.
+    findings
+        One for each exhibit.
+    command
+        What trains its runs and writes its report again.
+    """
+
+    name: str
+    title: str
+    question: str
+    literature: str
+    design: str
+    limits: str
+    state: str
+    arms: Table
+    settings: Table
+    findings: tuple[Finding, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report.
+
+    Attributes
+    ----------
+    title
+        Of the study.
+    introduction
+        The study in a paragraph, for somebody who has not heard of it.
+    banner
+        What every page warns of; empty if there is nothing.
+    pages
+        One for each experiment, in the order of the plan.
+    provenance
+        Where the numbers come from.
+    commands
+        What makes them again.
+    foot
+        One line for the foot of every page.
+    """
+
+    title: str
+    introduction: str
+    banner: str
+    pages: tuple[Page, ...]
+    provenance: Table
+    commands: tuple[str, ...]
+    foot: str
