@@ -170,10 +170,11 @@ def _option_names(name: str) -> list[str] | None:
     """Return the options a word takes, or None if its factory takes any."""
     if name == "none":
         return []
-    parameters = inspect.signature(_WORDS[name].factory).parameters.values()
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+    # the first three are the channels, the axes and the stream
+    options = list(inspect.signature(_WORDS[name].factory).parameters.values())[3:]
+    if any(each.kind is each.VAR_KEYWORD for each in options):
         return None
-    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    return [each.name for each in options]
 
 
 def make_norm(

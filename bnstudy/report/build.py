@@ -1,0 +1,246 @@
+"""From plan and tables to the report model."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields
+
+import pandas as pd
+
+from bnstudy.config import RunConfig
+from bnstudy.report import text
+from bnstudy.report.evidence import Evidence
+from bnstudy.report.exhibits import make
+from bnstudy.report.exhibits.parts import data_name
+from bnstudy.report.model import Finding, Page, Report, Table
+from bnstudy.store import Tables
+from bnstudy.study import PROFILES, Plan
+
+BANNER = (
+    "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "
+    "the full data set: its numbers are not those of the full data set."
+)
+
+
+def build(plan: Plan, tables: Tables, provenance: Mapping[str, str] | None = None) -> Report:
+    """Build the report of a study.
+
+    Parameters
+    ----------
+    plan
+        What was to be run.
+    tables
+        What is there.
+    provenance
+        Further lines of the provenance table.
+
+    Raises
+    ------
+    ConfigError
+        If an experiment asks for an exhibit, or an arm in one, that is unknown.
+    """
+    pages = []
+    for planned in plan.experiments:
+        evidence = Evidence.of(plan, planned, tables)
+        pages.append(_page(evidence))
+    planned_runs = _planned(plan, tables.runs)
+    return Report(
+        title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
+        introduction=_introduction(plan, planned_runs),
+        banner=BANNER if plan.data.sample else "",
+        pages=tuple(pages),
+        provenance=_provenance(plan, planned_runs, provenance or {}),
+        commands=_commands(plan),
+        foot=f"bnstudy · plan {plan.sha256[:12]}",
+    )
+
+
+def _page(evidence: Evidence) -> Page:
+    experiment = evidence.planned.experiment
+    findings: list[Finding] = []
+    kinds: Counter[str] = Counter()
+    for exhibit in experiment.exhibits:
+        kinds[exhibit.kind] += 1
+        number = kinds[exhibit.kind]
+        anchor = exhibit.kind if number == 1 else f"{exhibit.kind}-{number}"
+        findings.append(make(evidence, exhibit, anchor))
+    return Page(
+        name=experiment.name,
+        title=experiment.title,
+        question=experiment.question,
+        literature=experiment.literature,
+        design=experiment.design,
+        limits=experiment.limits,
+        state=_state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
+        arms=_arms(evidence),
+        settings=_settings(evidence),
+        findings=tuple(findings),
+        command=_command(evidence.plan, experiment.name),
+    )
+
+
+def _planned(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the plan's runs, in the order of the plan."""
+    keys = [(run.experiment, run.arm.name, run.seed) for run in plan.runs]
+    order = pd.DataFrame(keys, columns=["experiment", "arm", "seed"]).astype({"seed": "int64"})
+    merged = order.merge(runs, on=["experiment", "arm", "seed"], how="left")
+    return merged.assign(status=merged["status"].fillna("missing"))
+
+
+def _counts(runs: pd.DataFrame, planned: int) -> tuple[int, int, int]:
+    done = int((runs["status"] == "done").sum())
+    diverged = int((runs["status"] == "diverged").sum())
+    return done, diverged, planned - done - diverged
+
+
+def _state(runs: pd.DataFrame, planned: int) -> str:
+    done, diverged, missing = _counts(runs, planned)
+    if missing == planned:
+        return f"None of the {text.count(planned, 'planned run')} is there yet."
+    said = [f"{done:,} done"]
+    said += [f"{diverged:,} diverged"] if diverged else []
+    said += [f"{missing:,} missing"] if missing else []
+    return f"{text.count(planned, 'planned run')}: {text.listing(said)}."
+
+
+def _differing(configs: list[RunConfig]) -> list[str]:
+    names = [item.name for item in fields(RunConfig)]
+    return [name for name in names if len({getattr(config, name) for config in configs}) > 1]
+
+
+def _arms(evidence: Evidence) -> Table:
+    arms = evidence.planned.arms
+    differing = _differing([arm.config for arm in arms])
+    rows = tuple(
+        (
+            arm.label,
+            *(text.setting(getattr(arm.config, name)) for name in differing),
+            str(len(evidence.finished(arm.name, "done"))),
+            str(len(evidence.finished(arm.name, "diverged"))),
+            str(len(evidence.plan.seeds) - len(evidence.finished(arm.name))),
+        )
+        for arm in arms
+    )
+    heads = ("Arm", *(name.replace("_", " ").capitalize() for name in differing))
+    return Table(
+        "The arms: what differs between them, and their runs",
+        (*heads, "Done", "Diverged", "Missing"),
+        rows,
+    )
+
+
+def _settings(evidence: Evidence) -> Table:
+    configs = [arm.config for arm in evidence.planned.arms]
+    differing, first = set(_differing(configs)), configs[0]
+    rows = tuple(
+        (item.name.replace("_", " "), text.setting(getattr(first, item.name)))
+        for item in fields(RunConfig)
+        if item.name not in differing
+    )
+    return Table(
+        "What all arms share; a number of images of 0 means all", ("Setting", "Value"), rows
+    )
+
+
+def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
+    experiments = text.count(len(plan.experiments), "experiment")
+    seeds = text.count(len(plan.seeds), "seed")
+    return (
+        "Batch normalization rescales what each layer of a neural network passes on, so that over "
+        "every small batch of training images it has mean 0 and variance 1, and then learns how "
+        "much of that to undo. It is said to make training faster. To see what is true of it, "
+        f"this study trains a small network, LeNet, to recognize the ten kinds of clothing in "
+        f"{data_name(plan)} again and again: {experiments}, and in each of them every variant "
+        f"(arm) {len(plan.seeds):,} {'time' if len(plan.seeds) == 1 else 'times'}, from "
+        f"{'a' if len(plan.seeds) == 1 else 'another'} random start each. A "
+        "start (seed) gives all arms the same initial weights and the same order of images, so "
+        f"that arms can be compared seed by seed. {_state(runs, len(plan.runs))} "
+        f"Every result below rests on at most {seeds}; an interval says what range of effects "
+        "they are compatible with."
+    )
+
+
+def _options(plan: Plan) -> str:
+    options = f"--profile {plan.profile}"
+    if plan.profile not in PROFILES or len(plan.seeds) != PROFILES[plan.profile].seeds:
+        options += f" --seeds {len(plan.seeds)}"
+    return options + (" --data sample" if plan.data.sample else "")
+
+
+def _command(plan: Plan, experiment: str) -> str:
+    options = _options(plan)
+    return f"bnstudy run {experiment} {options} && bnstudy report {experiment} {options}"
+
+
+def _commands(plan: Plan) -> tuple[str, ...]:
+    names = " ".join(planned.experiment.name for planned in plan.experiments)
+    return tuple(f"bnstudy {verb} {names} {_options(plan)}" for verb in ("run", "report"))
+
+
+def _distinct(runs: pd.DataFrame, *columns: str) -> str:
+    """Return the different combinations of some columns among the finished runs, in words."""
+    there = runs[runs["status"] != "missing"]
+    known = [column for column in columns if column in there]
+    if not known or there.empty:
+        return text.MISSING
+    found = there[known].dropna(how="all").drop_duplicates()
+    lines = [
+        ", ".join(text.setting(value) for value in row if not _absent(value))
+        for row in found.itertuples(index=False)
+    ]
+    return "; ".join(sorted(set(lines))) or text.MISSING
+
+
+def _absent(value: object) -> bool:
+    return value is None or value != value  # NaN alone differs from itself
+
+
+def _commits(runs: pd.DataFrame) -> str:
+    there = runs[runs["status"] != "missing"]
+    if "git.commit" not in there or there["git.commit"].dropna().empty:
+        return "not run from a git checkout" if len(there) else text.MISSING
+    found = there[["git.commit", "git.dirty"]].dropna().drop_duplicates()
+    lines = [
+        f"{commit}{' with uncommitted changes' if dirty else ''}"
+        for commit, dirty in found.itertuples(index=False)
+    ]
+    return "; ".join(sorted(lines))
+
+
+def _total(runs: pd.DataFrame, column: str) -> float:
+    """Return the sum over distinct runs: two experiments may share one."""
+    there = runs[runs["status"] != "missing"]
+    if column not in there or there.empty:
+        return float("nan")
+    once = there.drop_duplicates("id") if "id" in there else there
+    return float(once[column].astype(float).sum())
+
+
+def _speed(runs: pd.DataFrame) -> str:
+    speeds = runs["images_per_second"].dropna() if "images_per_second" in runs else pd.Series()
+    if speeds.empty:
+        return text.MISSING
+    return f"{text.decimal(float(speeds.astype(float).median()), 0)} per process (median of runs)"
+
+
+def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Table:
+    done, diverged, missing = _counts(runs, len(plan.runs))
+    versions = sorted(name for name in runs.columns if str(name).startswith("versions."))
+    rows = [
+        ("Plan (sha256)", plan.sha256),
+        ("Profile", plan.profile),
+        ("Seeds", f"{text.listing(str(seed) for seed in sorted(plan.seeds))}"),
+        ("Images", f"{data_name(plan)}{', the bundled sample' if plan.data.sample else ''}"),
+        ("Images (sha256)", plan.data.digest),
+        ("Images taken from", _distinct(runs, "data.source")),
+        ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
+        ("Commit", _commits(runs)),
+        ("Engine", _distinct(runs, "engine")),
+        ("Device", _distinct(runs, "device")),
+        ("Threads per process", _distinct(runs, "threads")),
+        ("Machine", _distinct(runs, "machine.system", "machine.architecture", "machine.processor")),
+        *((f"Version of {name.split('.', 1)[1]}", _distinct(runs, name)) for name in versions),
+        ("Time of all runs, summed", text.duration(_total(runs, "wall_seconds"))),
+        ("Training images per second", _speed(runs)),
+        *sorted((str(name), str(value)) for name, value in more.items()),
+    ]
+    return Table("Where these numbers come from", ("Item", "Value"), tuple(rows))
