@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -34,7 +35,7 @@ WIDTH = 5.4  # inches: at this width 11 pt stay legible on a screen of 360 px
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 LONGEST_LABEL = 24
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same everywhere
     "font.size": 11.0,
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -98,11 +99,14 @@ class Scale:
         Whether values in 0..1 are written as percentages.
     log
         Whether it is logarithmic.
+    least
+        The smallest span it may have.
     """
 
     label: str
     percent: bool = False
     log: bool = False
+    least: float = 0.0
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
@@ -110,6 +114,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     return {name: LOOKS[index % len(LOOKS)] for index, name in enumerate(names)}
 
 
+@mpl.rc_context(STYLE)
 def learning_curves(
     points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
 ) -> Figure:
@@ -140,6 +145,7 @@ def learning_curves(
     return figure
 
 
+@mpl.rc_context(STYLE)
 def paired_steps(
     points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
 ) -> Figure:
@@ -163,6 +169,7 @@ def paired_steps(
     return figure
 
 
+@mpl.rc_context(STYLE)
 def learning_rates(
     points: pd.DataFrame, labels: Mapping[str, str], scales: Mapping[str, Scale], source: str
 ) -> Figure:
@@ -187,9 +194,9 @@ def learning_rates(
         ends = []
         for place, (family, look) in enumerate(families.items()):
             rows = points[points["arm"] == family]
-            shift = 1.05 ** (2 * place - len(families) + 1)  # side by side, not on each other
+            shift = 1.08 ** (2 * place - len(families) + 1)  # side by side, not on each other
             censored = rows["censored"] & (number == 0)
-            x = rows["rate"] * shift
+            x = rows["rate"] * shift * 1.03 ** _aside(rows["seed"], 1.0)
             _dots(axes, x, rows[measure], censored, look)
             middle = rows.groupby("rate", sort=True)[measure].median()
             if len(middle):
@@ -207,6 +214,7 @@ def learning_rates(
     return figure
 
 
+@mpl.rc_context(STYLE)
 def printed_results(
     points: pd.DataFrame,
     printed: pd.DataFrame,
@@ -249,11 +257,14 @@ def printed_results(
         )  # fmt: skip
         if number < len(arms):
             axes.set_title(_short(labels[arm]))
+        if number == 0 and len(theirs):
+            _note_printed(axes, theirs["epoch"].iloc[-1], theirs[measure].iloc[-1])
         scale = scales[measure] if number % len(arms) == 0 else Scale("", scales[measure].percent)
         _dress(axes, scale, "Epoch" if number >= len(grid) - len(arms) else "")
     return figure
 
 
+@mpl.rc_context(STYLE)
 def sorted_parameters(points: pd.DataFrame, printed: pd.DataFrame, source: str) -> Figure:
     """Draw each seed's sorted parameters by rank, with the printed ones over them.
 
@@ -285,6 +296,7 @@ def sorted_parameters(points: pd.DataFrame, printed: pd.DataFrame, source: str) 
     return figure
 
 
+@mpl.rc_context(STYLE)
 def evaluation_statistics(points: pd.DataFrame, labels: Mapping[str, str], source: str) -> Figure:
     """Draw test accuracy by epoch under both kinds of statistics, a panel an arm.
 
@@ -308,11 +320,12 @@ def evaluation_statistics(points: pd.DataFrame, labels: Mapping[str, str], sourc
         axes.set_title(_short(labels[arm]))
         last = number == len(labels) - 1
         _dress(axes, Scale("Test accuracy", percent=True), "Epoch" if last else "")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         _label_ends(axes, ends)
     return figure
 
 
+@mpl.rc_context(STYLE)
 def paired_differences(
     points: pd.DataFrame,
     differences: pd.DataFrame,
@@ -342,8 +355,13 @@ def paired_differences(
     others = [arm for arm in labels if arm in set(differences["arm"])]
     for place, arm in enumerate(others):
         rows, look = differences[differences["arm"] == arm], looks(labels)[arm]
-        spread = np.linspace(-0.16, 0.16, len(rows)) if len(rows) > 1 else np.zeros(1)
-        _dots(right, place + spread, rows["difference"], np.zeros(len(rows), bool), look)
+        _dots(
+            right,
+            place + _aside(rows["seed"], 0.16),
+            rows["difference"],
+            np.zeros(len(rows), bool),
+            look,
+        )
         mean, low, high = rows.iloc[0][["mean", "low", "high"]]
         if math.isfinite(low) and math.isfinite(high):
             right.plot([place + 0.3] * 2, [low, high], color=INK, lw=2.2, zorder=3)
@@ -358,15 +376,21 @@ def paired_differences(
 def _canvas(
     source: str, *, height: float, rows: int = 1, columns: int = 1, share_y: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        foot = 0.27 / height
-        figure.get_layout_engine().set(  # type: ignore[union-attr,call-arg]
-            rect=(0, foot, 1, 1 - foot), w_pad=0.06, h_pad=0.06
-        )
-        grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
-        figure.text(0.01, 0.012, source, fontsize=8.5, color=MUTED, va="bottom", in_layout=False)
+    """Return a figure with a source line at its foot and a grid of empty axes above."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    foot = 0.27 / height
+    figure.get_layout_engine().set(  # type: ignore[union-attr,call-arg]
+        rect=(0, foot, 1, 1 - foot), w_pad=0.06, h_pad=0.06
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
+    figure.text(0.01, 0.012, source, fontsize=8.5, color=MUTED, va="bottom", in_layout=False)
     return figure, list(grid.flat)
+
+
+def _note_printed(axes: Axes, x: float, y: float) -> None:
+    axes.annotate(
+        "printed", (x, y), xytext=(0, 9), textcoords="offset points", ha="right", fontsize=10
+    )
 
 
 def _thin_lines(axes: Axes, rows: pd.DataFrame, look: Look, *, marker: bool = False) -> None:
@@ -379,27 +403,31 @@ def _thin_lines(axes: Axes, rows: pd.DataFrame, look: Look, *, marker: bool = Fa
 
 def _dots(axes: Axes, x: Any, y: Any, censored: Any, look: Look) -> None:
     x, y, censored = np.asarray(x), np.asarray(y), np.asarray(censored, dtype=bool)
-    axes.plot(
-        x[~censored], y[~censored], ls="", marker=look.marker, ms=4.2, mfc=look.color,
-        mec="none", alpha=0.75, zorder=3,
-    )  # fmt: skip
-    axes.plot(
-        x[censored], y[censored], ls="", marker="^", ms=6, mfc="none", mec=look.color, mew=1.2,
-        zorder=3, clip_on=False,
-    )  # fmt: skip
+    seen: Any = {"marker": look.marker, "ms": 4.2, "mfc": look.color, "mec": "none", "alpha": 0.75}
+    cut: Any = {"marker": "^", "ms": 4.8, "mfc": "none", "mec": look.color, "mew": 0.9}
+    for chosen, drawn in ((~censored, seen), (censored, cut)):
+        if chosen.any():  # an empty line would upset the layout
+            axes.plot(x[chosen], y[chosen], ls="", zorder=3, clip_on=False, **drawn)
+
+
+def _aside(seeds: pd.Series, width: float) -> np.ndarray:
+    """Return a place in [-width, width] for each seed, so that equal values stay apart."""
+    order = np.searchsorted(np.unique(seeds), seeds)
+    return width * (2 * order / max(1, order.max(initial=0)) - 1) if len(seeds) > 1 else 0 * order
 
 
 def _pairs(axes: Axes, rows: pd.DataFrame, labels: Mapping[str, str], column: str) -> None:
     places = {arm: place for place, arm in enumerate(labels)}
+    rows = rows.assign(place=rows["arm"].map(places) + _aside(rows["seed"], 0.2))
     for _, pair in rows.groupby("seed", sort=True):
-        ordered = pair.assign(place=pair["arm"].map(places)).sort_values("place")
+        ordered = pair.sort_values("place")
         axes.plot(ordered["place"], ordered[column], color=MUTED, lw=0.7, alpha=0.6, zorder=1)
     for arm, look in looks(labels).items():
         mine = rows[rows["arm"] == arm]
         censored = mine["censored"] if "censored" in mine else np.zeros(len(mine), bool)
-        _dots(axes, [places[arm]] * len(mine), mine[column], censored, look)
+        _dots(axes, mine["place"], mine[column], censored, look)
     axes.set_xticks(range(len(labels)), [_wrapped(text) for text in labels.values()])
-    axes.set_xlim(-0.4, len(labels) - 0.6)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.grid(visible=False, axis="x")
 
 
@@ -409,20 +437,36 @@ def _dress(axes: Axes, scale: Scale, x_label: str) -> None:
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
     if scale.label:
-        axes.set_ylabel(scale.label)
+        axes.set_ylabel(_short(scale.label, 34))
     if x_label:
         axes.set_xlabel(x_label)
+    if x_label == "Epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axes.tick_params(length=3)
     axes.margins(y=0.06)
+    if scale.least:
+        _keep_span(axes, scale.least)
+
+
+def _keep_span(axes: Axes, least: float) -> None:
+    """Widen a vertical axis to at least this span, so that rounding errors look like none."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, least - (high - low)) / 2
+    axes.set_ylim(low - missing, high + missing)
 
 
 def _steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
-    """Put 1, 2 and 5 times powers of ten on a logarithmic axis, written out."""
+    """Put a few round numbers on a logarithmic axis, written out."""
     if not len(steps):
         return
     low, high = float(steps.min()) / 1.25, float(steps.max()) * 1.25
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**d for d in decades for m in (1, 2, 5) if low <= m * 10.0**d <= high]
+    ticks: list[float] = []
+    for steps_of_ten in ((1, 2, 5), (1, 2, 3, 4, 5, 6, 8)):
+        if len(ticks) < 3:
+            ticks = [
+                m * 10.0**d for d in decades for m in steps_of_ten if low <= m * 10.0**d <= high
+            ]
     for axes in panels:
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator(ticks))
@@ -449,21 +493,21 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     """Move heights (0..1) apart to at least ``gap``, keeping their order."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     moved = list(heights)
-    for below, above in zip(order, order[1:], strict=False):
+    for below, above in pairwise(order):
         moved[above] = max(moved[above], moved[below] + gap)
     excess = max([0.0, *(height - 1.0 for height in moved)])
     return [height - excess for height in moved]
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+def _short(text: str, longest: int = LONGEST_LABEL) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _wrapped(text: str) -> str:
-    """Break a label of two or more words into two lines."""
+    """Break a label of two or more words into two lines, unless it is very short."""
     text = _short(text)
     spaces = [place for place, letter in enumerate(text) if letter == " "]
-    if len(text) < 9 or not spaces:
+    if len(text) < 7 or not spaces:
         return text
     middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
     return f"{text[:middle]}\n{text[middle + 1 :]}"
@@ -502,7 +546,8 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     drawing = _own_ids(drawing, name)
     opening, rest = drawing.split(">", 1)
     return (
-        f'{opening} stroke-linejoin="round" role="img" aria-labelledby="{name}-title {name}-desc">\n'
+        f'{opening} stroke-linejoin="round" role="img"'
+        f' aria-labelledby="{name}-title {name}-desc">\n'
         f' <title id="{name}-title">{escape(title)}</title>\n'
         f' <desc id="{name}-desc">{escape(description)}</desc>{rest}'
     )

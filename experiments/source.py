@@ -83,7 +83,7 @@ SOURCE = Experiment(
             "printed-results",
             "Lines: our seeds, running means since the start of each epoch. Points: the values "
             "printed in the notes.",
-            {"printed": PRINTED},
+            {"printed": PRINTED, "images": 60_000},
         ),
         Exhibit(
             "first-layer-parameters",

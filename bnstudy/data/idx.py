@@ -7,6 +7,7 @@ unsigned bytes), the number of axes, the size of each axis as a big-endian
 
 import gzip
 import hashlib
+import math
 import zlib
 from pathlib import Path
 
@@ -32,11 +33,14 @@ def read_bytes(path: Path) -> bytes:
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataCorruptError(
-            f"{path.name} must be a whole gzip file, got a cut or damaged one ({error}): "
+            f"{path} must be a whole gzip file, got a cut or damaged one ({error}): "
             "delete it and fetch the data again"
         ) from None
     except OSError as error:
-        raise DataCorruptError(f"{path.name} cannot be read ({error.strerror})") from None
+        raise DataCorruptError(
+            f"{path} must be readable, got {error.strerror!r} from the system: "
+            "see to its permissions and its disk"
+        ) from None
 
 
 def sha256(content: bytes) -> str:
@@ -71,14 +75,16 @@ def parse(content: bytes, name: str, axes: int) -> Tensor:
     if content[:4] != magic:
         raise DataCorruptError(
             f"{name} must begin with the IDX magic number {magic.hex()} ({axes} axes of unsigned "
-            f"bytes), got {content[:4].hex() or 'nothing'}: it is not the file it is named after"
+            f"bytes), got {content[:4].hex() or 'nothing'}: it is another file, "
+            "fetch the data again"
         )
     if len(content) < header:
         raise DataCorruptError(f"{name} ends within its header: it was cut, fetch the data again")
     shape = tuple(int(size) for size in np.frombuffer(content[4:header], ">u4"))
-    expected = header + int(np.prod(shape, dtype=np.int64))
-    if len(content) != expected:
-        fault = "cut" if len(content) < expected else "longer than it says"
+    expected = header + math.prod(shape)
+    if len(content) != expected or expected == header:
+        cut = len(content) < expected
+        fault = "cut" if cut else "empty" if expected == header else "longer than it says"
         raise DataCorruptError(
             f"{name} states {' x '.join(map(str, shape))} values, {expected} bytes in all, got "
             f"{len(content)}: it is {fault}, fetch the data again"

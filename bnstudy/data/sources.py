@@ -7,6 +7,7 @@ appears in the cache whole or not at all, also when two processes ask at once.
 
 import errno
 import fcntl
+import http.client
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -47,6 +48,7 @@ SAMPLE = {
     "t10k-images-idx3-ubyte": "15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1",
     "t10k-labels-idx1-ubyte": "234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c",
 }
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 SOURCES = ("auto", "cache", "system", "torchvision", "debian", "sample", "folder")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 SAMPLE_NOTICE = (
@@ -54,6 +56,7 @@ SAMPLE_NOTICE = (
     "not the whole of Fashion-MNIST: its figures are a first look only"
 )
 NETWORK_SECONDS = 20
+IMPATIENT = (f"-oAcquire::http::Timeout={NETWORK_SECONDS}", "-oAcquire::Retries=0")
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,13 @@ def sample_folder() -> Path:
     return Path(str(resources.files("bnstudy.data") / "sample"))
 
 
-def _cached() -> Path:
-    return cache_folder() / "FashionMNIST" / "raw"  # torchvision's layout
+def offline() -> bool:
+    """Return whether ``$BNSTUDY_OFFLINE`` rules the network out: set, and neither empty nor 0."""
+    return os.environ.get("BNSTUDY_OFFLINE", "") not in ("", "0")
+
+
+def _raw(cache: Path) -> Path:
+    return cache / "FashionMNIST" / "raw"  # torchvision's layout, so that it can read the cache
 
 
 def load(
@@ -124,6 +132,7 @@ def load(
     *,
     folder: Path | None = None,
     cache: Path | None = None,
+    network: bool | None = None,
 ) -> Dataset:
     """Load the images into memory.
 
@@ -134,11 +143,13 @@ def load(
     source
         ``auto`` tries in order the cache, the system's folder, torchvision's
         download, Debian's package, the bundled sample; any other word is that
-        source or an error.  ``$BNSTUDY_OFFLINE`` rules the network out.
+        source or an error.
     folder
         Where the four files are, gzipped or not; only this place is looked at.
     cache
         Instead of the user's cache.
+    network
+        Whether the network may be asked; by default unless :func:`offline`.
 
     Returns
     -------
@@ -153,12 +164,11 @@ def load(
         If the source does not have the images.
     DataCorruptError
         If a file is there, but is not what it should be.
+    DataError
+        If the cache cannot be written.
     """
     if name != "fashion-mnist":
         raise ConfigError(f"there is no data set {name!r}: choose fashion-mnist")
-    if cache is not None:
-        with _environment("BNSTUDY_CACHE", str(cache)):
-            return load(name, source, folder=folder)
     if folder is not None or source == "folder":
         if folder is None:
             raise ConfigError("source 'folder' needs a folder: give its path")
@@ -168,21 +178,23 @@ def load(
             f"there is no data source {source!r}: choose one of {', '.join(SOURCES)}, "
             "or give the path of a folder"
         )
+    place = cache_folder() if cache is None else Path(cache)
+    online = not offline() if network is None else network
     if source != "auto":
-        return _LOADERS[source]()
-    return _first_that_has_them()
+        return _LOADERS[source](place, online)
+    return _first_that_has_them(place, online)
 
 
-def _first_that_has_them() -> Dataset:
+def _first_that_has_them(cache: Path, online: bool) -> Dataset:
     passed_over = []
     for source in ("cache", "system", "torchvision", "debian"):
         try:
-            return _LOADERS[source]()
+            return _LOADERS[source](cache, online)
         except DataNotFoundError as reason:
             log.info("%s passed over: %s", source, reason)
             passed_over.append(f"{source}: {reason}")
-    sample = _LOADERS["sample"]()
-    return Dataset(**{**vars(sample), "notes": (*sample.notes, *passed_over)})
+    sample = read(sample_folder(), "sample")
+    return replace(sample, notes=(*sample.notes, *passed_over))
 
 
 def read(folder: Path, source: str) -> Dataset:
@@ -199,12 +211,13 @@ def read(folder: Path, source: str) -> Dataset:
     for role, (file, axes) in FILES.items():
         content = read_bytes(find(folder, file))
         digests[file] = sha256(content)
-        tensors[role] = parse(content, file, axes)
+        tensors[role] = parse(content, f"{file} in {folder}", axes)
     for known in (FULL, SAMPLE):
         if digests == known:
             notes = (SAMPLE_NOTICE,) if known is SAMPLE else ()
             return Dataset("fashion-mnist", source, folder, **tensors, digests=digests, notes=notes)
-    wrong = next(file for file in FULL if digests[file] != FULL[file])
+    strange = [file for file in FULL if digests[file] not in (FULL[file], SAMPLE[file])]
+    wrong = (strange or [file for file in FULL if digests[file] != FULL[file]])[0]
     raise DataCorruptError(
         f"{wrong} in {folder} must be Fashion-MNIST's (sha256 {FULL[wrong][:12]}...), got "
         f"{digests[wrong][:12]}...: it is damaged or another data set, delete it or fetch it again"
@@ -220,9 +233,12 @@ def find(folder: Path, file: str) -> Path:
         If it is not there.
     """
     for path in (folder / file, folder / f"{file}.gz"):
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, False for a folder we may not enter
             return path
-    raise DataNotFoundError(f"{folder} has no {file} or {file}.gz")
+    raise DataNotFoundError(
+        f"{folder} must hold the four files of Fashion-MNIST, got no {file} or {file}.gz: "
+        "put it there or choose another source"
+    )
 
 
 def folder_of(source: str) -> Path:
@@ -230,10 +246,11 @@ def folder_of(source: str) -> Path:
 
     Any other word is taken for the path of a folder.
     """
-    local = {"cache": _cached(), "system": system_folder(), "sample": sample_folder()}
+    cached = _raw(cache_folder())
+    local = {"cache": cached, "system": system_folder(), "sample": sample_folder()}
     if source == "auto":
-        return next(folder for folder in local.values() if folder.is_dir())
-    return local.get(source, Path(source))
+        return next(folder for folder in local.values() if os.path.isdir(folder))
+    return {**local, "torchvision": cached, "debian": cached}.get(source, Path(source))
 
 
 def verify(folder: Path) -> dict[str, str]:
@@ -254,31 +271,45 @@ def verify(folder: Path) -> dict[str, str]:
 # Fetching -----------------------------------------------------------------------------
 
 
-def _fetched(source: str, fetch: Callable[[Path], None]) -> Dataset:
+def _fetched(source: str, fetch: Callable[[Path], None], cache: Path, online: bool) -> Dataset:
     """Let ``fetch`` fill a folder, check it, and move it into the cache in one step."""
-    if os.environ.get("BNSTUDY_OFFLINE"):
-        raise DataNotFoundError("the network is ruled out by BNSTUDY_OFFLINE")
-    target = _cached()
+    if not online:
+        raise DataNotFoundError(
+            f"source {source!r} needs the network, which is ruled out: unset BNSTUDY_OFFLINE "
+            "or choose another source"
+        )
     try:
-        with _one_at_a_time(cache_folder()):
-            if target.is_dir():
-                return read(target, source)
-            with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="fetching-") as scratch:
-                filled = Path(scratch) / "raw"
-                filled.mkdir()
-                fetch(filled)
-                read(filled, source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(filled, target)
-            return read(target, source)
+        with _one_at_a_time(cache):
+            return _fill(cache, source, fetch)
+    except DataError:
+        raise
     except OSError as error:
-        if isinstance(error, DataError):
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if error.errno in FULL_DISK else "make it writable"
         raise DataError(
-            f"the cache {cache_folder()} cannot be written ({error.strerror}): "
-            + ("free some space" if full else "make it writable or set BNSTUDY_CACHE")
+            f"the cache {cache} must take the images, got {error.strerror!r} from the system: "
+            f"{remedy} or set BNSTUDY_CACHE"
         ) from None
+
+
+def _fill(cache: Path, source: str, fetch: Callable[[Path], None]) -> Dataset:
+    """Fetch into a scratch folder of the cache and rename it; the caller holds the lock."""
+    for left in cache.glob("fetching-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    target = _raw(cache)
+    try:
+        return read(target, "cache")  # another process was faster
+    except DataNotFoundError:
+        pass
+    with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as scratch:
+        filled = Path(scratch) / "raw"
+        filled.mkdir()
+        fetch(filled)
+        read(filled, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():  # some of the files, left by another program
+            os.replace(target, Path(scratch) / "incomplete")
+        os.replace(filled, target)
+    return read(target, source)
 
 
 @contextmanager
@@ -304,10 +335,13 @@ def _fetch_torchvision(folder: Path) -> None:
             torchvision.datasets.FashionMNIST(root, train=True, download=True)
             for file in FULL:
                 shutil.copyfile(Path(root) / "FashionMNIST" / "raw" / file, folder / file)
-    except (RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (RuntimeError, OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise
-        raise DataNotFoundError("torchvision's download does not answer") from None
+        raise DataNotFoundError(
+            "torchvision's download must answer, got no whole files from it: see to the network "
+            "or choose another source"
+        ) from None
     finally:
         socket.setdefaulttimeout(before)
 
@@ -315,14 +349,19 @@ def _fetch_torchvision(folder: Path) -> None:
 def _fetch_debian(folder: Path) -> None:
     """Download and unpack Debian's package into a folder, without root."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise DataNotFoundError("this system has no apt-get and dpkg")
+        raise DataNotFoundError(
+            "source 'debian' needs apt-get and dpkg, which this system lacks: choose another source"
+        )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         work = Path(scratch)
         _apt_download(work)
         packages = sorted(work.glob(f"{DEBIAN_PACKAGE}_*.deb"))
-        if not packages:
-            raise DataNotFoundError(f"apt-get has no package {DEBIAN_PACKAGE} to download")
-        _silently(["dpkg", "-x", str(packages[0]), str(work / "unpacked")], work)
+        unpack = ["dpkg", "-x", *map(str, packages[:1]), str(work / "unpacked")]
+        if not packages or not _silently(unpack, work):
+            raise DataNotFoundError(
+                f"apt-get must download {DEBIAN_PACKAGE}, got no whole package: see to the network "
+                "or choose another source"
+            )
         unpacked = work / "unpacked" / "usr/share/datasets/fashion-mnist"
         for file in FULL:
             (folder / file).write_bytes(read_bytes(find(unpacked, file)))
@@ -330,42 +369,31 @@ def _fetch_debian(folder: Path) -> None:
 
 def _apt_download(work: Path) -> None:
     """Download the package; if apt has no lists, once more with lists of our own."""
-    if _silently(["apt-get", "download", DEBIAN_PACKAGE], work):
+    if _silently(["apt-get", *IMPATIENT, "download", DEBIAN_PACKAGE], work):
         return
     (work / "lists" / "partial").mkdir(parents=True)
     (work / "archives" / "partial").mkdir(parents=True)
     own = [f"-oDir::State::Lists={work / 'lists'}", f"-oDir::Cache={work}"]
-    if _silently(["apt-get", *own, "update"], work):
-        _silently(["apt-get", *own, "download", DEBIAN_PACKAGE], work)
+    if _silently(["apt-get", *IMPATIENT, *own, "update"], work):
+        _silently(["apt-get", *IMPATIENT, *own, "download", DEBIAN_PACKAGE], work)
 
 
 def _silently(command: list[str], folder: Path) -> bool:
-    """Run a command in a folder; return whether it succeeded."""
+    """Run a command in a folder; return whether it succeeded; a full disk is an error."""
+    words, patience = {**os.environ, "LC_ALL": "C"}, 20 * NETWORK_SECONDS
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, check=False, timeout=20 * NETWORK_SECONDS
-        )
+        done = subprocess.run(command, cwd=folder, env=words, capture_output=True, timeout=patience)
     except (OSError, subprocess.TimeoutExpired):
         return False
+    if b"No space left" in done.stderr or b"enough free space" in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return done.returncode == 0
 
 
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-
-
-_LOADERS: dict[str, Callable[[], Dataset]] = {
-    "cache": lambda: read(_cached(), "cache"),
-    "system": lambda: read(system_folder(), "system"),
-    "torchvision": lambda: _fetched("torchvision", _fetch_torchvision),
-    "debian": lambda: _fetched("debian", _fetch_debian),
-    "sample": lambda: read(sample_folder(), "sample"),
+_LOADERS: dict[str, Callable[[Path, bool], Dataset]] = {
+    "cache": lambda cache, _: read(_raw(cache), "cache"),
+    "system": lambda *_: read(system_folder(), "system"),
+    "torchvision": lambda *asked: _fetched("torchvision", _fetch_torchvision, *asked),
+    "debian": lambda *asked: _fetched("debian", _fetch_debian, *asked),
+    "sample": lambda *_: read(sample_folder(), "sample"),
 }

@@ -95,7 +95,7 @@ def _counts(runs: pd.DataFrame, planned: int) -> tuple[int, int, int]:
 def _state(runs: pd.DataFrame, planned: int) -> str:
     done, diverged, missing = _counts(runs, planned)
     if missing == planned:
-        return f"None of the {text.count(planned, 'planned run')} is there yet."
+        return f"No run is there yet; {text.count(planned, 'run')} planned."
     said = [f"{done:,} done"]
     said += [f"{diverged:,} diverged"] if diverged else []
     said += [f"{missing:,} missing"] if missing else []
@@ -157,6 +157,13 @@ def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
         f"Every result below rests on at most {seeds}; an interval says what range of effects "
         "they are compatible with."
     )
+
+
+def _seeds(plan: Plan) -> str:
+    seeds = sorted(plan.seeds)
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return text.listing(str(seed) for seed in seeds)
 
 
 def _options(plan: Plan) -> str:
@@ -228,7 +235,7 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
     rows = [
         ("Plan (sha256)", plan.sha256),
         ("Profile", plan.profile),
-        ("Seeds", f"{text.listing(str(seed) for seed in sorted(plan.seeds))}"),
+        ("Seeds", _seeds(plan)),
         ("Images", f"{data_name(plan)}{', the bundled sample' if plan.data.sample else ''}"),
         ("Images (sha256)", plan.data.digest),
         ("Images taken from", _distinct(runs, "data.source")),
@@ -243,4 +250,4 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Training images per second", _speed(runs)),
         *sorted((str(name), str(value)) for name, value in more.items()),
     ]
-    return Table("Where these numbers come from", ("Item", "Value"), tuple(rows))
+    return Table("Plan, images, runs, code and machine", ("Item", "Value"), tuple(rows))

@@ -5,8 +5,9 @@ work.  Rows are sorted and cut to the plan first, so that neither the order in
 which runs finished nor a run beyond the plan can change a report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,11 @@ def pair_up(
     seeds = sorted(set(wide[arm].index) & set(wide[baseline].index))
     mine, theirs = (wide[name].reindex(seeds).to_numpy(dtype=float) for name in (arm, baseline))
     return [int(seed) for seed in seeds], mine, theirs
+
+
+def grouped(frame: pd.DataFrame, column: str) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Yield each value of a column, in order, with its rows."""
+    yield from frame.groupby(column, sort=True)
 
 
 def _cut(

@@ -30,9 +30,14 @@ def percent(value: float | None, digits: int = 1) -> str:
     return text if text == MISSING else f"{text}%"
 
 
-def points(value: float | None, *, sign: bool = True) -> str:
+def points(value: float | None, digits: int = 1, *, sign: bool = True) -> str:
     """Write a difference of shares in percentage points, without the unit: +22.8."""
-    return decimal(None if value is None else 100 * value, 1, sign=sign)
+    return decimal(None if value is None else 100 * value, digits, sign=sign)
+
+
+def fine_points(value: float | None) -> str:
+    """Write a small difference of shares in percentage points: +0.05."""
+    return points(value, 2)
 
 
 def loss(value: float | None, *, sign: bool = False) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from bnstudy import figures
 from bnstudy.inference import Interval, difference_interval
 from bnstudy.report import text
-from bnstudy.report.evidence import Evidence, pair_up
+from bnstudy.report.evidence import CHANCE, Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
 from bnstudy.study import Arm, Exhibit
@@ -24,7 +24,9 @@ def final_accuracy(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     """
     arms = evidence.arms(exhibit.options.get("arms"))
     (baseline,) = evidence.arms([exhibit.options.get("baseline", arms[0].name)])
-    notes = parts.gaps(evidence, arms, "they count with the accuracy of guessing, 10%.")
+    notes = parts.gaps(
+        evidence, arms, f"they count with the accuracy of guessing, {text.percent(CHANCE, 0)}."
+    )
     frames = [evidence.last_values(POPULATION, arm) for arm in arms]
     points = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
     if points.empty:
@@ -36,8 +38,8 @@ def final_accuracy(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
         _difference_points(points, baseline, intervals),
         parts.labels_of(arms),
         (
-            figures.Scale("Test accuracy", percent=True),
-            figures.Scale(f"Points above {baseline.label}"),
+            figures.Scale("Test accuracy", percent=True, least=0.01),
+            figures.Scale(f"Points above {baseline.label}", least=0.5),
         ),
         parts.source_line(evidence.plan, parts.seeds_of(evidence, arms)),
     )
@@ -48,9 +50,7 @@ def final_accuracy(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     return Finding(anchor, sentence, exhibit.caption, (table,), chart, notes)
 
 
-def _differences(
-    points: pd.DataFrame, arms: tuple[Arm, ...], baseline: Arm
-) -> dict[str, Interval]:
+def _differences(points: pd.DataFrame, arms: tuple[Arm, ...], baseline: Arm) -> dict[str, Interval]:
     """Return each arm's mean paired difference to the baseline, for arms with a pair."""
     found = {}
     for arm in arms:
@@ -82,13 +82,13 @@ def _final_sentence(
     after = f"After {text.epoch_count(lengths.pop())}" if len(lengths) == 1 else "At the end"
     for arm in arms:
         if arm.name in intervals:
-            seeds, mine, theirs = pair_up(points, arm.name, baseline.name, "value")
+            _, mine, theirs = pair_up(points, arm.name, baseline.name, "value")
             interval = intervals[arm.name]
             return (
                 f"{after} test accuracy is {text.percent(float(mine.mean()))} for {arm.label}, "
                 f"{text.percent(float(theirs.mean()))} for {baseline.label}: "
-                f"{text.points(interval.estimate)} points "
-                f"({parts.certainty(interval, text.points)})"
+                f"{text.fine_points(interval.estimate)} points "
+                f"({parts.certainty(interval, text.fine_points)})"
             )
     means = [
         f"{text.percent(float(values.mean()))} for {arm.label} ({text.count(len(values), 'seed')})"
@@ -111,8 +111,10 @@ def _final_table(
                 text.percent(float(values.mean()), 2),
                 text.percent(float(values.min()), 2),
                 text.percent(float(values.max()), 2),
-                text.MISSING if interval is None else text.points(interval.estimate),
-                text.MISSING if interval is None else text.interval_span(interval, text.points),
+                text.MISSING if interval is None else text.fine_points(interval.estimate),
+                text.MISSING
+                if interval is None
+                else text.interval_span(interval, text.fine_points),
             )
         )
     return Table(
@@ -126,8 +128,11 @@ def _final_table(
 def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...]) -> Table:
     labels = parts.labels_of(arms)
     rows = [
-        (str(seed), {labels[row.arm]: text.percent(row.value, 2) for row in at.itertuples()})
-        for seed, at in points.groupby("seed", sort=True)
+        (
+            str(seed),
+            {labels[row["arm"]]: text.percent(row["value"], 2) for row in at.to_dict("records")},
+        )
+        for seed, at in grouped(points, "seed")
     ]
     return parts.wide_table("Final test accuracy, by seed", ("Seed", *labels.values()), rows)
 
@@ -239,7 +244,7 @@ def _by_epoch(points: pd.DataFrame, arms: tuple[Arm, ...]) -> Table:
                 for kind in ("running", "population")
             ),
         )
-        for epoch, at in points.groupby("epoch", sort=True)
+        for epoch, at in grouped(points, "epoch")
     ]
     heads = [f"{arm.label}, {kind}" for arm in arms for kind in ("running", "population")]
     caption = "Test accuracy at the end of each epoch: mean of the seeds (lowest to highest)"

@@ -4,7 +4,7 @@ import pandas as pd
 
 from bnstudy import figures
 from bnstudy.report import text
-from bnstudy.report.evidence import Evidence
+from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
 from bnstudy.study import Arm, Exhibit, known
@@ -77,11 +77,9 @@ def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: figures.Scale)
     return f"{start} {named[0]}, {named[1]}: {difference} ({seeds})"
 
 
-def _table(
-    points: pd.DataFrame, arms: tuple[Arm, ...], what: str, write: text.Writer
-) -> Table:
+def _table(points: pd.DataFrame, arms: tuple[Arm, ...], what: str, write: text.Writer) -> Table:
     rows = []
-    for epoch, at in points.groupby("epoch", sort=True):
+    for epoch, at in grouped(points, "epoch"):
         values = (at.loc[at["arm"] == arm.name, "value"] for arm in arms)
         rows.append((text.epochs(epoch), *(parts.spread(each, write) for each in values)))
     caption = f"{what}: mean of the seeds (lowest to highest)"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bnstudy import figures
 from bnstudy.report import text
-from bnstudy.report.evidence import Evidence, running_means
+from bnstudy.report.evidence import Evidence, grouped, running_means
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
 from bnstudy.study import Arm, Exhibit
@@ -59,7 +59,7 @@ def _running_points(evidence: Evidence, arms: tuple[Arm, ...]) -> pd.DataFrame:
     frames = [
         running_means(curve).assign(arm=arm.name, seed=seed)
         for arm in arms
-        for seed, curve in evidence.curve(arm.name).groupby("seed", sort=True)
+        for seed, curve in grouped(evidence.curve(arm.name), "seed")
     ]
     columns = ["arm", "seed", "epoch", *MEASURES]
     if not frames:
@@ -71,13 +71,15 @@ def _compare(points: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """Return a row per printed value and measure, with our mean, extremes and whether it fits."""
     at = points.assign(tenth=points["epoch"].round(1))
     rows = []
-    for line in printed.itertuples():
-        ours = at[(at["arm"] == line.arm) & (at["tenth"] == round(line.epoch, 1))]
+    for line in printed.to_dict("records"):
+        ours = at[(at["arm"] == line["arm"]) & (at["tenth"] == round(line["epoch"], 1))]
         for measure in MEASURES:
-            value, low, high = getattr(line, measure), ours[measure].min(), ours[measure].max()
+            value, low, high = line[measure], ours[measure].min(), ours[measure].max()
             fits = bool(low - WIDENED <= value <= high + WIDENED)
             mean = ours[measure].mean()
-            rows.append((line.arm, line.epoch, measure, value, mean, low, high, len(ours), fits))
+            rows.append(
+                (line["arm"], line["epoch"], measure, value, mean, low, high, len(ours), fits)
+            )
     heads = ["arm", "epoch", "measure", "printed", "mean", "low", "high", "seeds", "fits"]
     return pd.DataFrame(rows, columns=heads)
 
@@ -94,15 +96,18 @@ def _inside_sentence(compared: pd.DataFrame, seeds: str, size: str) -> str:
 def _other_size(evidence: Evidence, arms: tuple[Arm, ...], images: int | None) -> str:
     """Say so if our epochs are not those of the printed runs; else nothing."""
     curves = pd.concat([evidence.curve(arm.name) for arm in arms], ignore_index=True)
-    ours = int((curves["images"] / curves["epoch"]).max().round())
-    if images is None or abs(ours - images) <= 0.01 * images:
+    ends = curves[(curves["epoch"] - curves["epoch"].round()).abs() < 1e-9]
+    if images is None or ends.empty:
+        return ""
+    ours = round(float((ends["images"] / ends["epoch"]).max()))
+    if abs(ours - images) <= 0.01 * images:
         return ""
     return f"With {ours:,} training images instead of {images:,},"
 
 
 def _printed_table(compared: pd.DataFrame, arm: Arm) -> Table:
     rows = []
-    for epoch, at in compared.groupby("epoch", sort=True):
+    for epoch, at in grouped(compared, "epoch"):
         cells = [text.epochs(epoch)]
         for measure in MEASURES:
             row = at[at["measure"] == measure].iloc[0]
@@ -136,9 +141,7 @@ def first_layer_parameters(evidence: Evidence, exhibit: Exhibit, anchor: str) ->
     """
     (arm,) = evidence.arms([exhibit.options["arm"]])
     notes = parts.gaps(evidence, [arm], "their parameters are those of the last finite step.")
-    mine = evidence.norms[
-        (evidence.norms["arm"] == arm.name) & (evidence.norms["layer"] == LAYER)
-    ]
+    mine = evidence.norms[(evidence.norms["arm"] == arm.name) & (evidence.norms["layer"] == LAYER)]
     if mine.empty:
         return parts.nothing(anchor, exhibit, notes)
     points = _ranked(mine)
@@ -155,13 +158,9 @@ def first_layer_parameters(evidence: Evidence, exhibit: Exhibit, anchor: str) ->
     compared["fits"] = compared["value"].between(compared["min"], compared["max"])
     seeds = parts.seeds_of(evidence, [arm])
     sentence = _ranks_sentence(compared, seeds)
-    figure = figures.sorted_parameters(
-        points, printed, parts.source_line(evidence.plan, seeds)
-    )
+    figure = figures.sorted_parameters(points, printed, parts.source_line(evidence.plan, seeds))
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, points)
-    return Finding(
-        anchor, sentence, exhibit.caption, (_ranks_table(compared, arm),), chart, notes
-    )
+    return Finding(anchor, sentence, exhibit.caption, (_ranks_table(compared, arm),), chart, notes)
 
 
 def _ranked(mine: pd.DataFrame) -> pd.DataFrame:
@@ -184,14 +183,14 @@ def _ranks_sentence(compared: pd.DataFrame, seeds: str) -> str:
 def _ranks_table(compared: pd.DataFrame, arm: Arm) -> Table:
     rows = [
         (
-            f"{row.parameter}, rank {row.rank}",
-            text.decimal(row.value, DIGITS),
-            text.decimal(row.mean, DIGITS),
-            text.decimal(row.min, DIGITS),
-            text.decimal(row.max, DIGITS),
-            "yes" if row.fits else "no",
+            f"{row['parameter']}, rank {row['rank']}",
+            text.decimal(row["value"], DIGITS),
+            text.decimal(row["mean"], DIGITS),
+            text.decimal(row["min"], DIGITS),
+            text.decimal(row["max"], DIGITS),
+            "yes" if row["fits"] else "no",
         )
-        for row in compared.itertuples()
+        for row in compared.to_dict("records")
     ]
     return Table(
         f"{arm.label}: sorted parameters of the first normalization layer, printed and ours",

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from bnstudy import figures
+from bnstudy.errors import ConfigError
 from bnstudy.inference import Interval, ratio_interval
 from bnstudy.report import text
-from bnstudy.report.evidence import Evidence, pair_up
+from bnstudy.report.evidence import CHANCE, Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
 from bnstudy.study import Arm, Exhibit
@@ -22,15 +23,15 @@ def steps_to_target(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     """
     arms = evidence.arms(exhibit.options.get("arms"))
     (baseline,) = evidence.arms([exhibit.options.get("baseline", arms[0].name)])
-    horizon = evidence.horizon(arms)
+    horizon, targets = evidence.horizon(arms), _targets(evidence, exhibit)
     notes = parts.gaps(
         evidence, arms, "those that had not reached a target count as censored at the last step."
     )
-    points = _all_steps(evidence, arms, horizon)
+    points = _all_steps(evidence, arms, targets, horizon)
     if points.empty:
         return parts.nothing(anchor, exhibit, notes)
     rows, sentences = [], []
-    for target in evidence.planned.experiment.targets:
+    for target in targets:
         at = points[points["target"] == text.target(target)]
         for arm in arms:
             ratio = None if arm == baseline else _ratio(at, arm, baseline)
@@ -48,10 +49,22 @@ def steps_to_target(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     )
 
 
-def _all_steps(evidence: Evidence, arms: tuple[Arm, ...], horizon: float) -> pd.DataFrame:
+def _targets(evidence: Evidence, exhibit: Exhibit) -> tuple[float, ...]:
+    experiment = evidence.planned.experiment
+    if not experiment.targets:
+        raise ConfigError(
+            f"an exhibit of kind {exhibit.kind!r} needs a target, and experiment "
+            f"{experiment.name!r} has none: give it targets"
+        )
+    return experiment.targets
+
+
+def _all_steps(
+    evidence: Evidence, arms: tuple[Arm, ...], targets: tuple[float, ...], horizon: float
+) -> pd.DataFrame:
     parts_of = [
         evidence.steps_to(target, arm, horizon).assign(target=text.target(target))
-        for target in evidence.planned.experiment.targets
+        for target in targets
         for arm in arms
         if evidence.finished(arm.name)
     ]
@@ -140,7 +153,7 @@ def _sentence(
     if not reached[baseline.name]:
         return (
             f"{arm.label} reaches {goal} with {reached[arm.name]} of {ratio.n} seeds {within}, "
-            f"{baseline.label} with none"
+            f"{baseline.label} with 0 of {ratio.n}"
         )
     if ratio.estimate >= 1:
         return (
@@ -174,10 +187,10 @@ def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...], horizon: float) -> Tab
     targets = list(dict.fromkeys(points["target"]))
     columns = {(goal, arm.name): f"{goal}, {arm.label}" for goal in targets for arm in arms}
     rows = []
-    for seed, at in points.groupby("seed", sort=True):
+    for seed, at in grouped(points, "seed"):
         cells = {
-            columns[row.target, row.arm]: _cell(row.steps, row.censored, horizon)
-            for row in at.itertuples()
+            columns[row["target"], row["arm"]]: _cell(row["steps"], row["censored"], horizon)
+            for row in at.to_dict("records")
         }
         rows.append((str(seed), cells))
     return parts.wide_table("Steps to each target, by seed", ("Seed", *columns.values()), rows)
@@ -200,13 +213,19 @@ def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     }
     arms = tuple(arm for family in families.values() for arm in family)
     labels = {norm: _family_label(norm, family) for norm, family in families.items()}
-    horizon, target = evidence.horizon(arms), evidence.planned.experiment.targets[0]
-    notes = parts.gaps(evidence, arms, "they count as not reached, with an accuracy of 10%.")
+    horizon, target = evidence.horizon(arms), _targets(evidence, exhibit)[0]
+    notes = parts.gaps(
+        evidence,
+        arms,
+        f"they count as not reached, with the accuracy of guessing, {text.percent(CHANCE, 0)}.",
+    )
     points = _by_rate(evidence, families, target, horizon)
     if points.empty:
         return parts.nothing(anchor, exhibit, notes)
-    best = [_best(points[points["arm"] == norm], labels[norm], horizon) for norm in families]
-    sentence = f"At its best learning rate to {text.target(target)}: {text.listing(best)}"
+    best = [
+        _best(points[points["arm"] == norm], labels[norm], horizon) for norm in reversed(families)
+    ]
+    sentence = f"{text.target(target)} at the best learning rate: {'; '.join(best)}"
     scales = {
         "steps": figures.Scale(f"Steps to {text.target(target)}", log=True),
         "accuracy": figures.Scale("Validation accuracy", percent=True),
@@ -251,12 +270,12 @@ def _best(points: pd.DataFrame, label: str, horizon: float) -> str:
         return f"{label} has no run"
     medians = {
         rate: float(np.median(at["steps"].where(~at["censored"], np.inf)))
-        for rate, at in points.groupby("rate", sort=True)
+        for rate, at in grouped(points, "rate")
     }
     rate = min(medians, key=lambda each: medians[each])
     if not np.isfinite(medians[rate]):
-        return f"{label} does not get there within {text.steps(horizon)} steps at any"
-    return f"{label} takes {text.steps(medians[rate])} steps (median) at {text.rate(rate)}"
+        return f"{label} not within {text.steps(horizon)} steps at any rate"
+    return f"{label} in {text.steps(medians[rate])} steps (median, rate {text.rate(rate)})"
 
 
 def _rates_table(

@@ -1,0 +1,103 @@
+"""Putting a report into a folder, whole: what was there before is replaced at once."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from bnstudy.errors import ReportError
+from bnstudy.report.build import build
+from bnstudy.report.model import Report
+from bnstudy.report.render import render
+from bnstudy.store import Store
+from bnstudy.study import Plan
+
+SIGNATURE = '<meta name="generator" content="bnstudy">'
+RESERVED = ("index", "readme")
+
+
+def write_report(
+    plan: Plan, store: Store, folder: Path, *, provenance: Mapping[str, str] | None = None
+) -> Path:
+    """Write the report of a study.
+
+    Parameters
+    ----------
+    plan
+        What was to be run.
+    store
+        What is there.
+    folder
+        Becomes the report; an older report there is replaced, stale files included.
+    provenance
+        Further lines of the provenance table.
+
+    Returns
+    -------
+    pathlib.Path
+        Of ``index.html``.
+
+    Raises
+    ------
+    ReportError
+        If the folder cannot be written, or holds something that is no report.
+    StoreError
+        If the store holds a damaged run.
+    """
+    return write_files(build(plan, store.tables(plan), provenance), folder)
+
+
+def write_files(report: Report, folder: Path) -> Path:
+    """Write a report that is built already; see :func:`write_report`."""
+    for page in report.pages:
+        if page.name in RESERVED:
+            raise ReportError(
+                f"the pages of a report need names of their own, got {page.name!r}: "
+                "rename the experiment"
+            )
+    final = Path(folder).resolve()
+    refuse_foreign(final)
+    fresh, old = (final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("new", "old"))
+    try:
+        fresh.mkdir(parents=True)
+        for name, content in sorted(render(report).items()):
+            path = fresh / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8", newline="\n")
+        if final.exists():
+            final.rename(old)
+        fresh.rename(final)
+    except OSError as error:
+        raise ReportError(
+            f"a report needs a folder that can be written, got {folder}: "
+            f"{(error.strerror or str(error)).lower()}; choose another with --reports"
+        ) from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if not final.exists() and old.exists():
+            old.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+    return Path(folder) / "index.html"
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder that holds something else than a report.
+
+    Raises
+    ------
+    ReportError
+        If there is anything in it, and no ``index.html`` of ours.
+    """
+    if not os.path.lexists(folder):
+        return
+    try:
+        empty = folder.is_dir() and not any(folder.iterdir())
+        index = folder / "index.html"
+        ours = index.is_file() and SIGNATURE in index.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # writing will say what is wrong
+    if not (empty or ours):
+        raise ReportError(
+            f"a report replaces its whole folder, and {folder.name!r} holds something else: "
+            "move that away, or choose another folder with --reports"
+        )

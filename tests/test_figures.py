@@ -1,0 +1,184 @@
+"""Figures: what is drawn, that it is legible, and that it is the same text every time."""
+
+import re
+from itertools import pairwise
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnstudy import figures
+from bnstudy.figures import LOOKS, Scale, to_svg
+from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
+
+SVG = "{http://www.w3.org/2000/svg}"
+PERCENT = Scale("Accuracy", percent=True)
+LABELS = {"none": "without BN", "bn": "with BN"}
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    shares = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours (WCAG 2.2): 1 to 21."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def curves(seeds: int = 5) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (arm, seed, epoch / 5, rng.uniform(0.1, 0.9))
+        for arm in LABELS
+        for seed in range(seeds)
+        for epoch in range(1, 11)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "value"])
+
+
+def steps() -> pd.DataFrame:
+    rows = [("70%", "none", seed, 400.0, True) for seed in range(4)]
+    rows += [("70%", "bn", seed, 47.0 + seed, False) for seed in range(4)]
+    return pd.DataFrame(rows, columns=["target", "arm", "seed", "steps", "censored"])
+
+
+def test_contrast_is_that_of_the_standard():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_arm_is_legible_as_text_on_its_paper(theme):
+    for number in range(1, len(LOOKS) + 1):
+        assert contrast(theme[f"arm-{number}"], theme["paper"]) >= 4.5
+
+
+def test_no_two_arms_share_color_marker_or_line():
+    for field in ("color", "marker", "line"):
+        assert len({str(getattr(look, field)) for look in LOOKS}) == len(LOOKS)
+
+
+def test_learning_curves_draw_every_seed_and_their_mean():
+    points = curves()
+    figure = figures.learning_curves(points, LABELS, PERCENT, "source")
+    (axes,) = figure.axes
+    thin = [line for line in axes.lines if line.get_linewidth() < 1]
+    thick = [line for line in axes.lines if line.get_linewidth() > 2]
+    assert len(thin) == 2 * 5
+    for line, arm in zip(thick, LABELS, strict=True):
+        wide = points[points["arm"] == arm].pivot(index="epoch", columns="seed", values="value")
+        mean = wide.to_numpy().mean(axis=1)
+        np.testing.assert_allclose(line.get_ydata(), mean)
+
+
+def test_arms_are_named_beside_their_lines_not_in_a_legend():
+    figure = figures.learning_curves(curves(), LABELS, PERCENT, "source")
+    (axes,) = figure.axes
+    assert axes.get_legend() is None
+    assert {text.get_text() for text in axes.texts} == set(LABELS.values())
+
+
+def test_censored_steps_are_open_triangles_at_the_last_step():
+    figure = figures.paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
+    (axes,) = figure.axes
+    open_ones = [line for line in axes.lines if line.get_marker() == "^"]
+    assert [list(line.get_ydata()) for line in open_ones] == [[400.0] * 4]
+    assert all(line.get_markerfacecolor() == "none" for line in open_ones)
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [list(line.get_ydata()) for line in dots] == [[47.0, 48.0, 49.0, 50.0]]
+
+
+def test_a_line_joins_the_two_arms_of_each_seed():
+    figure = figures.paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
+    joins = [line for line in figure.axes[0].lines if line.get_marker() in ("None", None, "")]
+    assert sorted(tuple(line.get_ydata()) for line in joins) == [
+        (400.0, 47.0 + seed) for seed in range(4)
+    ]
+
+
+def test_an_interval_that_does_not_exist_is_not_drawn():
+    points = pd.DataFrame({"arm": ["none", "bn"], "seed": [0, 0], "value": [0.5, 0.8]})
+    differences = pd.DataFrame(
+        {"arm": ["bn"], "seed": [0], "difference": [30.0], "mean": [30.0],
+         "low": [-np.inf], "high": [np.inf]}
+    )  # fmt: skip
+    figure = figures.paired_differences(points, differences, LABELS, (PERCENT, PERCENT), "source")
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[1].lines])
+    assert np.isfinite(drawn).all()
+
+
+def test_drawing_leaves_the_global_style_alone():
+    before = dict(mpl.rcParams)
+    to_svg(figures.learning_curves(curves(), LABELS, PERCENT, "source"), "a", "t", "d")
+    assert dict(mpl.rcParams) == before
+
+
+def drawn(name: str = "figure-1", labels: dict[str, str] = LABELS) -> str:
+    return to_svg(figures.learning_curves(curves(), labels, PERCENT, "source"), name, "t", "d")
+
+
+def test_the_same_table_gives_the_same_text():
+    assert drawn() == drawn()
+
+
+def test_figures_of_one_page_share_no_id():
+    ids = [set(re.findall(r'id="([^"]+)"', drawn(name))) for name in ("figure-1", "figure-2")]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_every_reference_in_a_drawing_has_its_target():
+    svg = drawn()
+    ids = re.findall(r'id="([^"]+)"', svg)
+    assert len(ids) == len(set(ids))
+    referred = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    assert referred <= set(ids)
+
+
+def test_title_and_description_are_text_whatever_they_hold():
+    figure = figures.learning_curves(curves(), LABELS, PERCENT, "source")
+    root = ET.fromstring(to_svg(figure, "f", "a < b & <script>", "批量 'd'"))
+    assert root.get("role") == "img"
+    assert root.findtext(f"{SVG}title") == "a < b & <script>"
+    assert root.findtext(f"{SVG}desc") == "批量 'd'"
+    assert root.get("aria-labelledby") == "f-title f-desc"
+
+
+def test_names_are_drawn_as_text_not_as_formulas():
+    labels = {"none": "$x_1$ & <b>", "bn": "批量"}
+    root = ET.fromstring(drawn(labels=labels))
+    texts = {element.text for element in root.iter(f"{SVG}text")}
+    assert set(labels.values()) <= texts
+
+
+def test_a_drawing_holds_no_date_and_no_style_sheet_of_its_own():
+    svg = drawn()
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert not re.search(r"20\d\d-\d\d-\d\d", svg)
+
+
+def test_inline_drawings_take_every_color_from_the_page():
+    inline = inline_svg(drawn())
+    bare = re.sub(r"var\(--[a-z0-9-]+, #[0-9a-f]{6}\)", "", inline)
+    assert not re.search(r"(?:fill|stroke): #[0-9a-f]{6}", bare)
+    assert "http" not in inline
+    assert set(DRAWN) <= set(DARK)
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.lists(st.floats(0, 1), max_size=6))
+def test_labels_move_apart_and_keep_their_order(heights):
+    moved = figures._apart(heights, 0.09)
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    in_order = [moved[index] for index in order]
+    assert all(b - a >= 0.09 - 1e-9 for a, b in pairwise(in_order))
+    assert max(moved, default=0.0) <= 1.0 + 1e-9
