@@ -5,10 +5,11 @@ SEEDS   ?=
 WORKERS ?=
 DEVICE  ?= cpu
 DATA    ?= auto
+STUDY   ?=
 
 BIN     := .venv/bin
 READY   := .venv/.ready
-OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS))
+OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STUDY),--study $(STUDY))
 RUNS    := --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
 	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  WORKERS=cores  DEVICE=cpu|cuda"
-	@echo "           DATA=auto|sample|system|torchvision|debian|<folder>  PYTHON=python3"
+	@echo "           DATA=auto|sample|system|torchvision|debian|<folder>  STUDY=name  PYTHON=python3"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -8,7 +8,6 @@ was on.
 
 import errno
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bnstudy.config import RunConfig
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.errors import BnstudyError, ConfigError, StoreError
+from bnstudy.progress import Echo, StudyProgress, duration
 from bnstudy.provenance import commit, machine, versions
 from bnstudy.store import FINISHED, RunKey, Store, identify
 from bnstudy.study import Plan
@@ -30,12 +28,9 @@ from bnstudy.training import train
 from bnstudy.workers import Pool
 
 ATTEMPTS = 3
-LINE_SECONDS = 10.0
 TICK_SECONDS = 0.5
 ASSUMED_RATE = 10_000.0  # image-passes a second of a worker, until a run has shown better
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-Echo = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -103,15 +98,6 @@ class Setup:
     data_source: str
     device: str
     provenance: Mapping[str, Any]
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit a person would use."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def cores() -> int:
@@ -374,48 +360,3 @@ def one_line(error: Exception) -> str:
     """Return an error as one line, with its kind if it was not foreseen."""
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, BnstudyError) else f"{type(error).__name__}: {text}"
-
-
-# Progress -----------------------------------------------------------------------------
-
-
-class StudyProgress:
-    """Show how far a study is: a bar on a terminal, now and then a line elsewhere.
-
-    Time left is reckoned by image-passes, since runs differ in length.
-    """
-
-    def __init__(self, runs: int, passes: int, echo: Echo) -> None:
-        self.runs, self.passes, self.echo = runs, passes, echo
-        self.done_runs = self.done_passes = 0
-        self.started = self.last_line = time.perf_counter()
-        self.bar: Progress | None = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if sys.stderr.isatty():
-            self.bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                TextColumn("{task.fields[runs]} of {task.fields[all_runs]} runs"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self.task = self.bar.add_task("", total=self.passes, runs=0, all_runs=self.runs)
-            self.bar.start()
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def _tell(self, runs: int, passes: int) -> None:
-        self.done_runs += runs
-        self.done_passes += passes
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.done_passes, runs=self.done_runs)
-            return
-        now = time.perf_counter()
-        if runs and now - self.last_line >= LINE_SECONDS:
-            self.last_line = now
-            left = (self.passes - self.done_passes) / self.done_passes * (now - self.started)
-            self.echo(f"{self.done_runs} of {self.runs} runs, about {duration(left)} left")

@@ -54,6 +54,12 @@ def name_of(norm: str, rate: float) -> str:
     return norm if rate == NOTES_RATE else f"{norm}/lr={rate:g}"
 
 
+def label_of(norm: str, rate: float) -> str:
+    """Name an arm in sentences."""
+    words = {"none": "without BN", "bn": "with BN"}[norm]
+    return words if rate == NOTES_RATE else f"{words}, lr {rate:g}"
+
+
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return ``none`` and ``bn`` at every learning rate of the profile."""
     notes = RunConfig().replace(**SIZES[profile.name])
@@ -62,6 +68,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         Arm(
             name_of(norm, rate),
             (notes if rate == NOTES_RATE else grid).replace(norm=norm, learning_rate=rate),
+            label_of(norm, rate),
         )
         for rate in RATES[profile.name]
         for norm in ("none", "bn")
@@ -133,4 +140,4 @@ CONVERGENCE = Experiment(
 if __name__ == "__main__":
     from bnstudy.cli import main
 
-    main(["run", CONVERGENCE.name])
+    main(["run", CONVERGENCE.name])  # type: ignore[has-type]

@@ -109,4 +109,4 @@ SOURCE = Experiment(
 if __name__ == "__main__":
     from bnstudy.cli import main
 
-    main(["run", SOURCE.name])
+    main(["run", SOURCE.name])  # type: ignore[has-type]

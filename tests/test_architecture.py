@@ -48,13 +48,14 @@ def test_a_file_can_be_read_in_a_sitting():
 
 
 def test_every_error_is_raised_somewhere():
-    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    sources = [path for path in SOURCES if path.name != "errors.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     concrete = [
         name
         for name, thing in vars(errors).items()
         if inspect.isclass(thing) and issubclass(thing, BnstudyError) and not thing.__subclasses__()
     ]
-    assert [name for name in concrete if f"raise {name}(" not in text] == []
+    assert [name for name in concrete if f"{name}(" not in text] == []
 
 
 def test_the_tree_of_errors_is_the_one_in_the_docstring():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bnstudy import figures
 from bnstudy.figures import LOOKS, Scale, to_svg
+from bnstudy.figures.marks import apart
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -115,6 +116,15 @@ def test_an_interval_that_does_not_exist_is_not_drawn():
     assert np.isfinite(drawn).all()
 
 
+def test_differences_of_rounding_size_are_not_blown_up():
+    points = pd.DataFrame({"arm": ["none", "bn"], "seed": [0, 0], "value": [0.5, 0.500001]})
+    differences = pd.DataFrame(columns=["arm", "seed", "difference", "mean", "low", "high"])
+    scales = (Scale("Accuracy", percent=True, least=0.01), PERCENT)
+    figure = figures.paired_differences(points, differences, LABELS, scales, "source")
+    low, high = figure.axes[0].get_ylim()
+    assert high - low == pytest.approx(0.01)
+
+
 def test_drawing_leaves_the_global_style_alone():
     before = dict(mpl.rcParams)
     to_svg(figures.learning_curves(curves(), LABELS, PERCENT, "source"), "a", "t", "d")
@@ -177,7 +187,7 @@ def test_inline_drawings_take_every_color_from_the_page():
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(st.lists(st.floats(0, 1), max_size=6))
 def test_labels_move_apart_and_keep_their_order(heights):
-    moved = figures._apart(heights, 0.09)
+    moved = apart(heights, 0.09)
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     in_order = [moved[index] for index in order]
     assert all(b - a >= 0.09 - 1e-9 for a, b in pairwise(in_order))

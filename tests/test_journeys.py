@@ -96,7 +96,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path):
         (["run", "all", *TINY, "--seeds", "0"], "the number of seeds must be at least 1, got 0"),
         (["run", "all", *TINY, "--workers", "0"], "workers must be"),
         (["run", "all", "--profile", "tiny", "--data", "no/such/folder"], "no/such/folder"),
-        (["trace", "bm"], "there is no arm 'bm': did you mean 'bn'?"),
+        (["trace", "bn/lr=30"], "there is no arm 'bn/lr=30': did you mean 'bn/lr=3'?"),
         (["trace", "--norm", "batchnorm"], "'batchnorm'"),
     ],
 )

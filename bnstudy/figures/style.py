@@ -1,0 +1,120 @@
+"""One style for all figures: colours, markers, lines, fonts, and the empty canvas."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID, PAPER = "#1d232b", "#56606c", "#dfe3e8", "#ffffff"
+WIDTH = 5.4  # inches: at this width 11 pt stay legible on a screen of 360 px
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+LONGEST_LABEL = 24
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same everywhere
+    "font.size": 11.0,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 11.0,
+    "axes.titlesize": 11.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 10.0,
+    "ytick.labelsize": 10.0,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+    "svg.image_inline": True,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one arm is drawn: colour, marker and line style all tell it apart."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+LOOKS = (
+    Look("#b34700", "s", (0, (4, 1.5))),
+    Look("#0067a5", "o", "-"),
+    Look("#00705a", "D", (0, (1, 1))),
+    Look("#93407d", "P", (0, (5, 1, 1, 1))),
+    Look("#6f5a00", "X", (0, (7, 2))),
+    Look("#4a535e", "v", (0, (2, 2))),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A vertical axis.
+
+    Attributes
+    ----------
+    label
+        What it shows, with its unit.
+    percent
+        Whether values in 0..1 are written as percentages.
+    log
+        Whether it is logarithmic.
+    least
+        The smallest span it may have.
+    """
+
+    label: str
+    percent: bool = False
+    log: bool = False
+    least: float = 0.0
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Give each name a look, in order; after six they repeat."""
+    return {name: LOOKS[index % len(LOOKS)] for index, name in enumerate(names)}
+
+
+def canvas(
+    source: str, *, height: float, rows: int = 1, columns: int = 1, share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a source line at its foot and a grid of empty axes above."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    foot = 0.27 / height
+    figure.get_layout_engine().set(  # type: ignore[union-attr,call-arg]
+        rect=(0, foot, 1, 1 - foot), w_pad=0.06, h_pad=0.06
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
+    figure.text(0.01, 0.012, source, fontsize=8.5, color=MUTED, va="bottom", in_layout=False)
+    return figure, list(grid.flat)
+
+
+def short(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Cut a text that is too long for its place, and mark the cut."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def wrapped(text: str) -> str:
+    """Break a label of two or more words into two lines, unless it is very short."""
+    text = short(text)
+    spaces = [place for place, letter in enumerate(text) if letter == " "]
+    if len(text) < 7 or not spaces:
+        return text
+    middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
+    return f"{text[:middle]}\n{text[middle + 1 :]}"
