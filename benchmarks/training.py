@@ -15,6 +15,7 @@ import platform
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -76,7 +77,7 @@ def notes_loop(root: Path, workers: int) -> float:
         loss.backward()
         optimizer.step()
         correct = float((logits.argmax(1) == y).sum())
-        added = (float(loss * len(y)), correct, float(len(y)))
+        added = (float(loss.detach() * len(y)), correct, float(len(y)))
         metric = [total + more for total, more in zip(metric, added, strict=True)]
     return len(images) / (time.perf_counter() - started)
 
@@ -108,6 +109,7 @@ def measure(contestants: dict[str, Callable[[], float]], repeats: int) -> dict[s
 
 def main() -> None:
     """Measure and print the table."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # that is the point
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--data", default="auto")
