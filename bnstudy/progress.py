@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 10.0
+FIRST_RUNS = 4
 
 Echo = Callable[[str], None]
 
@@ -57,7 +58,8 @@ class StudyProgress:
             self.bar.update(self.task, completed=self.done_passes, runs=self.done_runs)
             return
         now = time.perf_counter()
-        if runs and now - self.last_line >= LINE_SECONDS:
+        # the first runs pay for the start of their processes: no telling the time from them
+        if runs and now - self.last_line >= LINE_SECONDS and self.done_runs >= FIRST_RUNS:
             self.last_line = now
             left = (self.passes - self.done_passes) / self.done_passes * (now - self.started)
             self.echo(f"{self.done_runs} of {self.runs} runs, about {duration(left)} left")

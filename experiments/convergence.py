@@ -31,7 +31,7 @@ SIZES = {
         "batch_size": 64,
     },
     "quick": {
-        "train_images": 10_000,
+        "train_images": 10_240,  # 40 whole batches
         "validation_images": 1_000,
         "test_images": 2_000,
         "population_images": 1_000,
@@ -56,7 +56,7 @@ def name_of(norm: str, rate: float) -> str:
 
 def label_of(norm: str, rate: float) -> str:
     """Name an arm in sentences."""
-    words = {"none": "without BN", "bn": "with BN"}[norm]
+    words = {"none": "no BN", "bn": "BN"}[norm]
     return words if rate == NOTES_RATE else f"{words}, lr {rate:g}"
 
 

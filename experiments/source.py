@@ -29,7 +29,7 @@ SIZES = {
         "batch_size": 64,
     },
     "quick": {
-        "train_images": 10_000,
+        "train_images": 10_240,  # 40 whole batches
         "test_images": 2_000,
         "population_images": 1_000,
         "epochs": 2,

@@ -20,6 +20,11 @@ BANNER = (
     "the full data set: its numbers are not those of the full data set."
 )
 
+FIRST_LOOK = (
+    "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
+    "a result."
+)
+
 
 def build(plan: Plan, tables: Tables, provenance: Mapping[str, str] | None = None) -> Report:
     """Build the report of a study.
@@ -46,12 +51,19 @@ def build(plan: Plan, tables: Tables, provenance: Mapping[str, str] | None = Non
     return Report(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
-        banner=BANNER if plan.data.sample else "",
+        banner=_banner(plan),
         pages=tuple(pages),
         provenance=_provenance(plan, planned_runs, provenance or {}),
         commands=_commands(plan),
         foot=f"bnstudy · plan {plan.sha256[:12]}",
     )
+
+
+def _banner(plan: Plan) -> str:
+    if plan.data.sample:
+        return BANNER
+    small = plan.profile in ("tiny", "quick")
+    return FIRST_LOOK.format(profile=plan.profile) if small else ""
 
 
 def _page(evidence: Evidence) -> Page:
