@@ -99,7 +99,7 @@ class RunConfig:
         classes in equal parts); 0 for all of them.
     validation_images, test_images, population_images
         How many images to evaluate on, and to estimate population statistics
-        from; 0 for all of them.
+        from (at most the images trained on); 0 for all of them.
     evaluations_per_epoch
         Evaluation points in each epoch; the last one is its end.
     """
@@ -183,6 +183,21 @@ class RunConfig:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
                 raise ConfigError(f"a run has no setting {name!r}: {hint}")
+
+    def rate_at(self, step: "Step") -> float:
+        """Return the learning rate of the next step, when ``step.count`` steps are done.
+
+        ``step`` multiplies by ``schedule_factor`` after every
+        ``schedule_epochs`` epochs; ``cosine`` is lr (1 + cos(pi t / T)) / 2
+        with t steps of T done (Loshchilov & Hutter 2017, without restarts).
+        """
+        if self.schedule == "step":
+            drops = step.count // (step.per_epoch * self.schedule_epochs)
+            return self.learning_rate * self.schedule_factor**drops
+        if self.schedule == "cosine":
+            done = step.count / (step.per_epoch * self.epochs)
+            return self.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
+        return self.learning_rate
 
     def canonical(self) -> dict[str, Any]:
         """Return the settings that the id of a run is a hash of.

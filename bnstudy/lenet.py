@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from bnstudy.config import RunConfig, stream
-from bnstudy.norm import make_norm
+from bnstudy.errors import ConfigError
+from bnstudy.norm import make_norm, needs_batch
 
 CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)
@@ -158,6 +159,22 @@ def draw_weights(net: nn.Module, rng: np.random.Generator) -> None:
 def _fill(tensor: Tensor, rng: np.random.Generator, bound: float) -> None:
     values = rng.uniform(-bound, bound, tuple(tensor.shape)).astype(np.float32)
     tensor.copy_(torch.from_numpy(values))
+
+
+def refuse_lone_image(config: RunConfig, n: int) -> None:
+    """Refuse epochs with a batch of one image if the normalization needs more.
+
+    Raises
+    ------
+    ConfigError
+        With two batch sizes that would do.
+    """
+    left = n % config.batch_size if config.batch_size < n else min(n, config.batch_size)
+    if (left == 1 or config.batch_size == 1) and needs_batch(config.norm):
+        raise ConfigError(
+            f"norm {config.norm!r} needs at least 2 images in every batch, but {n} images in "
+            f"batches of {config.batch_size} leave a batch of 1: change batch_size or train_images"
+        )
 
 
 def norm_layers(net: nn.Module) -> dict[str, nn.Module]:

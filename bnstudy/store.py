@@ -35,8 +35,8 @@ from bnstudy.config import canonical_json, digest
 from bnstudy.data.idx import sha256
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
 from bnstudy.provenance import code_digest
+from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.study import Plan, PlannedRun
-from bnstudy.training import CURVE_COLUMNS, NORM_COLUMNS, Record
 
 FINISHED = ("done", "diverged")
 LONGEST_NAME = 80
@@ -93,7 +93,7 @@ class Tables:
         steps, hashes of weights and order, and its provenance, flattened.
     curves, norms
         The rows of every finished run's ``curve`` and ``norms`` (see
-        :class:`~bnstudy.training.Record`), experiment, arm and seed first.
+        :class:`~bnstudy.record.Record`), experiment, arm and seed first.
     """
 
     runs: pd.DataFrame

@@ -5,7 +5,6 @@ are in memory as bytes and scaled batch by batch, randomness comes from the
 run's own streams, and no gradient ever comes from validation or test images.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,31 +19,18 @@ from torch.utils.hooks import RemovableHandle
 
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_order, evaluation_steps, scale
-from bnstudy.errors import ConfigError
-from bnstudy.lenet import LAYERS, lenet, norm_layers
-from bnstudy.norm import (
-    has_running_statistics,
-    needs_batch,
-    parameters_of,
-    set_running_statistics,
+from bnstudy.lenet import lenet, refuse_lone_image
+from bnstudy.norm import has_running_statistics, set_running_statistics
+from bnstudy.record import (
+    CURVE_COLUMNS,
+    Record,
+    curve_frame,
+    digest_order,
+    digest_weights,
+    norm_frame,
 )
 
 EVALUATION_BATCH = 1_000
-
-CURVE_COLUMNS = (
-    "step",
-    "epoch",
-    "images",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "test_loss_population",
-    "test_accuracy_population",
-)
-NORM_COLUMNS = ("layer", "channel", "gamma", "beta", "running_mean", "running_var")
 
 
 class Score(NamedTuple):
@@ -57,45 +41,6 @@ class Score(NamedTuple):
 
 
 NO_SCORE = Score(math.nan, math.nan)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is kept of a run.
-
-    Attributes
-    ----------
-    status
-        ``done``, or ``diverged`` when the training loss stopped being finite.
-    steps
-        Optimizer steps done; when diverged, those with a finite loss.
-    steps_per_epoch
-        Optimizer steps in one epoch.
-    curve
-        One row per evaluation point, columns :data:`CURVE_COLUMNS`.  Training
-        figures are means since the row before; test figures stand in rows that
-        end an epoch, once with the running statistics and once with population
-        statistics, equal for arms without running statistics.  NaN where
-        nothing was measured.
-    norms
-        Normalization parameters at the end, columns :data:`NORM_COLUMNS`, a
-        row per channel of each layer.
-    weights_digest, order_digest
-        sha256 of the initial weights of the shared layers, and of the order of
-        images in the first epoch: equal across the arms of a seed.
-    train_seconds, wall_seconds
-        Time in training steps alone, and in the whole run.
-    """
-
-    status: str
-    steps: int
-    steps_per_epoch: int
-    curve: pd.DataFrame
-    norms: pd.DataFrame
-    weights_digest: str
-    order_digest: str
-    train_seconds: float
-    wall_seconds: float
 
 
 @dataclass
@@ -213,7 +158,7 @@ def train(
                 batch = order[where]
                 images = scale(splits.train.images[batch]).to(device)
                 labels = splits.train.labels[batch].to(device)
-                set_learning_rate(optimizer, scheduled_rate(config, step))
+                set_learning_rate(optimizer, config.rate_at(step))
                 logits = net(images)  # (N, 1, 28, 28) -> (N, 10)
                 loss = F.cross_entropy(logits, labels)
                 loss_value = loss.item()
@@ -245,38 +190,6 @@ def train(
         train_seconds=clock.seconds,
         wall_seconds=time.perf_counter() - started,
     )
-
-
-def refuse_lone_image(config: RunConfig, n: int) -> None:
-    """Refuse epochs with a batch of one image if the normalization needs more.
-
-    Raises
-    ------
-    ConfigError
-        With two batch sizes that would do.
-    """
-    left = n % config.batch_size if config.batch_size < n else min(n, config.batch_size)
-    if (left == 1 or config.batch_size == 1) and needs_batch(config.norm):
-        raise ConfigError(
-            f"norm {config.norm!r} needs at least 2 images in every batch, but {n} images in "
-            f"batches of {config.batch_size} leave a batch of 1: change batch_size or train_images"
-        )
-
-
-def scheduled_rate(config: RunConfig, step: Step) -> float:
-    """Return the learning rate of the next step, when ``step.count`` steps are done.
-
-    ``step`` multiplies by ``schedule_factor`` after every ``schedule_epochs``
-    epochs; ``cosine`` is lr (1 + cos(pi t / T)) / 2 with t steps of T done
-    (Loshchilov & Hutter 2017, without restarts).
-    """
-    if config.schedule == "step":
-        drops = step.count // (step.per_epoch * config.schedule_epochs)
-        return config.learning_rate * config.schedule_factor**drops
-    if config.schedule == "cosine":
-        done = step.count / (step.per_epoch * config.epochs)
-        return config.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
-    return config.learning_rate
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -377,39 +290,3 @@ def _row(
     values = (step.count, step.epoch, images, *train, *validation)
     tests = (test.loss, test.accuracy, population.loss, population.accuracy)
     return dict(zip(CURVE_COLUMNS, (*values, *tests), strict=True))
-
-
-def curve_frame(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
-    """Return the curve of a :class:`Record`, columns and types in place even without rows."""
-    frame = pd.DataFrame(list(rows), columns=list(CURVE_COLUMNS)).astype(np.float64)
-    return frame.astype({"step": np.int64, "images": np.int64})
-
-
-def norm_frame(net: nn.Module) -> pd.DataFrame:
-    """Return gamma, beta and running statistics of every normalization layer, a row a channel."""
-    parts = []
-    for name, layer in norm_layers(net).items():
-        state = parameters_of(layer)
-        columns = (state.gamma, state.beta, state.mean, state.var)
-        values = {
-            column: tensor.detach().cpu().double().flatten().numpy()
-            for column, tensor in zip(NORM_COLUMNS[2:], columns, strict=True)
-        }
-        parts.append(pd.DataFrame({"layer": name, "channel": range(len(state.gamma)), **values}))
-    types = {"layer": str, "channel": np.int64, **dict.fromkeys(NORM_COLUMNS[2:], np.float64)}
-    if not parts:
-        return pd.DataFrame(columns=list(NORM_COLUMNS)).astype(types)
-    return pd.concat(parts, ignore_index=True).astype(types)
-
-
-def digest_weights(net: nn.Module) -> str:
-    """Return the sha256 of the weights of the layers that all arms share, in hex."""
-    sha = hashlib.sha256()
-    for name in LAYERS:
-        sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[operator]
-    return sha.hexdigest()
-
-
-def digest_order(order: Tensor) -> str:
-    """Return the sha256 of an epoch's order of images, in hex."""
-    return hashlib.sha256(order.numpy().astype("<i8").tobytes()).hexdigest()

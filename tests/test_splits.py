@@ -102,7 +102,7 @@ def test_a_smaller_subset_lies_within_a_larger_one(sample: data.Dataset) -> None
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("train_images", 33), ("validation_images", 5), ("test_images", 1), ("population_images", 33)],
+    [("train_images", 33), ("validation_images", 5), ("test_images", 1)],
 )
 def test_asking_for_more_images_than_there_are_is_refused(name: str, most: int) -> None:
     config = RunConfig(population_images=0).replace(**{name: most + 1})

@@ -14,9 +14,9 @@ import pytest
 from bnstudy import provenance
 from bnstudy.config import RunConfig, canonical_json, digest
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
+from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.store import Store, folder_name, identify, parquet_bytes, write_whole
 from bnstudy.study import Arm, DataIdentity, Experiment, PlannedRun, make_plan
-from bnstudy.training import CURVE_COLUMNS, NORM_COLUMNS, Record
 
 DATA = DataIdentity("fashion-mnist", "d" * 64, sample=False)
 HOSTILE = ["bn/b=8", "../up", "<script>", "a|b`c`", "批量归一化", ".", "x" * 300, "CON", "%2F"]

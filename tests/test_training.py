@@ -14,11 +14,10 @@ from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, scale
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import lenet
+from bnstudy.record import digest_order
 from bnstudy.training import (
-    digest_order,
     evaluate,
     population_statistics,
-    scheduled_rate,
     train,
 )
 from tests.conftest import SMALL
@@ -239,7 +238,7 @@ def test_schedules_are_those_of_torch(config, scheduler):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
     oracle = scheduler(optimizer)
     for count in range(30):
-        rate = scheduled_rate(config, Step(count, 5))
+        rate = config.rate_at(Step(count, 5))
         assert rate == pytest.approx(oracle.get_last_lr()[0], rel=1e-9, abs=1e-12)
         optimizer.step()
         oracle.step()

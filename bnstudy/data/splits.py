@@ -63,7 +63,8 @@ def split(dataset: Dataset, config: RunConfig) -> Splits:
     Validation is one image in twelve of each class, in the order of the file:
     5,000 of 60,000.  Where a run asks for fewer images, each class gives an
     equal part, its first ones; 0 stands for all.  On the bundled sample,
-    asking for more than there is gives what there is.
+    asking for more than there is gives what there is; so does asking for more
+    population images than are trained on.
 
     Raises
     ------
@@ -78,7 +79,8 @@ def split(dataset: Dataset, config: RunConfig) -> Splits:
 
     def part(name: str, where: np.ndarray, of: np.ndarray) -> np.ndarray:
         count = getattr(config, name)
-        if count > len(where) and len(where) and not dataset.is_sample:
+        capped = dataset.is_sample or name == "population_images"
+        if count > len(where) and len(where) and not capped:
             raise ConfigError(
                 f"{name} can be at most {len(where)}, got {count}: ask for fewer, or 0 for all"
             )

@@ -1,0 +1,118 @@
+"""Compiling the kernel, once for each kernel text, compiler and processor.
+
+Run it: ``python -m bnstudy.lockstep.build`` compiles now and says whether it worked;
+otherwise the first study does.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from bnstudy.data import cache_folder
+
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fPIC",
+    "-shared",
+    "-Wno-psabi",
+)
+WIDE = "-mprefer-vector-width=512"  # compilers for other processors do not know it
+SECONDS = 300
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler: ``$CXX``, else c++, g++ or clang++; None without one."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and (found := shutil.which(name)):
+            return found
+    return None
+
+
+def source() -> Path:
+    """Return the kernel's text."""
+    return Path(str(resources.files("bnstudy.lockstep") / "kernel.cpp"))
+
+
+def flags() -> tuple[str, ...]:
+    """Return the compiler's options for this processor."""
+    return (*FLAGS, WIDE) if platform.machine() in ("x86_64", "AMD64") else FLAGS
+
+
+@cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """Return the compiled kernel, or None and the reason in a sentence.
+
+    The library is kept in the cache under a hash of the kernel's text, the
+    options, the compiler's version and the processor, and appears there whole.
+    ``$BNSTUDY_KERNEL=off`` does without it.
+    """
+    if os.environ.get("BNSTUDY_KERNEL", "") == "off":
+        return None, "BNSTUDY_KERNEL=off rules it out"
+    program = compiler()
+    if program is None:
+        return None, "it needs a C++ compiler (c++, g++ or clang++), and none was found"
+    try:
+        library = cache_folder() / "kernels" / f"{_key(program)}.so"
+        if not library.exists():
+            _compile(program, library)
+        return ctypes.CDLL(str(library)), ""
+    except subprocess.CalledProcessError as error:
+        first = next(iter((error.stderr or "").strip().splitlines()), "no message")
+        return None, f"{Path(program).name} could not compile it ({first.strip()})"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"it could not be built ({error.__class__.__name__}: {error})"
+
+
+def _key(program: str) -> str:
+    sha = hashlib.sha256(source().read_bytes())
+    version = _run([program, "--version"]).splitlines()[0]
+    for part in (*flags(), version, platform.machine(), _processor()):
+        sha.update(part.encode() + b"\0")
+    return sha.hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Return what -march=native depends on, as far as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    kept = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in text.splitlines() if line.startswith(kept)}))
+
+
+def _compile(program: str, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        made = Path(scratch) / library.name
+        _run([program, *flags(), "-o", str(made), str(source())])
+        os.replace(made, library)
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=SECONDS
+    ).stdout
+
+
+def main() -> None:
+    """Compile the kernel and say whether it worked."""
+    library, reason = load()
+    if library is None:
+        print(f"lockstep engine: not available, {reason}; the reference engine will be used")
+    else:
+        print("lockstep engine: available")
+
+
+if __name__ == "__main__":
+    main()
