@@ -4,13 +4,14 @@ PROFILE ?= standard
 SEEDS   ?=
 WORKERS ?=
 DEVICE  ?= cpu
+ENGINE  ?= auto
 DATA    ?= auto
 STUDY   ?=
 
 BIN     := .venv/bin
 READY   := .venv/.ready
 OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STUDY),--study $(STUDY))
-RUNS    := --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
+RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install all-experiments report test lint bench clean
@@ -18,7 +19,7 @@ RUNS    := --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
-	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  WORKERS=cores  DEVICE=cpu|cuda"
+	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  WORKERS=cores  DEVICE=cpu|cuda  ENGINE=auto"
 	@echo "           DATA=auto|sample|system|torchvision|debian|<folder>  STUDY=name  PYTHON=python3"
 
 $(READY): pyproject.toml constraints.txt
@@ -27,6 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m bnstudy.lockstep.build
 	@touch $@
 
 install: $(READY) ## create .venv and install the pinned packages (about 2 minutes, once)

@@ -113,10 +113,18 @@ def open_study(
 @study_options
 @click.option("--workers", type=int, help="Processes at once; the number of cores if not given.")
 @click.option("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, ....")
+@click.option(
+    "--engine", default="auto", metavar="ENGINE", help="auto, reference or lockstep (faster)."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
 @click.pass_context
 def run(
-    context: click.Context, workers: int | None, device: str, dry_run: bool, **options: Any
+    context: click.Context,
+    workers: int | None,
+    device: str,
+    engine: str,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Train the runs that are not there yet."""
     study, plan, store, dataset = open_study(**options)
@@ -124,7 +132,14 @@ def run(
     for line in dataset.notes:
         click.echo(line)
     summary = run_study(
-        plan, store, dataset, workers=workers, device=device, dry_run=dry_run, echo=click.echo
+        plan,
+        store,
+        dataset,
+        workers=workers,
+        device=device,
+        engine=engine,
+        dry_run=dry_run,
+        echo=click.echo,
     )
     click.echo(summary.sentence)
     if summary.interrupted:

@@ -1,25 +1,27 @@
 """From a plan to a full store: plan minus store -> jobs -> worker processes -> store.
 
-Runs go seed by seed, so that an interrupted study holds whole pairs.  A worker
-writes its run into the store itself, under its claim, so two launchers on one
-store share the work, and killing any process costs no more than the run it
-was on.
+A job is one run for the reference engine, or a stack for the lockstep engine:
+up to sixteen seeds of an arm at once.  A worker writes its runs into the store
+itself, under their claims, so two launchers on one store share the work, and
+killing any process costs no more than the job it was on.
 """
 
 import errno
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bnstudy.config import RunConfig
+from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.errors import BnstudyError, ConfigError, StoreError
+from bnstudy.lockstep import LANES, available, train_stack, unsupported
 from bnstudy.progress import Echo, StudyProgress, duration
 from bnstudy.provenance import commit, machine, versions
 from bnstudy.store import FINISHED, RunKey, Store, identify
@@ -28,14 +30,32 @@ from bnstudy.training import train
 from bnstudy.workers import Pool
 
 ATTEMPTS = 3
+ENGINES = ("auto", "reference", "lockstep")
+FEWEST_SEEDS = 4  # with fewer, most lanes of a stack would be idle
 TICK_SECONDS = 0.5
 ASSUMED_RATE = 10_000.0  # image-passes a second of a worker, until a run has shown better
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
+class Job:
+    """Runs that are trained together: one, or a stack of one arm.
+
+    Attributes
+    ----------
+    keys
+        The runs.
+    engine
+        ``reference`` or ``lockstep``.
+    """
+
+    keys: tuple[RunKey, ...]
+    engine: str
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What became of a job: ``trained``, ``elsewhere``, ``failed`` or ``no-space``.
+    """What became of a run: ``trained``, ``elsewhere``, ``failed`` or ``no-space``.
 
     ``reason`` says why, for the last two.
     """
@@ -114,6 +134,7 @@ def run_study(
     *,
     workers: int | None = None,
     device: str = "cpu",
+    engine: str = "auto",
     dry_run: bool = False,
     echo: Echo = print,
 ) -> Summary:
@@ -129,6 +150,9 @@ def run_study(
         Processes at once, a thread each; all cores if None.
     device
         A torch device.
+    engine
+        ``reference``; ``lockstep``; or ``auto``: lockstep where it is
+        available, supports the arm and has at least four seeds to train.
     dry_run
         Only say what would be done; nothing is trained or written.
     echo
@@ -142,7 +166,7 @@ def run_study(
     Raises
     ------
     ConfigError
-        If ``workers`` is below 1 or there is no such device.
+        If ``workers`` is below 1, or there is no such device or engine.
     StoreError
         If the disk is full; finished runs stay.
     PlanMismatchError
@@ -158,6 +182,7 @@ def run_study(
     )
     statuses = store.statuses(keys)
     todo = [key for key in keys if statuses[key.id] not in FINISHED]
+    jobs = plan_jobs(todo, choose_engine(engine, device, echo))
     costs = {key.id: image_passes(key.run.arm.config, dataset) for key in todo}
     if dry_run:
         announce(plan, store, keys, statuses, costs, count, echo)
@@ -174,7 +199,7 @@ def run_study(
                 store.root, dataset.folder, dataset.source, device, origin(dataset, device)
             )
             with StudyProgress(len(todo), sum(costs.values()), echo) as tell:
-                _drive(todo, costs, setup, min(count, len(todo)), summary, tell)
+                _drive(jobs, costs, setup, min(count, len(jobs)), summary, tell)
     except OSError as error:
         if isinstance(error, BnstudyError):
             raise
@@ -183,6 +208,47 @@ def run_study(
         echo(f"failed: {line}")
     summary.wall_seconds = time.perf_counter() - started
     return summary
+
+
+def choose_engine(engine: str, device: str, echo: Echo) -> str:
+    """Return ``auto``, ``lockstep`` or ``reference`` after asking what is possible here.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such engine, or lockstep was asked for and cannot be had.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    if engine == "reference":
+        return engine
+    possible, reason = available()
+    if device != "cpu":
+        possible, reason = False, f"it runs on the cpu, and the device is {device!r}"
+    if not possible and engine == "lockstep":
+        raise ConfigError(f"the lockstep engine cannot be had: {reason}; choose --engine reference")
+    if not possible:
+        echo(f"reference engine: the faster lockstep engine cannot be had, {reason}")
+    return engine if possible else "reference"
+
+
+def plan_jobs(keys: list[RunKey], engine: str) -> list[Job]:
+    """Group runs into jobs, in their order; a stack stands where its first run does."""
+    groups: dict[str, list[RunKey]] = {}
+    for key in keys:
+        arm = canonical_json(key.run.arm.config.canonical())
+        alone = engine == "reference" or bool(unsupported(key.run.arm.config))
+        groups.setdefault(key.id if alone else arm, []).append(key)
+    jobs = []
+    for group in groups.values():
+        config = group[0].run.arm.config
+        stacked = engine != "reference" and not unsupported(config)
+        if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
+            parts = (group[start : start + LANES] for start in range(0, len(group), LANES))
+            jobs += [Job(tuple(part), "lockstep") for part in parts]
+        else:
+            jobs += [Job((key,), "reference") for key in group]
+    return jobs
 
 
 def check_device(device: str) -> None:
@@ -202,7 +268,6 @@ def check_device(device: str) -> None:
 def origin(dataset: Dataset, device: str) -> dict[str, Any]:
     """Return the provenance that all runs of a call share."""
     return {
-        "engine": "reference",
         "device": device,
         "threads": 1,
         "data": {"source": dataset.source, "sample": dataset.is_sample},
@@ -257,7 +322,7 @@ def measured_rate(plan: Plan, store: Store) -> tuple[float, str]:
 
 
 def _drive(
-    todo: list[RunKey],
+    jobs: list[Job],
     costs: Mapping[str, int],
     setup: Setup,
     workers: int,
@@ -265,44 +330,58 @@ def _drive(
     tell: Callable[[int, int], None],
 ) -> None:
     """Give out jobs and collect outcomes until none is left."""
-    pending, attempts = deque(todo), dict.fromkeys((key.id for key in todo), 0)
-    summary.left = len(todo)
+    pending, elsewhere = deque(jobs), deque[Job]()
+    attempts: Counter[Job] = Counter()
+    summary.left = sum(len(job.keys) for job in jobs)
     pool = Pool(workers, make_trainer, setup)
-    elsewhere: deque[RunKey] = deque()
     try:
         while summary.left:
             for worker in pool.idle:
                 if pending:
                     pool.give(worker, pending.popleft())
-            for key, outcome in pool.results(TICK_SECONDS):
-                if outcome is None:
-                    attempts[key.id] += 1
-                    outcome = Outcome("failed", "its process was killed (out of memory?)")
-                    if attempts[key.id] < ATTEMPTS:
-                        pending.append(key)
+            for job, outcomes in pool.results(TICK_SECONDS):
+                if outcomes is None:
+                    attempts[job] += 1
+                    if attempts[job] < ATTEMPTS:
+                        pending.append(job)
                         continue
-                if outcome.kind == "no-space":
-                    raise StoreError(
-                        f"the disk is full: {outcome.reason}; finished runs are kept, free some "
-                        "space and run the same command again"
-                    )
-                if outcome.kind == "elsewhere":
-                    elsewhere.append(key)
-                    continue
-                summary.left -= 1
-                if outcome.kind == "failed":
-                    summary.failed.append(f"{name_of(key)}: {outcome.reason}")
-                else:
-                    summary.trained += 1
-                tell(1, costs[key.id])
+                    outcomes = [Outcome("failed", "its process was killed (out of memory?)")]
+                    outcomes *= len(job.keys)
+                ended = []
+                for key, outcome in zip(job.keys, outcomes, strict=True):
+                    if outcome.kind == "elsewhere":
+                        elsewhere.append(Job((key,), "reference"))
+                    else:
+                        _count(key, outcome, summary)
+                        ended.append(costs[key.id])
+                tell(len(ended), sum(ended))
             if not pending and elsewhere and pool.idle:
                 pending.append(elsewhere.popleft())  # another launcher's: look again
                 time.sleep(TICK_SECONDS)
-            tell(0, 0)
     except KeyboardInterrupt:
         summary.interrupted = True
     finally:
         pool.close()
+
+
+def _count(key: RunKey, outcome: Outcome, summary: Summary) -> None:
+    """Enter what became of a run into the summary.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full.
+    """
+    if outcome.kind == "no-space":
+        raise StoreError(
+            f"the disk is full: {outcome.reason}; finished runs are kept, free some "
+            "space and run the same command again"
+        )
+    summary.left -= 1
+    if outcome.kind == "failed":
+        summary.failed.append(f"{name_of(key)}: {outcome.reason}")
+    else:
+        summary.trained += 1
 
 
 def name_of(key: RunKey) -> str:
@@ -310,8 +389,8 @@ def name_of(key: RunKey) -> str:
     return f"{key.run.experiment}, arm {key.run.arm.name}, seed {key.run.seed}"
 
 
-def make_trainer(setup: Setup) -> Callable[[RunKey], Outcome]:
-    """Prepare a worker process; return the function that trains a run into the store."""
+def make_trainer(setup: Setup) -> Callable[[Job], list[Outcome]]:
+    """Prepare a worker process; return the function that trains a job into the store."""
     torch.set_num_threads(1)
     dataset = read(setup.data_folder, setup.data_source)
     store = Store(setup.root)
@@ -325,35 +404,46 @@ def make_trainer(setup: Setup) -> Callable[[RunKey], Outcome]:
             last[name] = split(dataset, config)
         return last[name]
 
-    def trainer(key: RunKey) -> Outcome:
+    def trainer(job: Job) -> list[Outcome]:
+        outcomes = {key.id: Outcome("trained") for key in job.keys}
         try:
-            with store.claim(key) as claimed:
-                if not claimed:
-                    return Outcome("elsewhere")
-                if store.status(key) in FINISHED:
-                    return Outcome("trained")
-                _train_into(store, key, splits_of(key.run.arm.config), setup)
-                return Outcome("trained")
+            with ExitStack() as claims:
+                mine = []
+                for key in job.keys:
+                    if not claims.enter_context(store.claim(key)):
+                        outcomes[key.id] = Outcome("elsewhere")
+                    elif store.status(key) not in FINISHED:
+                        mine.append(key)
+                if mine:
+                    _train_into(store, mine, splits_of(mine[0].run.arm.config), job.engine, setup)
         except OSError as error:
-            if error.errno in NO_SPACE:
-                return Outcome("no-space", str(error.strerror))
-            return Outcome("failed", one_line(error))
+            kind = "no-space" if error.errno in NO_SPACE else "failed"
+            reason = str(error.strerror) if kind == "no-space" else one_line(error)
+            return [Outcome(kind, reason)] * len(job.keys)
         except Exception as error:  # a run that fails must not take the others along
-            return Outcome("failed", one_line(error))
+            return [Outcome("failed", one_line(error))] * len(job.keys)
+        return list(outcomes.values())
 
     return trainer
 
 
-def _train_into(store: Store, key: RunKey, splits: Splits, setup: Setup) -> None:
-    config = key.run.arm.config
-    record = train(config, key.run.seed, splits, device=setup.device)
-    images = record.steps / record.steps_per_epoch * len(splits.train)
-    times = {
-        "train_seconds": record.train_seconds,
-        "wall_seconds": record.wall_seconds,
-        "images_per_second": images / record.wall_seconds,
-    }
-    store.write(key, record, {**setup.provenance, **times})
+def _train_into(
+    store: Store, keys: list[RunKey], splits: Splits, engine: str, setup: Setup
+) -> None:
+    """Train runs of one arm and write them."""
+    config, seeds = keys[0].run.arm.config, [key.run.seed for key in keys]
+    if engine == "lockstep":
+        records = train_stack(config, seeds, splits)
+    else:
+        records = [train(config, seed, splits, device=setup.device) for seed in seeds]
+    for key, record in zip(keys, records, strict=True):
+        images = record.steps / record.steps_per_epoch * len(splits.train)
+        times = {
+            "train_seconds": record.train_seconds,
+            "wall_seconds": record.wall_seconds,
+            "images_per_second": images / record.wall_seconds,
+        }
+        store.write(key, record, {**setup.provenance, "engine": engine, **times})
 
 
 def one_line(error: Exception) -> str:

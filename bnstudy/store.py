@@ -52,7 +52,7 @@ RUN_COLUMNS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunKey:
     """A planned run with what identifies its result.
 
