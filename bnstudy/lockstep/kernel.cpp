@@ -443,14 +443,18 @@ template <int ACT, int C, int SIDE> void sum_gradients(Net& net, int l, const V*
   Norm& norm = net.norm[l];
   for (int c = 0; c < C; ++c) {
     V total = {}, along = {};
-    for (int y = 0; y < SIDE; ++y)
+    for (int y = 0; y < SIDE; ++y) {
+      V row = {}, row_along = {};  // short sums lose fewer digits
       for (int x = 0; x < SIDE; ++x) {
         const V value = z[(c * SIDE + y) * SIDE + x];
         const V from = dp[(c * SIDE / 2 + y / 2) * (SIDE / 2) + x / 2];
         const V dy = pooled_gradient<ACT>(net, l, c, value, from);
-        total += dy;
-        along += dy * (value - norm.mean[c]);
+        row += dy;
+        row_along += dy * (value - norm.mean[c]);
       }
+      total += row;
+      along += row_along;
+    }
     norm.sum_dy[c] += total;
     norm.sum_dy_xhat[c] += along * norm.inverse[c];
   }
