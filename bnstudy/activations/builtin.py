@@ -2,8 +2,10 @@
 
 Notation: x are all n values of a tensor, c = x - mean(x), y those of an
 activation.  Units and channels are axis 1.  Shares are in 0..1 of all values;
-only ``quantiles``, ``histogram``, ``participation`` and ``rank`` read a sample,
-whose size is an option.
+only ``quantiles``, ``histogram``, ``near_zero``, ``participation`` and ``rank``
+read a sample, evenly spaced and always at the same places.  A share estimated
+from n values of a random sample has a standard error of at most 1 / (2 sqrt(n)):
+0.006 for 8,192.
 
 ==================  ==========================================================
 name                value
@@ -13,8 +15,9 @@ min, max            NaN if any value is
 rms, l2, abs_mean   sqrt(mean(x^2)), sqrt(sum(x^2)), mean(|x|)
 skew, kurtosis      mean(c^3) / std^3; mean(c^4) / std^4 - 3; NaN if constant
 quantiles           q15, q50, q85 of a sample of 4,096
-histogram           shares of a sample of 16,384 in 40 bins, and beside them
-zeros, near_zero    share x = 0; share |x| < 0.05 rms(x)
+histogram           shares of a sample of 8,192 in 40 bins, and beside them
+zeros               share x = 0
+near_zero           share |x| < 0.05 rms(x), of a sample of 8,192
 nonfinite           how many values are NaN or infinite
 active, dead        of rectifiers: share y > 0; share of units with no y > 0
 saturated           of bounded activations: share within 5 % of a bound
@@ -51,6 +54,7 @@ BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Threshold)
 NEAR = 0.05
 STUCK = 0.95
+SHAPE_SAMPLE = 8192
 LINEAR_RANGE = (-8.0, 8.0)
 LOG_RANGE = (-12.0, 4.0)
 
@@ -94,7 +98,8 @@ def _kurtosis(view: View) -> Number:
 
 
 def _near_zero(view: View) -> Number:
-    return view.share("lt", NEAR * view.rms, middle=0.0)
+    near = view.sample(SHAPE_SAMPLE).abs() < NEAR * view.rms
+    return view.number(near.double().mean())
 
 
 def _dead(view: View) -> Number:
@@ -116,9 +121,15 @@ def _slope(view: View, low: float, high: float) -> Number:
     return 1.0 - (view.variance + (view.mean - middle) ** 2) / half**2
 
 
-def _channels(view: View) -> Tensor:
-    means, variances = view.channel_moments
-    return torch.stack([variances.mean(), means.var(correction=0), (means**2).mean()])
+def _channels(view: View) -> list[Number]:
+    """By the law of total variance, within = all - between, unless that cancels."""
+    means = view.channel_mean.double()
+    between = view.number(means.var(correction=0))
+    within = view.variance - between
+    if view.on_host and not within > 1e-2 * between:
+        means, variances = view.channel_moments
+        between, within = float(means.var(correction=0)), float(variances.mean())
+    return [within, between, view.number((means * means).mean())]
 
 
 def _covariance(view: View, samples: int, channels: int) -> Tensor:
@@ -189,7 +200,7 @@ def histogram(
     high: float | None = None,
     *,
     log: bool | None = None,
-    sample: int = 16_384,
+    sample: int = SHAPE_SAMPLE,
 ) -> Statistic:
     """Return the statistic of the shares of values in bins, and below and above them.
 

@@ -17,7 +17,10 @@ from bnstudy.activations.view import View
 
 SCRATCH = ("moving_mean", "moving_var", "gamma", "beta", "eps")
 NATIVE = ("NativeBatchNormBackward", "CudnnBatchNormBackward", "MiopenBatchNormBackward")
-CHANNEL_STATS = ("batch_mean", "batch_var", "running_mean", "running_var", "gamma", "beta")
+CHANNEL_STATS = (
+    "batch_mean", "batch_var", "image_mean_var", "image_square_var", "running_mean",
+    "running_var", "gamma", "beta",
+)  # fmt: skip
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -107,10 +110,44 @@ def _saved(output: Any) -> tuple[Tensor, Tensor] | None:
     return mean.detach(), inverse.detach()
 
 
-def channel_state(module: Any, moments: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """Return the six (C,) tensors of CHANNEL_STATS; NaN for what a layer does not have."""
+def image_noise(X: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much images differ, channel by channel: (N, C, ...) -> (C,), (C,).
+
+    Parameters
+    ----------
+    X
+        A layer's input.
+    mean
+        (C,), of the batch.
+
+    Returns
+    -------
+    mean_var, square_var
+        Unbiased variance over images of the image's own mean, and of its own
+        mean square about ``mean``; NaN of a single image.  Images of a batch
+        are independent where positions are not: divided by N these are the
+        variances of the batch's mean and variance.
+    """
+    wide = X.detach() if X.dtype == torch.float64 else X.detach().float()
+    axes = tuple(range(2, X.dim()))
+    own = wide.mean(axes) if axes else wide  # (N, C, ...) -> (N, C)
+    positions = X[0, 0].numel() if len(X) else 1
+    power = torch.linalg.vector_norm(wide, dim=axes) if axes else wide.abs()
+    mean = mean.to(own.dtype)
+    squares = power.square() / positions - (2 * own - mean) * mean
+    if len(X) < 2:
+        missing = torch.full_like(mean, torch.nan)
+        return missing, missing
+    return own.var(0), squares.var(0)
+
+
+def channel_state(
+    module: Any, X: Tensor, moments: tuple[Tensor, Tensor]
+) -> list[Tensor]:
+    """Return the (C,) tensors of CHANNEL_STATS; NaN for what a layer does not have."""
     norm = read_norm(module)
     mean, var = moments
     state = (norm.mean, norm.var, norm.gamma, norm.beta)
     missing = None if all(part is not None for part in state) else torch.full_like(mean, torch.nan)
-    return [mean, var, *(missing if part is None else part for part in state)]  # type: ignore[list-item]
+    kept = [missing if part is None else part for part in state]
+    return [mean, var, *image_noise(X, mean), *kept]  # type: ignore[list-item]

@@ -9,12 +9,15 @@ left alone, as are recomputations of checkpoints and function transforms.
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
+from bnstudy.activations.bn import BatchNorms
 from bnstudy.activations.hooks import GradientHook, Hook, StepHook, Switch
 from bnstudy.activations.layer import (
     CHANNEL_STATS,
@@ -28,8 +31,10 @@ from bnstudy.activations.meter import Meter, Place, WatchWarning
 from bnstudy.activations.nested import inputs, tensors
 from bnstudy.activations.parameters import LABELS, ParameterWatch, learning_rates
 from bnstudy.activations.recording import Recording
-from bnstudy.activations.schedule import When, by_mode, followed
+from bnstudy.activations.rules import RULES, Rule
+from bnstudy.activations.schedule import When, by_mode
 from bnstudy.activations.selection import Layers, Target, compiled, named, select, unwrap
+from bnstudy.activations.shift import Probe
 from bnstudy.activations.statistics import Statistic, resolve
 from bnstudy.activations.table import MODES, Plan, Table
 from bnstudy.activations.wiring import Wiring, role
@@ -55,6 +60,7 @@ class Recorder:
         params: bool,
         bn: bool,
         scaler: Any,
+        probe: Any,
         sinks: Iterable[Sink],
         keep: int | None,
     ) -> None:
@@ -62,9 +68,10 @@ class Recorder:
         self._root, self._model = unwrap(model), model
         self._optimizer, self._scaler = optimizer, scaler
         self._schedule = by_mode(every)
-        self._bn_due = followed(self._schedule["train"])
         self._which, self._grads = tensors, grads
         self._sinks = list(sinks)
+        self._probe = None if probe is None else Probe(self._root, probe, layers)
+        self._probed = -1
         chosen = select(self._root, layers)
         self._watched = len(chosen)
         norms = [Target(n, m) for n, m in named(self._root) if bn and is_batch_norm(m)]
@@ -205,12 +212,9 @@ class Recorder:
             return False
         return self._schedule[mode](self._step)
 
-    def _bn_now(self) -> bool:
-        return bool(self._norms) and not self._paused and self._bn_due(self._step)
-
     def _rest(self) -> None:
         """Between passes, listen if anything could be due: parts may be called alone."""
-        self._switch.on = self._due("train") or self._due("eval") or self._bn_now()
+        self._switch.on = self._due("train") or self._due("eval")
 
     def _mode_of_pass(self) -> str | None:
         if not self._root.training:
@@ -229,9 +233,12 @@ class Recorder:
             self._trained = True
         self._inside, self._mode = True, mode or ""
         self._calls.clear()
-        self._switch.on = self._due(mode) or (mode == "train" and self._bn_now())
+        self._switch.on = self._due(mode)
         if mode is not None:
             self._passes[mode] += 1
+        if self._probe is not None and mode == "train" and self._due(mode) and self._probed != self._step:
+            self._probed = self._step
+            self._probe.observe(self._step)
 
     def _end(self, *_unused: Any) -> None:
         if torch._C._current_graph_task_id() == -1:
@@ -319,7 +326,7 @@ class Recorder:
         self, index: int, module: nn.Module, args: Any, _kwargs: Any, output: Any
     ) -> None:
         mode = self._admitted(index, module)
-        if mode != "train" or not self._bn_now():
+        if mode != "train" or not self._due(mode):
             return
         target = self._targets[index]
         self.wiring.enters(target.name, "norm", args)
@@ -334,7 +341,7 @@ class Recorder:
             self._norm_plans[index] = self._table.plan(Plan.of_norm(CHANNEL_STATS, channels))
         place = self._place(index, mode, self._call(index, "norm"), "norm")
         sizes = self._sizes(values, len(output), moments[0].device)
-        parts = [*channel_state(module, moments), sizes]
+        parts = [*channel_state(module, args[0], moments), sizes]
         self._table.add(self._meter.key(place, self._norm_plans[index]), parts, moments[0].device)
 
     def _sizes(self, values: int, images: int, device: torch.device) -> Tensor:
@@ -417,11 +424,7 @@ class Recorder:
 
     def recording(self) -> Recording:
         """Return everything recorded so far, apart from the model."""
-        fresh = self._table.flush()
-        if self._sinks and fresh:
-            frame = self._table.frame(fresh)
-            for sink in self._sinks:
-                sink(frame)
+        self._pour()
         info = {
             "kinds": {t.name: type(t.module).__name__ for t in self._targets},
             "producers": dict(self.wiring.producers),
@@ -437,6 +440,52 @@ class Recorder:
             "steps": self._step,
         }  # fmt: skip
         return Recording(self._table.frame(self._table.blocks), info)
+
+
+    def frame(self, stat: str | None = None, **options: Any) -> pd.DataFrame:
+        """Return rows recorded so far: :meth:`Recording.frame`."""
+        return self.recording().frame(stat, **options)
+
+    def summary(self) -> pd.DataFrame:
+        """Return first, last and extreme values so far: :meth:`Recording.summary`."""
+        return self.recording().summary()
+
+    def tail(self, steps: int = 3) -> pd.DataFrame:
+        """Return the rows of the last recorded steps."""
+        return self.recording().tail(steps)
+
+    def report(self, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
+        """Say in plain words what stands out: :meth:`Recording.report`."""
+        return self.recording().report(rules)
+
+    def plot(self, layer: str | None = None, what: str = "quantiles", **options: Any) -> Axes:
+        """Draw one picture: :meth:`Recording.plot`."""
+        return self.recording().plot(layer, what, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything recorded so far to a file: :meth:`Recording.save`."""
+        self.recording().save(path)
+
+    @property
+    def bn(self) -> BatchNorms:
+        """What was recorded, and can be measured now, about batch normalization."""
+        return BatchNorms(self.recording(), self._model)
+
+    def shift(self) -> pd.DataFrame:
+        """Return how inputs changed on the probe batch: :meth:`Probe.frame`.
+
+        Raises
+        ------
+        WatchError
+            If ``watch`` was given no probe.
+        """
+        if self._probe is None:
+            raise WatchError("covariate shift needs a fixed batch: watch(..., probe=batch)")
+        return self._probe.frame()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "paused" if self._paused else "recording"
+        return f"Recorder({self._watched} layers, {len(self._norms)} BN, step {self._step}, {state})"
 
 
 def _owns(module: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matplotlib.axes import Axes
+
+from bnstudy.activations.bn import BatchNorms
+from bnstudy.activations.plots import draw
+from bnstudy.activations.rules import RULES, Rule, findings
 from bnstudy.activations.table import COLUMNS
 from bnstudy.errors import WatchError
 
@@ -138,6 +143,47 @@ class Recording:
         rows = self.frame("nonfinite")
         rows = rows[~(rows["value"] == 0)]
         return rows.drop_duplicates(["layer", "tensor"]).reset_index(drop=True)
+
+    @property
+    def bn(self) -> BatchNorms:
+        """What it tells about batch normalization."""
+        return BatchNorms(self)
+
+    def report(self, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
+        """Return what the rules find, in plain words: see :func:`bnstudy.activations.rules.findings`."""
+        self._need_rows()
+        return findings(self.rows, rules)
+
+    def plot(
+        self,
+        layer: str | None = None,
+        what: str = "quantiles",
+        *,
+        tensor: str = "out",
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw one picture.
+
+        Parameters
+        ----------
+        layer
+            Which layer; None for all, one row of colours each.
+        what
+            ``quantiles`` (band), ``histogram`` (colours over steps), ``affine``
+            (gamma and beta), any other statistic (a line); without a layer
+            ``shares`` (dead and saturated), ``update_ratio``, ``grad_ratio``,
+            or a statistic.
+        tensor
+            ``out``, ``in``, ``grad``, ....
+        ax
+            Where to draw; a new figure by default.
+
+        Raises
+        ------
+        WatchError
+            If it was not recorded.
+        """
+        return draw(self, layer, what, tensor, ax)
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file: ``.parquet``, ``.csv``, ``.json`` or ``.npz``.

@@ -8,7 +8,6 @@ from bnstudy.errors import WatchError
 
 Due = Callable[[int], bool]
 When = int | str | Collection[int] | Due
-BURST = 3
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,3 @@ def by_mode(every: When | Mapping[str, When]) -> dict[str, Due]:
     if unknown:
         raise WatchError(f"modes are 'train' and 'eval', got {sorted(unknown)[0]!r}")
     return {mode: due(every.get(mode, "never")) for mode in ("train", "eval")}
-
-
-def followed(schedule: Due, burst: int = BURST) -> Due:
-    """Return a schedule on which each due step is followed by the ``burst - 1`` next ones.
-
-    Three adjacent batches tell noise from drift: see
-    :func:`bnstudy.activations.noise.adjacent_noise`.
-    """
-    return lambda step: any(schedule(step - back) for back in range(min(burst, step + 1)))

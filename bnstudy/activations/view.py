@@ -272,6 +272,11 @@ class View:
         return values.reshape(1, -1, *[1] * (self.tensor.dim() - 2))
 
     @cached_property
+    def channel_mean(self) -> Tensor:
+        """Mean of each channel, axis 1, over all other axes, (C,); of a vector, (1,)."""
+        return self.wide.mean(self._other_axes).reshape(-1)
+
+    @cached_property
     def channel_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each channel, axis 1, over all other axes, (C,) each.
 

@@ -24,6 +24,7 @@ def watch(
     params: bool = False,
     bn: bool = True,
     scaler: Any = None,
+    probe: Any = None,
     sinks: Iterable[Sink] = (),
     keep: int | None = None,
 ) -> Recorder:
@@ -63,10 +64,13 @@ def watch(
         Whether to record weights, their gradients and their updates; needs the
         optimizer.
     bn
-        Whether to record the moments of every BN layer, channel by channel, on
-        due steps and the two that follow each: see ``run.bn``.
+        Whether to record the moments of every BN layer, channel by channel: see
+        ``run.bn``.
     scaler
         The ``GradScaler`` in use, so that gradients are recorded unscaled.
+    probe
+        A fixed batch, sent through a copy of the model on due steps before its
+        pass, to see what the change of weights alone does: ``run.shift()``.
     sinks
         Functions called with new rows after each recorded step.
     keep
@@ -93,6 +97,7 @@ def watch(
         params=params,
         bn=bn,
         scaler=scaler,
+        probe=probe,
         sinks=sinks,
         keep=keep,
     )
