@@ -179,6 +179,11 @@ def recorded_noise(table: pd.DataFrame, eps: float) -> dict[str, float]:
     the images' own means over N, whatever the correlation of positions, and
     likewise for its variance.  B2 and B4 to first order in the noise.
 
+    Behind another BN layer the images of a batch are not independent: their
+    common statistics hold the batch's mean in place.  There this is what the
+    images alone would give, and an upper bound; :meth:`Population.noise` is
+    exact.
+
     Parameters
     ----------
     table

@@ -143,11 +143,12 @@ class View:
         for piece in self.pieces():
             c = torch.sub(piece, centre, out=scratch(piece, "centred"))
             sums["c"].append(self.number(c.sum()))
-            sums["cc"].append(self.number(torch.dot(c, c)))
+            # sum() adds pairwise where dot() adds in a row, and loses four digits in 2^17
+            squares = torch.mul(c, c, out=scratch(piece, "squares"))
+            sums["cc"].append(self.number(squares.sum()))
             if higher:
-                squares = torch.mul(c, c, out=scratch(piece, "squares"))
-                sums["ccc"].append(self.number(torch.dot(c, squares)))
-                sums["cccc"].append(self.number(torch.dot(squares, squares)))
+                sums["ccc"].append(self.number(c.mul_(squares).sum()))
+                sums["cccc"].append(self.number(squares.square_().sum()))
             if "min" in self._wanted:
                 ends += torch.aminmax(piece)
             if "abs_mean" in self._wanted:
