@@ -38,6 +38,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -177,10 +178,10 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
     def measure(view: View) -> Numbers:
         values = view.ordered(sample)
         last = len(values) - 1
-        poison = 0.0 * values[-1]  # NaN is sorted last, and makes every quantile NaN
-        if not view.on_host:
-            poison = torch.where(values[-1].isnan(), math.nan, 0.0)  # type: ignore[union-attr]
-        return [_between(values, p * last) + poison for p in asked]
+        numbers = [_between(values, p * last) for p in asked]
+        if view.on_host:  # NaN is sorted last, and makes every quantile NaN
+            return numbers if values[-1] == values[-1] else [math.nan] * len(asked)
+        return torch.where(torch.isnan(values[-1]), math.nan, torch.stack(numbers))  # type: ignore[arg-type]
 
     bound = Bound(tuple(f"q{100 * p:g}" for p in asked), measure)
     return Statistic("quantiles", lambda _site: bound)
@@ -189,9 +190,10 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
 def _between(ordered: Sequence[Number], place: float) -> Number:
     """Return the value at a fractional place, interpolated linearly."""
     low = math.floor(place)
-    if low == place:
-        return ordered[low]
-    return ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
+    if isinstance(below, np.generic):
+        below, above = float(below), float(above)
+    return below if low == place else below + (place - low) * (above - below)
 
 
 def histogram(

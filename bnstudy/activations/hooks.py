@@ -47,13 +47,13 @@ class Hook:
         self._recorder = None if recorder is None else weakref.ref(recorder)
         self._action, self._index, self._switch = action, index, switch
 
+    # Compiled code breaks its graph here: each hooked module is a graph of its own, on every
+    # step, and none is compiled again when recording starts or stops.
+    @torch.compiler.disable
     def __call__(self, module: nn.Module, *passed: Any) -> None:
         """Call the recorder if it records; never change what the module takes or returns."""
-        if self._switch is None or self._switch.on:
-            self._call(module, passed)
-
-    @torch.compiler.disable
-    def _call(self, module: nn.Module, passed: tuple[Any, ...]) -> None:
+        if self._switch is not None and not self._switch.on:
+            return
         recorder = None if self._recorder is None else self._recorder()
         if recorder is not None:
             getattr(recorder, self._action)(self._index, module, *passed)

@@ -75,7 +75,7 @@ class Recorder:
         chosen = select(self._root, layers)
         self._watched = len(chosen)
         norms = [Target(n, m) for n, m in named(self._root) if bn and is_batch_norm(m)]
-        self._table = Table(CAPACITY, keep)
+        self._table = Table(CAPACITY, keep, poured=bool(self._sinks))
         held = [Target(n, m) for n, m in named(self._root) if params and _owns(m)]
         self._targets = [*chosen, *norms, *held]
         self._norms = range(len(chosen), len(chosen) + len(norms))

@@ -91,7 +91,7 @@ class Recording:
         channels: bool,
     ) -> pd.DataFrame:
         self._need_rows()
-        rows = self.rows[(self.rows["channel"] >= 0) == channels]
+        rows = self.rows[(self.rows["tensor"] == "norm") == channels]
         if stat is not None:
             rows = rows[rows["stat"].isin(_labels(stat, list(rows["stat"].unique())))]
         for column, value in (("layer", layer), ("tensor", tensor), ("mode", mode)):

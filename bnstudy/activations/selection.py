@@ -73,6 +73,8 @@ def named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module holds no others, or none that is ever called."""
+    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return False  # the output projection inside an attention module
     return not any(module.children()) or isinstance(module, nn.MultiheadAttention)
 
 
@@ -170,7 +172,7 @@ def match(model: nn.Module, layers: Layers = None) -> pd.DataFrame:
     shared = [row for row in _aliases(inner) if row[0] not in {name for name, *_ in rows}]
     silent = {f"{n}.out_proj" for n, m in named(inner) if isinstance(m, nn.MultiheadAttention)}
     never = "never called: attention uses its weight in a function"
-    rows = [(*row[:3], never) if row[0] in silent else row for row in [*rows, *shared]]
+    rows = [(*row[:2], False, never) if row[0] in silent else row for row in [*rows, *shared]]
     return pd.DataFrame(rows, columns=["layer", "kind", "watched", "why"])
 
 

@@ -143,10 +143,12 @@ class Table:
     keep
         Steps to keep in memory, or None for all: whole blocks that hold only
         older ones are dropped.
+    poured
+        Whether new blocks are also handed out by :meth:`flush`.
     """
 
-    def __init__(self, capacity: int, keep: int | None) -> None:
-        self.capacity, self.keep = capacity, keep
+    def __init__(self, capacity: int, keep: int | None, *, poured: bool = False) -> None:
+        self.capacity, self.keep, self.poured = capacity, keep, poured
         self.layers, self.tensors = Words(), Words()
         self.plans: list[Plan] = []
         self.blocks: list[Block] = []
@@ -191,7 +193,8 @@ class Table:
         if row.used:
             block = row.take()
             self.blocks.append(block)
-            self.fresh.append(block)
+            if self.poured:
+                self.fresh.append(block)
             self._forget(int(block.keys[:, 0].max()))
         if needed > row.values.numel():
             self._rows[device] = Row(device, needed)
@@ -201,7 +204,7 @@ class Table:
             self.blocks = [block for block in self.blocks if block.after(step - self.keep + 1)]
 
     def flush(self) -> list[Block]:
-        """Copy what waits on all devices; return what was copied since the last flush."""
+        """Copy what waits on all devices; if poured, return what is new since the last flush."""
         with self._lock:
             for device in self._rows:
                 self._copy(device)
