@@ -69,12 +69,17 @@ class BatchNorms:
         table.columns.name = None
         order = {name: place for place, name in enumerate(dict.fromkeys(rows["layer"]))}
         table = table.sort_values(
-            [*by, "channel"], key=lambda column: column.map(order) if column.name == "layer" else column
+            [*by, "channel"],
+            key=lambda column: column.map(order) if column.name == "layer" else column,
         )
         return table[[*by, "channel", *CHANNEL_STATS, "values", "images"]].reset_index(drop=True)
 
     def noise(
-        self, loader: Iterable[Any] | None = None, *, batches: int = 200, forward: Forward = first_of
+        self,
+        loader: Iterable[Any] | None = None,
+        *,
+        batches: int = 200,
+        forward: Forward = first_of,
     ) -> pd.DataFrame:
         """Return the noise of batch statistics, a row a layer (B1 to B4).
 
@@ -92,7 +97,9 @@ class BatchNorms:
             If there is nothing to estimate from.
         """
         if loader is not None:
-            return noise_table(population(self._need_model(), loader, batches=batches, forward=forward))
+            return noise_table(
+                population(self._need_model(), loader, batches=batches, forward=forward)
+            )
         frame = self.frame()
         frame = frame[frame["images"] > 1]
         if frame.empty:
@@ -108,7 +115,7 @@ class BatchNorms:
     def gap(
         self, loader: Iterable[Any], *, batches: int = 200, forward: Forward = first_of
     ) -> pd.DataFrame:
-        """Return how stale running statistics are: :func:`~bnstudy.activations.gaps.running_gap`."""
+        """Return how stale running statistics are: see ``gaps.running_gap``."""
         return running_gap(self._need_model(), loader, batches=batches, forward=forward)
 
     def train_eval_gap(self, batch: Any, *, forward: Forward = first_of) -> dict[str, float]:
@@ -127,7 +134,9 @@ class BatchNorms:
         effective one, gamma / sqrt(batch_var + eps).
         """
         table = self.frame().drop_duplicates(["step", "layer", "channel"]).copy()
-        eps = table["layer"].map({n: each["eps"] for n, each in self.recording.info["norms"].items()})
+        eps = table["layer"].map(
+            {n: each["eps"] for n, each in self.recording.info["norms"].items()}
+        )
         table["distance"] = np.hypot(table["gamma"] - 1, table["beta"])
         table["scale"] = table["gamma"] / np.sqrt(table["batch_var"] + eps)
         columns = ["step", "layer", "channel", "gamma", "beta", "distance", "scale"]
@@ -165,7 +174,9 @@ class BatchNorms:
                 continue
             stat, share = PREDICTIONS[kind]
             seen = self.recording.rows
-            seen = seen[(seen["layer"] == activation) & (seen["stat"] == stat) & (seen["mode"] == "train")]
+            seen = seen[
+                (seen["layer"] == activation) & (seen["stat"] == stat) & (seen["mode"] == "train")
+            ]
             observed = seen.groupby("step")["value"].mean()
             for step, table in paths[paths["layer"] == layer].groupby("step"):
                 if step in observed.index:

@@ -237,7 +237,8 @@ def histogram(
         ends = limits[0] if low is None else low, limits[1] if high is None else high
         word = "log_hist" if logarithm else "hist"
         return Bound(
-            bin_labels(word, bins, *ends), lambda view: _histogram(view, bins, ends, logarithm, sample)
+            bin_labels(word, bins, *ends),
+            lambda view: _histogram(view, bins, ends, logarithm, sample),
         )
 
     return Statistic("histogram", bind)

@@ -150,7 +150,9 @@ def train_eval_gap(
             twin = shadow(model).eval()
             norms = [module for module in twin.modules() if is_batch_norm(module)]
             if not norms:
-                raise WatchError("a train/eval gap needs a batch normalization layer, there is none")
+                raise WatchError(
+                    "a train/eval gap needs a batch normalization layer, there is none"
+                )
             for module in norms:
                 module.train(training)
             outputs[training] = forward(twin, batch)

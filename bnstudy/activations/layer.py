@@ -56,18 +56,14 @@ class Norm:
 def read_norm(module: Any) -> Norm:
     """Return the state of a layer, its tensors detached but not copied."""
     if isinstance(module, _BatchNorm):
-        mean, var, gamma, beta = (
-            module.running_mean, module.running_var, module.weight, module.bias
-        )  # fmt: skip
+        names = ("running_mean", "running_var", "weight", "bias")
         momentum = module.momentum
     else:
-        mean, var, gamma, beta = (
-            module.moving_mean, module.moving_var, module.gamma, module.beta
-        )  # fmt: skip
-        old = getattr(module, "keep", getattr(module, "momentum", 0.9))
-        momentum = 1.0 - old
-    parts = (None if part is None else part.detach() for part in (mean, var, gamma, beta))
-    return Norm(*parts, eps=float(module.eps), momentum=momentum)
+        names = SCRATCH[:4]
+        momentum = 1.0 - float(getattr(module, "keep", getattr(module, "momentum", 0.9)))
+    parts: list[Tensor | None] = [getattr(module, name) for name in names]
+    mean, var, gamma, beta = (None if part is None else part.detach() for part in parts)
+    return Norm(mean, var, gamma, beta, eps=float(module.eps), momentum=momentum)
 
 
 def uses_batch(module: Any) -> bool:
@@ -141,9 +137,7 @@ def image_noise(X: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     return own.var(0), squares.var(0)
 
 
-def channel_state(
-    module: Any, X: Tensor, moments: tuple[Tensor, Tensor]
-) -> list[Tensor]:
+def channel_state(module: Any, X: Tensor, moments: tuple[Tensor, Tensor]) -> list[Tensor]:
     """Return the (C,) tensors of CHANNEL_STATS; NaN for what a layer does not have."""
     norm = read_norm(module)
     mean, var = moments

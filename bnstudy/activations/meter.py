@@ -42,9 +42,7 @@ class Meter:
         The statistics, of which each layer takes those that have a meaning there.
     """
 
-    def __init__(
-        self, table: Table, targets: Sequence[Target], stats: Sequence[Statistic]
-    ) -> None:
+    def __init__(self, table: Table, targets: Sequence[Target], stats: Sequence[Statistic]) -> None:
         self.table, self.targets, self.stats = table, targets, stats
         self.notes: dict[tuple[str, str], str] = {}
         self._layers = [table.layers.number(target.name) for target in targets]

@@ -89,18 +89,20 @@ def heat(recording: Recording, layer: str, *, tensor: str = "out", ax: Axes | No
     return ax
 
 
-def layers(
-    recording: Recording, stat: str, *, tensor: str = "out", ax: Axes | None = None
-) -> Axes:
+def layers(recording: Recording, stat: str, *, tensor: str = "out", ax: Axes | None = None) -> Axes:
     """Draw one statistic of all layers, a row of colours each, over steps."""
     rows = recording.frame(stat, tensor=tensor)
     if rows["stat"].nunique() > 1:
         raise WatchError(f"a layer map shows one number, {stat!r} has several: ask for one label")
-    table = rows.pivot_table(index="layer", columns="step", values="value", observed=True, sort=False)
+    table = rows.pivot_table(
+        index="layer", columns="step", values="value", observed=True, sort=False
+    )
+    order = [name for name in recording.info.get("kinds", {}) if name in table.index]
+    table = table.loc[order] if len(order) == len(table) else table  # gradients come backwards
     ax = _axes(ax, 0.9 + 0.24 * len(table))
     values = np.ma.masked_invalid(table.to_numpy())
     norm = Normalize(0, 1) if stat in SHARES else _norm(values)
-    diverging = not isinstance(norm, LogNorm) and norm.vmin < 0
+    diverging = not isinstance(norm, LogNorm) and (norm.vmin or 0.0) < 0
     mesh = ax.pcolormesh(
         _step_edges(table.columns), np.arange(len(table) + 1), values, norm=norm,
         cmap="vlag" if diverging else "mako",
@@ -135,7 +137,9 @@ def lines(
     rows = recording.frame(stat, tensor=tensor)
     if which is not None:
         rows = rows[rows["layer"].isin(list(which))]
-    table = rows.pivot_table(index="step", columns="layer", values="value", observed=True, sort=False)
+    table = rows.pivot_table(
+        index="step", columns="layer", values="value", observed=True, sort=False
+    )
     ax = _axes(ax)
     _draw_lines(ax, table)
     _scale(ax, stat, table.to_numpy())
@@ -159,9 +163,7 @@ def shares(recording: Recording, *, ax: Axes | None = None) -> Axes:
     return _dress(ax, "Dead units and saturated values", "Share")
 
 
-def ratios(
-    recording: Recording, stat: str = "update_ratio", *, ax: Axes | None = None
-) -> Axes:
+def ratios(recording: Recording, stat: str = "update_ratio", *, ax: Axes | None = None) -> Axes:
     """Draw ``grad_ratio`` or ``update_ratio`` of the weights, a line a layer, and 1e-3 dashed."""
     ax = lines(recording, stat, tensor="weight", ax=ax)
     ax.set_yscale("log")
@@ -191,13 +193,20 @@ def compare(
         ax.plot(table.index, middle, lw=2, **style)
         if table.shape[1] > 1:
             ax.fill_between(
-                table.index, table.iloc[:, 0], table.iloc[:, -1], color=palette[place], alpha=0.15, lw=0
+                table.index,
+                table.iloc[:, 0],
+                table.iloc[:, -1],
+                color=palette[place],
+                alpha=0.15,
+                lw=0,
             )
         seen.append(table.to_numpy())
     ax.legend(frameon=False, fontsize=8)
     if stat != "quantiles":
         _scale(ax, stat, np.concatenate([part.ravel() for part in seen]))
-    return _dress(ax, f"{layer}: {stat} of {_word(tensor)}", "Value" if stat == "quantiles" else stat)
+    return _dress(
+        ax, f"{layer}: {stat} of {_word(tensor)}", "Value" if stat == "quantiles" else stat
+    )
 
 
 def affine(recording: Recording, layer: str, *, ax: Axes | None = None) -> Axes:
@@ -215,9 +224,7 @@ def affine(recording: Recording, layer: str, *, ax: Axes | None = None) -> Axes:
     return _dress(ax, f"{layer}: gamma and beta, median and range over channels", "Value")
 
 
-def draw(
-    recording: Recording, layer: str | None, what: str, tensor: str, ax: Axes | None
-) -> Axes:
+def draw(recording: Recording, layer: str | None, what: str, tensor: str, ax: Axes | None) -> Axes:
     """Draw what :meth:`Recording.plot` was asked for."""
     if what == "shares":
         return shares(recording, ax=ax)

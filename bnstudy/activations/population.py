@@ -86,7 +86,9 @@ class Population:
         ratio = self.variances[:, live] / v
         with np.errstate(divide="ignore"):
             scale_noise = float(np.sqrt((np.log(ratio) ** 2).mean()) / 2)
-        cv = float(np.mean(self.variances[:, live].std(0, ddof=1) / self.variances[:, live].mean(0)))
+        cv = float(
+            np.mean(self.variances[:, live].std(0, ddof=1) / self.variances[:, live].mean(0))
+        )
         return _named(mean_noise, scale_noise, cv, self.values, self.images) | {
             "output_noise": self.output_noise()
         }
@@ -203,8 +205,13 @@ def recorded_noise(table: pd.DataFrame, eps: float) -> dict[str, float]:
         "scale_noise": relative.mean() ** 0.5 / 2,
         "cv": relative.mean() ** 0.5,
     }
-    sizes = [table[name].to_numpy() for name in ("values", "images")]
-    named = _named(*(float(rms[name]) for name in ("mean_noise", "scale_noise", "cv")), *sizes)
+    named = _named(
+        float(rms["mean_noise"]),
+        float(rms["scale_noise"]),
+        float(rms["cv"]),
+        table["values"].to_numpy(),
+        table["images"].to_numpy(),
+    )
     return named | {"output_noise": float(output.mean() ** 0.5)}
 
 

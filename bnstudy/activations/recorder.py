@@ -17,17 +17,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
+from bnstudy.activations.attaching import Attachment, remove
 from bnstudy.activations.bn import BatchNorms
-from bnstudy.activations.hooks import GradientHook, Hook, StepHook, Switch
-from bnstudy.activations.layer import (
-    CHANNEL_STATS,
-    batch_moments,
-    channel_state,
-    is_batch_norm,
-    read_norm,
-    uses_batch,
-)
+from bnstudy.activations.hooks import GradientHook, Switch
+from bnstudy.activations.layer import is_batch_norm, read_norm, uses_batch
 from bnstudy.activations.meter import Meter, Place, WatchWarning
+from bnstudy.activations.moments import MomentsMeter
 from bnstudy.activations.nested import inputs, tensors
 from bnstudy.activations.parameters import LABELS, ParameterWatch, learning_rates
 from bnstudy.activations.recording import Recording
@@ -37,7 +32,7 @@ from bnstudy.activations.selection import Layers, Target, compiled, named, selec
 from bnstudy.activations.shift import Probe
 from bnstudy.activations.statistics import Statistic, resolve
 from bnstudy.activations.table import MODES, Plan, Table
-from bnstudy.activations.wiring import Wiring, role
+from bnstudy.activations.wiring import Wiring
 from bnstudy.errors import WatchError
 
 CAPACITY = 65_536
@@ -87,73 +82,37 @@ class Recorder:
         self._passes = dict.fromkeys(MODES, 0)
         self._calls: dict[tuple[int, str], int] = {}
         self._awaiting: dict[tuple[int, str], list[Place]] = {}
-        self._norm_plans: dict[int, int] = {}
-        self._known_sizes: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._moments = MomentsMeter(self._meter)
         self._events, self._warned = 0, set[str]()
-        self._handles: list[Any] = []
-        self._scouts: list[Any] = []
-        self._remove = weakref.finalize(self, _remove, self._handles)
+        self._hooks = Attachment(self, self._switch)
+        self._remove = weakref.finalize(self, remove, self._hooks.handles, self._hooks.scouts)
         self._attach()
 
     # -- attaching and detaching
 
     def _attach(self) -> None:
         """Attach every hook, or none."""
+        hooks = self._hooks
         try:
-            self._attach_root()
-            self._attach_layers()
-            self._attach_wiring()
+            hooks.root(self._model)
+            for index, target in enumerate(self._targets[: self._watched]):
+                if self._which in ("in", "both"):
+                    hooks.before(index, target.module, "_input")
+                if self._which in ("out", "both"):
+                    hooks.after(index, target.module, "_output")
+            for index in self._norms:
+                hooks.after(index, self._targets[index].module, "_normalized")
+            if self._norms:
+                number = self._table.layers.number
+                hooks.neighbours((number(n), m) for n, m in named(self._root))
             if self._optimizer is not None:
-                before, after = StepHook(self, "_before_step"), StepHook(self, "_after_step")
-                self._handles += [
-                    self._optimizer.register_step_pre_hook(before),
-                    self._optimizer.register_step_post_hook(after),
-                ]
+                hooks.optimizer(self._optimizer)
         except BaseException:
             self._remove()
             raise
+        finally:
+            hooks.done()
         self._rest()
-
-    def _attach_root(self) -> None:
-        before, after = Hook(self, "_begin"), Hook(self, "_end")
-        self._handles += [
-            self._model.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
-            self._model.register_forward_hook(after, with_kwargs=True, always_call=True),
-        ]
-
-    def _attach_layers(self) -> None:
-        for index, target in enumerate(self._targets[: self._watched]):
-            if self._which in ("in", "both"):
-                self._pre(index, "_input")
-            if self._which in ("out", "both"):
-                self._post(index, "_output")
-
-    def _attach_wiring(self) -> None:
-        """Attach what finds the neighbours of BN layers; taken off after the first step."""
-        names = {id(self._targets[i].module): i for i in self._norms}
-        for name, module in named(self._root) if names else ():
-            part = role(module)
-            if part == "norm":
-                self._post(names[id(module)], "_normalized")
-            elif part:
-                hook = Hook(self, "_" + part, self._table.layers.number(name), self._switch)
-                register = (
-                    module.register_forward_hook
-                    if part == "producer"
-                    else module.register_forward_pre_hook
-                )
-                self._scouts.append(register(hook))
-        self._handles += self._scouts
-
-    def _pre(self, index: int, action: str) -> None:
-        hook = Hook(self, action, index, self._switch)
-        module = self._targets[index].module
-        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-
-    def _post(self, index: int, action: str) -> None:
-        hook = Hook(self, action, index, self._switch)
-        module = self._targets[index].module
-        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def _hold(self, first: int) -> list[tuple[int, str, ParameterWatch]]:
         return [
@@ -200,7 +159,7 @@ class Recorder:
 
     def _new_step(self) -> None:
         if self._events:
-            _remove(self._scouts)
+            remove(self._hooks.scouts)
         self._passes = dict.fromkeys(MODES, 0)
         self._calls.clear()
         self._awaiting.clear()
@@ -236,7 +195,12 @@ class Recorder:
         self._switch.on = self._due(mode)
         if mode is not None:
             self._passes[mode] += 1
-        if self._probe is not None and mode == "train" and self._due(mode) and self._probed != self._step:
+        if (
+            self._probe is not None
+            and mode == "train"
+            and self._due(mode)
+            and self._probed != self._step
+        ):
             self._probed = self._step
             self._probe.observe(self._step)
 
@@ -334,23 +298,8 @@ class Recorder:
         if not uses_batch(module):
             self._meter.note(target.name, "norm", "it normalizes by its running statistics")
             return
-        moments = batch_moments(module, args, output)
-        channels = moments[0].numel()
-        values = output.numel() // channels
-        if index not in self._norm_plans:
-            self._norm_plans[index] = self._table.plan(Plan.of_norm(CHANNEL_STATS, channels))
         place = self._place(index, mode, self._call(index, "norm"), "norm")
-        sizes = self._sizes(values, len(output), moments[0].device)
-        parts = [*channel_state(module, args[0], moments), sizes]
-        self._table.add(self._meter.key(place, self._norm_plans[index]), parts, moments[0].device)
-
-    def _sizes(self, values: int, images: int, device: torch.device) -> Tensor:
-        """Return values a channel and images of a batch, (2,), without waiting for a device."""
-        key = values, images, device
-        if key not in self._known_sizes:
-            pair = [torch.full((1,), float(n), device=device) for n in (values, images)]
-            self._known_sizes[key] = torch.cat(pair)
-        return self._known_sizes[key]
+        self._moments.measure(place, module, args, output)
 
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._parameters or not self._due("train"):
@@ -441,7 +390,6 @@ class Recorder:
         }  # fmt: skip
         return Recording(self._table.frame(self._table.blocks), info)
 
-
     def frame(self, stat: str | None = None, **options: Any) -> pd.DataFrame:
         """Return rows recorded so far: :meth:`Recording.frame`."""
         return self.recording().frame(stat, **options)
@@ -485,16 +433,13 @@ class Recorder:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "paused" if self._paused else "recording"
-        return f"Recorder({self._watched} layers, {len(self._norms)} BN, step {self._step}, {state})"
+        return (
+            f"Recorder({self._watched} layers, {len(self._norms)} BN, step {self._step}, {state})"
+        )
 
 
 def _owns(module: nn.Module) -> bool:
     return next(module.parameters(recurse=False), None) is not None
-
-
-def _remove(handles: list[Any]) -> None:
-    while handles:
-        handles.pop().remove()
 
 
 def _check(model: object, tensors: str, keep: object) -> None:

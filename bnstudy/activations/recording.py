@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from matplotlib.axes import Axes
 
 from bnstudy.activations.bn import BatchNorms
@@ -150,7 +149,7 @@ class Recording:
         return BatchNorms(self)
 
     def report(self, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
-        """Return what the rules find, in plain words: see :func:`bnstudy.activations.rules.findings`."""
+        """Return what rules find, in plain words: :func:`bnstudy.activations.rules.findings`."""
         self._need_rows()
         return findings(self.rows, rules)
 
@@ -194,7 +193,7 @@ class Recording:
             If the ending is another.
         """
         path = Path(path)
-        text = json.dumps(self.info, sort_keys=True)
+        text = json.dumps(self.info)
         plain = self.rows.astype(dict.fromkeys(CATEGORIES, "str"))
         if path.suffix == ".parquet":
             kept = self.rows.copy()
@@ -207,7 +206,7 @@ class Recording:
             columns = {name: _plain(plain[name]) for name in COLUMNS}
             path.write_text(json.dumps({"info": self.info, "rows": columns}), encoding="utf-8")
         elif path.suffix == ".npz":
-            arrays = {name: plain[name].to_numpy() for name in COLUMNS}
+            arrays: dict[str, Any] = {name: plain[name].to_numpy() for name in COLUMNS}
             arrays = {n: a.astype(str) if n in CATEGORIES else a for n, a in arrays.items()}
             np.savez_compressed(path, info=np.array(text), **arrays)
         else:
@@ -301,7 +300,11 @@ def _widened(rows: pd.DataFrame) -> pd.DataFrame:
     columns = ["layer", *(name for name in levels if rows[name].nunique() > 1)]
     wide = rows.pivot(index=index, columns=columns, values="value")
     order = rows.drop_duplicates(columns)[columns]
-    keys = order["layer"].tolist() if len(columns) == 1 else list(order.itertuples(index=False, name=None))
+    keys = (
+        order["layer"].tolist()
+        if len(columns) == 1
+        else list(order.itertuples(index=False, name=None))
+    )
     wide = wide[keys]
     if len(columns) == 1:
         wide.columns = pd.Index([str(key) for key in keys], name="layer")

@@ -39,6 +39,8 @@ class Rule:
         return {">": operator.gt, "<": operator.lt}[self.compare](values, self.threshold)
 
 
+# One rule a line: name, statistic, tensors, past which threshold, words.
+# ruff: noqa: E501
 RULES = (
     Rule("not finite", "nonfinite", ("out", "in"), ">", 0, "{value:,.0f} values are NaN or infinite {when}"),
     Rule("gradient not finite", "nonfinite", ("grad",), ">", 0, "{value:,.0f} gradients are NaN or infinite {when}"),
@@ -87,8 +89,8 @@ def findings(rows: pd.DataFrame, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
 def _series(rows: pd.DataFrame, rule: Rule) -> list[tuple[tuple[str, str], pd.Series]]:
     chosen = rows[(rows["stat"] == rule.stat) & rows["tensor"].str.startswith(rule.tensors)]
     return [
-        (key, group.groupby("step")["value"].mean())
-        for key, group in chosen.groupby(["layer", "tensor"], sort=False)
+        ((str(layer), str(tensor)), group.groupby("step")["value"].mean())
+        for (layer, tensor), group in chosen.groupby(["layer", "tensor"], sort=False)
     ]
 
 
@@ -108,11 +110,13 @@ def _finding(rule: Rule, layer: str, tensor: str, series: pd.Series) -> tuple[ob
 
 def _derived(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows as text, with what rules need beyond what is recorded."""
-    texts = rows.astype({name: "str" for name in ("mode", "layer", "tensor", "stat")})
+    texts = rows.astype(dict.fromkeys(("mode", "layer", "tensor", "stat"), "str"))
     if (texts["mode"] == "train").any():
         texts = texts[texts["mode"] == "train"]
     plain = texts[texts["channel"] < 0]
-    return pd.concat([plain, _relative_gradients(plain), _running_distance(texts)], ignore_index=True)
+    return pd.concat(
+        [plain, _relative_gradients(plain), _running_distance(texts)], ignore_index=True
+    )
 
 
 def _relative_gradients(rows: pd.DataFrame) -> pd.DataFrame:
@@ -131,6 +135,8 @@ def _running_distance(rows: pd.DataFrame) -> pd.DataFrame:
     by = ["step", "layer", "tensor"]
     first = norms[(norms["forward"] == 0) & (norms["call"] == 0)]
     table = first.pivot(index=[*by, "channel"], columns="stat", values="value")
-    square = (table["running_mean"] - table["batch_mean"]) ** 2 / table["batch_var"].clip(lower=1e-12)
+    square = (table["running_mean"] - table["batch_mean"]) ** 2 / table["batch_var"].clip(
+        lower=1e-12
+    )
     distance = square.groupby(by, sort=False).mean().pow(0.5).rename("value").reset_index()
     return distance.assign(stat="running_distance")

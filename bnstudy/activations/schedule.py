@@ -31,7 +31,9 @@ class Every:
 
     def __post_init__(self) -> None:
         numbers = (self.every, self.start, self.burst)
-        if not all(isinstance(n, int) and n >= low for n, low in zip(numbers, (1, 0, 1), strict=True)):
+        if not all(
+            isinstance(n, int) and n >= low for n, low in zip(numbers, (1, 0, 1), strict=True)
+        ):
             raise WatchError(
                 "a schedule needs every >= 1, start >= 0 and burst >= 1, "
                 f"got {self.every!r}, {self.start!r} and {self.burst!r}"
@@ -40,7 +42,9 @@ class Every:
     def __call__(self, step: int) -> bool:
         """Whether a step is due."""
         past = step - self.start
-        return past >= 0 and (self.stop is None or step < self.stop) and past % self.every < self.burst
+        return (
+            past >= 0 and (self.stop is None or step < self.stop) and past % self.every < self.burst
+        )
 
 
 def logarithmic(step: int) -> bool:

@@ -130,7 +130,8 @@ def select(model: nn.Module, layers: Layers = None) -> list[Target]:
         chosen.update((target.name, target) for target in found)
     order = {name: place for place, (name, _) in enumerate(modules)}
     return sorted(
-        chosen.values(), key=lambda t: (order[t.name.split("[")[0]], t.unit is not None, t.unit or 0)
+        chosen.values(),
+        key=lambda t: (order[t.name.split("[")[0]], t.unit is not None, t.unit or 0),
     )
 
 

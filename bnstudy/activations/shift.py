@@ -185,7 +185,9 @@ def gradient_shift(
             groups.setdefault(name.rpartition(".")[0] or "(model)", []).append(name)
     rows, state = [], dict(before)
     with generators_kept():
-        original = _gradients(inner, loss_of, before, [n for names in groups.values() for n in names])
+        original = _gradients(
+            inner, loss_of, before, [n for names in groups.values() for n in names]
+        )
         for layer, names in groups.items():
             moved = _gradients(inner, loss_of, state, names)
             rows.append((layer, *_change([original[n] for n in names], [moved[n] for n in names])))
@@ -194,7 +196,10 @@ def gradient_shift(
 
 
 def _gradients(
-    model: nn.Module, loss_of: Callable[[Any], Tensor], state: Mapping[str, Tensor], names: list[str]
+    model: nn.Module,
+    loss_of: Callable[[Any], Tensor],
+    state: Mapping[str, Tensor],
+    names: list[str],
 ) -> dict[str, Tensor]:
     """Return the loss's gradients in some parameters, with all parameters as in ``state``."""
     leaves = {name: value.detach().requires_grad_(name in names) for name, value in state.items()}

@@ -53,14 +53,19 @@ def csv(path: str | Path) -> Callable[[pd.DataFrame], None]:
 
 
 def _scalars(rows: pd.DataFrame) -> list[tuple[str, int, float]]:
-    plain = rows[(rows["channel"] < 0) & ~rows["stat"].astype("str").str.contains("hist[", regex=False)]
+    plain = rows[
+        (rows["channel"] < 0) & ~rows["stat"].astype("str").str.contains("hist[", regex=False)
+    ]
     first = plain[plain["forward"] == 0]
+    names = ("mode", "layer", "call", "tensor", "stat", "step", "value")
     return [
         (
-            f"{'eval/' if row.mode == 'eval' else ''}{row.layer}"
-            f"{f'.{row.call}' if row.call else ''}/{row.tensor}/{row.stat}",
-            int(row.step),
-            float(row.value),
+            ("eval/" if mode == "eval" else "")
+            + f"{layer}{f'.{call}' if call else ''}/{tensor}/{stat}",
+            int(step),
+            float(value),
         )
-        for row in first.itertuples(index=False)
+        for mode, layer, call, tensor, stat, step, value in zip(
+            *(first[name].tolist() for name in names), strict=True
+        )
     ]

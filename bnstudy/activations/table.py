@@ -9,6 +9,7 @@ import threading
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,9 @@ class Row:
 
     def take(self) -> Block:
         """Copy what waits to the host, and start over."""
-        values = self.values[: self.used].to("cpu", copy=True).numpy().astype(np.float64, copy=False)
+        values = (
+            self.values[: self.used].to("cpu", copy=True).numpy().astype(np.float64, copy=False)
+        )
         keys = np.array(self.keys, dtype=np.int64).reshape(-1, len(FIELDS))
         self.used, self.keys = 0, array("q")
         return Block(keys, values)
@@ -220,7 +223,9 @@ class Table:
         keys = np.concatenate([block.keys for block in blocks])
         values = np.concatenate([block.values for block in blocks])
         widths = np.array([len(plan.stats) for plan in self.plans])[keys[:, 6]]
-        repeated = {name: np.repeat(keys[:, i], widths) for i, name in enumerate(FIELDS)}
+        repeated: dict[str, Any] = {
+            name: np.repeat(keys[:, i], widths) for i, name in enumerate(FIELDS)
+        }
         labels = Words()
         codes = [np.array([labels.number(s) for s in plan.stats]) for plan in self.plans]
         stats = np.concatenate([codes[plan] for plan in keys[:, 6]])
@@ -228,15 +233,20 @@ class Table:
         frame = pd.DataFrame(
             {
                 "step": repeated["step"],
-                "mode": pd.Categorical.from_codes(repeated["mode"], list(MODES)),
+                "mode": _category(repeated["mode"], list(MODES)),
                 "forward": repeated["forward"].astype(np.int32),
-                "layer": pd.Categorical.from_codes(repeated["layer"], self.layers.texts),
+                "layer": _category(repeated["layer"], self.layers.texts),
                 "call": repeated["call"].astype(np.int32),
-                "tensor": pd.Categorical.from_codes(repeated["tensor"], self.tensors.texts),
+                "tensor": _category(repeated["tensor"], self.tensors.texts),
                 "channel": channels.astype(np.int32),
-                "stat": pd.Categorical.from_codes(stats, labels.texts),
+                "stat": _category(stats, labels.texts),
                 "value": values,
             }
         )
         in_order = np.argsort(repeated["order"], kind="stable")
         return frame.iloc[in_order].reset_index(drop=True)
+
+
+def _category(codes: np.ndarray, texts: Sequence[str]) -> pd.Categorical:
+    index = pd.Index(list(texts), dtype="str")
+    return pd.Categorical.from_codes(codes.astype(np.int64), categories=index)

@@ -38,7 +38,7 @@ def scratch(like: Tensor, name: str) -> Tensor:
     if like.device.type != "cpu" or like.numel() > PIECE:
         return torch.empty_like(like)
     held = vars(_scratch)
-    key = name, like.dtype
+    key = f"{name} {like.dtype}"
     if key not in held:
         with torch.inference_mode(False):
             held[key] = torch.empty(PIECE, dtype=like.dtype)
@@ -131,7 +131,7 @@ class View:
         sums = self._about(next(self.pieces()).mean())
         d, square = sums["c"], sums["cc"]
         # The first piece may be unlike the rest; then once more about the mean.
-        if self.on_host and self.count > PIECE and d * d > 16.0 * (square - d * d):  # type: ignore[operator]
+        if self.on_host and self.count > PIECE and d * d > 16.0 * (square - d * d):
             mean = sums["centre"] + d
             sums = self._about(torch.tensor(mean, dtype=self.flat.dtype))
         return sums
@@ -292,8 +292,9 @@ class View:
             ones.append(c.sum(axes).reshape(-1).double())
             squares.append(c.square_().sum(axes).reshape(-1).double())
         values = self.count // centre.numel()
-        d = sum(ones) / values
-        return centre + d, (sum(squares) / values - d * d).clamp_min(0.0)
+        d = torch.stack(ones).sum(0) / values
+        square = torch.stack(squares).sum(0) / values
+        return centre + d, (square - d * d).clamp_min(0.0)
 
     def _images(self) -> Iterator[Tensor]:
         """Yield the tensor some images at a time, (n, C, ...)."""
@@ -342,4 +343,3 @@ def _stride(count: int, size: int) -> int:
     while math.gcd(stride, count) > 1:
         stride += 1
     return stride
-

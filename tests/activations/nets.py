@@ -54,7 +54,9 @@ def labels(n=12, classes=3, seed=2):
 
 
 def sgd(net, lr=0.1, momentum=0.9):
-    return torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=lr, momentum=momentum)
+    return torch.optim.SGD(
+        [p for p in net.parameters() if p.requires_grad], lr=lr, momentum=momentum
+    )
 
 
 def train(net, optimizer, x, y, steps=1):

@@ -1,4 +1,5 @@
 """B1 to B14: each quantity against its closed form or an independent computation."""
+# ruff: noqa: E501
 
 import numpy as np
 import pytest
@@ -8,14 +9,29 @@ from scipy import stats
 from torch import nn
 
 from bnstudy.activations import (
-    Probe, gradient_shift, population, running_gap, snapshot, split_gap, train_eval_gap, watch,
+    Probe,
+    gradient_shift,
+    population,
+    running_gap,
+    snapshot,
+    split_gap,
+    train_eval_gap,
+    watch,
 )  # fmt: skip
 from bnstudy.activations.bn import share_active, share_outside
 from bnstudy.activations.gaps import noise_floor
 from bnstudy.errors import WatchError
 from bnstudy.norm import BatchNorm
 from tests.activations.nets import (
-    built, conv_net, fc_net, generator, images, labels, sgd, train, vectors,
+    built,
+    conv_net,
+    fc_net,
+    generator,
+    images,
+    labels,
+    sgd,
+    train,
+    vectors,
 )  # fmt: skip
 
 
@@ -74,9 +90,12 @@ def test_b4_injected_noise_equals_the_difference_of_two_normalizations():
         layer.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
     loader = [x.double() for x in white(6, (5, 3, 4, 4))]
     truth = population(layer, loader)["(model)"]
-    mean, var, gamma = (torch.tensor(a).reshape(1, 3, 1, 1) for a in (truth.mean, truth.variance, truth.gamma))
+    mean, var, gamma = (
+        torch.tensor(a).reshape(1, 3, 1, 1) for a in (truth.mean, truth.variance, truth.gamma)
+    )
     squares = [
-        ((F.batch_norm(x, None, None, None, None, True) - (x - mean) / (var + 1e-5).sqrt()) * gamma) ** 2
+        ((F.batch_norm(x, None, None, None, None, True) - (x - mean) / (var + 1e-5).sqrt()) * gamma)
+        ** 2
         for x in loader
     ]
     assert truth.output_noise() == pytest.approx(float(torch.cat(squares).mean().sqrt()), rel=1e-9)
@@ -162,7 +181,9 @@ def test_b6_the_lag_column_is_near_zero_once_running_statistics_have_settled():
     assert row["noise_floor"] == pytest.approx(np.sqrt(0.1 / 1.9) / 5, rel=0.05)
     assert row["lag"] < 2 * row["noise_floor"]
     layer.running_mean += 4.0  # two standard deviations
-    assert running_gap(layer, white(300, (25, 6), seed=5)).iloc[0]["lag"] == pytest.approx(2, rel=0.1)
+    assert running_gap(layer, white(300, (25, 6), seed=5)).iloc[0]["lag"] == pytest.approx(
+        2, rel=0.1
+    )
 
 
 def test_b7_with_momentum_one_only_the_bessel_factor_remains():
@@ -227,7 +248,9 @@ def test_b9_gradient_shift_equals_gradients_at_hand_mixed_weights():
     old, new = gradient(before), gradient(mixed)
     assert table.loc["3", "shift"] == pytest.approx(float((new - old).norm()), rel=1e-4)
     assert table.loc["3", "norm"] == pytest.approx(float(old.norm()), rel=1e-5)
-    assert table.loc["3", "cosine"] == pytest.approx(float(F.cosine_similarity(old, new, dim=0)), rel=1e-5)
+    assert table.loc["3", "cosine"] == pytest.approx(
+        float(F.cosine_similarity(old, new, dim=0)), rel=1e-5
+    )
 
 
 def test_b10_gamma_and_beta_start_at_one_and_zero_and_follow_the_layer():
@@ -273,7 +296,9 @@ def test_b13_percentiles_of_one_named_units_input_in_one_call():
     net = fc_net()
     optimizer, x = sgd(net), vectors(40)
     with watch(net, optimizer, layers="2[7]", tensors="in", stats="quantiles") as run:
-        expected = np.quantile(F.batch_norm(net[0](x), None, None, training=True)[:, 7].detach().numpy(), 0.5)
+        expected = np.quantile(
+            F.batch_norm(net[0](x), None, None, training=True)[:, 7].detach().numpy(), 0.5
+        )
         train(net, optimizer, x, labels(40), steps=3)
     rows = run.frame("q50", layer="2[7]")
     assert len(rows) == 3
@@ -282,7 +307,14 @@ def test_b13_percentiles_of_one_named_units_input_in_one_call():
 
 
 def test_b14_the_gradient_is_orthogonal_to_the_weight_before_bn():
-    net = built(lambda: nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4, eps=1e-14), nn.Flatten(), nn.Linear(144, 5)))
+    net = built(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, bias=False),
+            nn.BatchNorm2d(4, eps=1e-14),
+            nn.Flatten(),
+            nn.Linear(144, 5),
+        )
+    )
     net = net.double()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
     with watch(net, optimizer, params=True) as run:

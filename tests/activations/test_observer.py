@@ -14,7 +14,17 @@ from bnstudy.config import RunConfig
 from bnstudy.lenet import lenet
 from tests.activations.nets import generator, hooks_of, labels
 
-NORMS = ("none", "bn", "scratch", "ghost:size=8", "population", "frozen", "noisy", "group:groups=2", "layer")
+NORMS = (
+    "none",
+    "bn",
+    "scratch",
+    "ghost:size=8",
+    "population",
+    "frozen",
+    "noisy",
+    "group:groups=2",
+    "layer",
+)
 SMALL = ("resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "googlenet")
 
 
@@ -66,14 +76,21 @@ def test_p22_lenet_trains_the_same_bits_when_watched(norm):
 def test_p22_models_of_torchvision_train_the_same_bits_when_watched(name):
     x = torch.rand(4, 3, 64, 64, generator=generator())
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
-    assert_same(lambda: torchvision.models.get_model(name, num_classes=10, **options), x, labels(4, 10), **FULL)
+    assert_same(
+        lambda: torchvision.models.get_model(name, num_classes=10, **options),
+        x,
+        labels(4, 10),
+        **FULL,
+    )
 
 
 def test_p22_a_net_of_in_place_modules_and_residual_sums_trains_the_same_bits():
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(8, 8))
+            self.body = nn.Sequential(
+                nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(8, 8)
+            )
 
         def forward(self, x):
             x = self.body(x) + x

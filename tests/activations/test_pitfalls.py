@@ -19,7 +19,16 @@ from bnstudy.activations import WatchWarning, match, quantiles, statistic, watch
 from bnstudy.activations.selection import unwrap
 from bnstudy.errors import WatchError
 from tests.activations.nets import (
-    built, conv_net, fc_net, generator, hooks_of, images, labels, sgd, train, vectors,
+    built,
+    conv_net,
+    fc_net,
+    generator,
+    hooks_of,
+    images,
+    labels,
+    sgd,
+    train,
+    vectors,
 )  # fmt: skip
 
 
@@ -83,6 +92,8 @@ def test_p2_a_compiled_model_whose_hooks_do_not_run_is_reported():
 
 
 class Checkpointed(nn.Module):
+    """Written for a test."""
+
     def __init__(self, reentrant):
         super().__init__()
         self.inner, self.reentrant = fc_net(), reentrant
@@ -105,12 +116,16 @@ def test_p3_p4_checkpointing_is_recorded_once_and_runs_no_more_often(reentrant):
     ours["layer"] = ours["layer"].astype(str).str.removeprefix("inner.")
     pair = ours.astype(dict.fromkeys(by, str)).merge(theirs.astype(dict.fromkeys(by, str)), on=by)
     assert len(pair) == len(ours)
-    assert pair["value_x"].to_numpy() == pytest.approx(pair["value_y"].to_numpy(), rel=1e-5, abs=1e-7)
+    assert pair["value_x"].to_numpy() == pytest.approx(
+        pair["value_y"].to_numpy(), rel=1e-5, abs=1e-7
+    )
     moments = run.bn.frame()["batch_var"], reference.bn.frame()["batch_var"]
     assert moments[0].to_numpy() == pytest.approx(moments[1].to_numpy(), rel=1e-5)
 
 
 class Shared(nn.Module):
+    """Written for a test."""
+
     def __init__(self):
         super().__init__()
         self.layer = built(lambda: nn.Linear(8, 8))
@@ -248,11 +263,15 @@ def test_p12_a_bn_layer_that_raises_leaves_no_hook_behind():
 
 @dataclasses.dataclass
 class Output:
+    """Written for a test."""
+
     logits: torch.Tensor
     hidden: tuple
 
 
 class Odd(nn.Module):
+    """Written for a test."""
+
     def forward(self, x):
         return {
             "data": Output(x, (x + 1, None)),
@@ -289,9 +308,14 @@ def test_p13_an_lstm_gives_its_three_tensors():
 
 
 class Functional(nn.Module):
+    """Written for a test."""
+
     def __init__(self):
         super().__init__()
-        self.fc, self.attention = built(lambda: nn.Linear(8, 8)), built(lambda: nn.MultiheadAttention(8, 2))
+        self.fc, self.attention = (
+            built(lambda: nn.Linear(8, 8)),
+            built(lambda: nn.MultiheadAttention(8, 2)),
+        )
         self.flat = nn.Flatten()
 
     def forward(self, x):
@@ -301,7 +325,10 @@ class Functional(nn.Module):
 
 def test_p14_match_names_what_no_hook_can_see():
     table = match(Functional()).set_index("layer")
-    assert table.loc["(model)", "why"] == "holds other layers; its own F.relu, +, self.fc.forward() are no layers"
+    assert (
+        table.loc["(model)", "why"]
+        == "holds other layers; its own F.relu, +, self.fc.forward() are no layers"
+    )
     assert table.loc["attention.out_proj", "why"].startswith("never called")
     assert table.loc["flat", "why"] == "passes its input on"
     assert table["watched"].to_dict() == {
@@ -323,7 +350,9 @@ def test_p15_gradients_equal_autograds_even_before_in_place_modules(inplace):
     plain = conv_net()
     hidden = plain[1](plain[0](x))
     gradient = torch.autograd.grad(F.cross_entropy(plain[2:](hidden), y), hidden)[0]
-    assert value(run, "std", "1", tensor="grad") == pytest.approx([gradient.std(correction=0).item()], rel=1e-5)
+    assert value(run, "std", "1", tensor="grad") == pytest.approx(
+        [gradient.std(correction=0).item()], rel=1e-5
+    )
 
 
 def test_p15_frozen_outputs_have_no_gradient_rows():
@@ -364,7 +393,9 @@ def test_p17_replicas_are_not_mistaken_for_the_model():
     wrapped = nn.DataParallel(net, device_ids=[])
     assert unwrap(wrapped) is net
     wrapped.device_ids = [0, 1]
-    with pytest.raises(WatchError, match="under DataParallel with several devices cannot be watched"):
+    with pytest.raises(
+        WatchError, match="under DataParallel with several devices cannot be watched"
+    ):
         watch(wrapped)
 
 
@@ -477,9 +508,10 @@ def test_p23_memory_is_flat_and_no_output_is_kept():
 def test_p25_a_replaced_layer_is_reported():
     net = fc_net()
     optimizer = sgd(net)
-    with watch(net, optimizer), pytest.warns(WatchWarning, match="3 was replaced after watch"):
+    with watch(net, optimizer):
         net[3] = built(lambda: nn.Linear(16, 3))
-        train(net, optimizer, vectors(), labels())
+        with pytest.warns(WatchWarning, match="3 was replaced after watch"):
+            train(net, optimizer, vectors(), labels())
 
 
 def test_p26_passes_that_are_neither_training_nor_evaluation_are_left_alone():
@@ -528,7 +560,10 @@ def test_p27_an_empty_recording_explains_itself():
 def test_p27_a_step_without_a_watched_pass_warns():
     net, other = fc_net(), fc_net()
     optimizer = sgd(net)
-    with watch(net, optimizer), pytest.warns(WatchWarning, match="no watched layer was called before step 0"):
+    with (
+        watch(net, optimizer),
+        pytest.warns(WatchWarning, match="no watched layer was called before step 0"),
+    ):
         train(other, optimizer, vectors(), labels())
 
 
@@ -558,7 +593,9 @@ def test_a_statistic_that_fails_is_turned_off_and_training_goes_on():
 
     net = fc_net()
     with watch(net, stats=["mean", picky, "std"], layers="0", bn=False) as run:
-        with pytest.warns(WatchWarning, match="0, step 0: 'picky' is off from here: ValueError: not this one"):
+        with pytest.warns(
+            WatchWarning, match="0, step 0: 'picky' is off from here: ValueError: not this one"
+        ):
             net(vectors())
         net(vectors())
     assert np.isnan(value(run, "picky", "0")).all()

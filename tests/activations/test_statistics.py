@@ -97,7 +97,9 @@ def test_variance_survives_a_mean_of_a_thousand():
 
 
 def test_variance_survives_a_first_piece_unlike_the_rest():
-    x = torch.cat([torch.zeros(PIECE), drawn((PIECE,) * 1, torch.float32, "contiguous", 2, 1e4, 1.0)])
+    x = torch.cat(
+        [torch.zeros(PIECE), drawn((PIECE,) * 1, torch.float32, "contiguous", 2, 1e4, 1.0)]
+    )
     x = torch.cat([x, x[PIECE:].repeat(40)])
     v = x.double().numpy()
     assert measured(x, "std")["std"] == pytest.approx(v.std(), rel=1e-5)
@@ -107,7 +109,10 @@ def test_variance_survives_a_first_piece_unlike_the_rest():
 @pytest.mark.parametrize(("module", "low", "high"), [(nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1)])
 def test_saturation_equals_its_definition(module, low, high):
     g = torch.Generator().manual_seed(3)
-    y = module(torch.randn(400, 6, 9, 9, generator=g) * torch.tensor([0.1, 1, 2, 5, 50, 500]).reshape(1, 6, 1, 1))
+    y = module(
+        torch.randn(400, 6, 9, 9, generator=g)
+        * torch.tensor([0.1, 1, 2, 5, 50, 500]).reshape(1, 6, 1, 1)
+    )
     v = y.double().numpy()
     near = (v < low + 0.05 * (high - low)) | (v > high - 0.05 * (high - low))
     got = measured(y, ["saturated", "stuck", "slope"], module)
@@ -207,7 +212,9 @@ def test_a_new_statistic_is_one_decorated_function():
     def positive_share(x):
         return (x > 0).float().mean()
 
-    assert measured(torch.tensor([1.0, -1.0, 2.0, 3.0]), "positive_share") == {"positive_share": 0.75}
+    assert measured(torch.tensor([1.0, -1.0, 2.0, 3.0]), "positive_share") == {
+        "positive_share": 0.75
+    }
 
 
 def test_a_statistic_of_several_numbers_names_them():
@@ -223,7 +230,15 @@ def test_an_unknown_statistic_is_refused_with_the_nearest_name():
         resolve(["quantile"])
 
 
-@pytest.mark.parametrize("bad", [lambda: quantiles(1.5), lambda: quantiles(sample=0), lambda: histogram(0), lambda: histogram(4, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: quantiles(1.5),
+        lambda: quantiles(sample=0),
+        lambda: histogram(0),
+        lambda: histogram(4, 1.0, 1.0),
+    ],
+)
 def test_impossible_options_are_refused(bad):
     with pytest.raises(WatchError, match="need"):
         bad()
