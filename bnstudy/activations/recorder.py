@@ -353,8 +353,6 @@ class Recorder:
                     "close this recorder and call watch() again"
                 )
 
-    # -- what came of it
-
     def _pour_if_asked(self) -> None:
         if self._sinks:
             self._pour()
@@ -379,9 +377,7 @@ class Recorder:
             "producers": dict(self.wiring.producers),
             "followers": dict(self.wiring.followers),
             "norms": {
-                self._targets[i].name: {
-                    "eps": norm.eps, "momentum": norm.momentum,
-                }
+                self._targets[i].name: {"eps": norm.eps, "momentum": norm.momentum}
                 for i in self._norms
                 for norm in [read_norm(self._targets[i].module)]
             },
