@@ -93,9 +93,10 @@ CONVERGENCE = Experiment(
         "Arms with and without batch normalization (before each sigmoid) at the notes' settings: "
         "batches of 256, plain SGD at 0.9, Xavier-uniform weights; then the same at other "
         "learning rates. A seed gives all arms the same initial weights and the same order of "
-        "images, so arms are compared within a seed. Accuracy is read on 5,000 validation images "
-        "that no arm trains on, five times an epoch. A run that has not reached a target by its "
-        "last step is kept and counted as censored there; so is one that diverged."
+        "images, so arms are compared within a seed. Accuracy is read on validation images "
+        "that no arm trains on (5,000 of them from the standard size up), five times an epoch. A "
+        "run that has not reached a target by its last step is kept and counted as censored there; "
+        "so is one that diverged."
     ),
     limits=(
         "One small network, one data set, sigmoids. Steps are not seconds: a step with batch "

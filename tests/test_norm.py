@@ -654,6 +654,30 @@ def test_a_wrong_word_is_refused_in_one_line(word, message):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("word", "settings_of_layer"),
+    [
+        ("bn", {"eps": 1e-5, "momentum": 0.1}),
+        ("bn:momentum=0.3,eps=0.01", {"eps": 0.01, "momentum": 0.3}),
+        ("scratch", {"eps": 1e-5, "keep": 0.9, "variance": "biased"}),
+        (
+            "scratch:momentum=0.3,momentum_of=new,variance=unbiased,eps=0.01",
+            {"eps": 0.01, "keep": 0.7, "variance": "unbiased"},
+        ),
+        ("ghost:size=8,eps=0.01", {"size": 8, "eps": 0.01}),
+        ("population:momentum=0.5,eps=0.01", {"keep": 0.5, "eps": 0.01}),
+        ("frozen:momentum=0.5,eps=0.01", {"keep": 0.5, "eps": 0.01}),
+        ("noisy:eps=0.01", {"eps": 0.01, "keep": 0.9}),
+        ("group:groups=3,eps=0.01", {"num_groups": 3, "eps": 0.01}),
+        ("layer:eps=0.01", {"eps": 0.01}),
+    ],
+)
+@pytest.mark.parametrize("dims", [2, 4])
+def test_the_options_of_a_word_are_those_of_its_layer(word, settings_of_layer, dims):
+    layer = make_norm(word, 6, dims, rng=stream(0, "noise"))
+    assert {name: getattr(layer, name) for name in settings_of_layer} == settings_of_layer
+
+
 def test_every_word_makes_a_layer_that_trains():
     for word in norm_words():
         layer = make_norm(word, 6, 4, rng=stream(0, "noise"))
