@@ -399,6 +399,74 @@ def test_a_printed_layer_names_its_conventions():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma": (1,)}, "gamma must hold one value per channel, (3,), got (1,)"),
+        ({"beta": (1, 3)}, "beta must hold one value per channel, (3,), got (1, 3)"),
+        ({"moving_var": (1,)}, "moving_var must hold one value per channel, (3,), got (1,)"),
+        ({"variance": "sample"}, "variance must be 'biased' or 'unbiased', got 'sample'"),
+    ],
+)
+def test_vectors_of_another_length_and_other_variances_are_refused(changes, message):
+    given = {"gamma": None, "beta": None, "moving_var": (3,), "variance": "biased"} | changes
+    given = {k: torch.ones(v) if isinstance(v, tuple) else v for k, v in given.items()}
+    with pytest.raises(ConfigError) as refusal:
+        batch_norm(
+            torch.ones(2, 3), moving_mean=torch.zeros(3), eps=1e-5, momentum=0.9,
+            training=True, **given,
+        )  # fmt: skip
+    assert str(refusal.value) == message
+
+
+def test_conversion_carries_the_momentum_exactly_and_what_is_learned():
+    theirs = nn.BatchNorm2d(3, momentum=0.1)
+    theirs.weight.requires_grad_(False)
+    back = BatchNorm.from_torch(theirs).to_torch()
+    assert back.momentum == 0.1
+    assert (back.weight.requires_grad, back.bias.requires_grad) == (False, True)
+
+
+@pytest.mark.parametrize("kind", [GhostBatchNorm, PopulationBatchNorm, FrozenBatchNorm])
+def test_a_relative_becomes_torchs_in_evaluation_only(kind):
+    layer, X = with_affine(kind(3, variance="unbiased")), drawn((6, 3))
+    layer(X)
+    with pytest.raises(ConfigError) as refusal:
+        layer.to_torch(2)
+    assert str(refusal.value) == (
+        f"torch has no layer that trains as {kind.__name__} does: call .eval() first"
+    )
+    assert torch.allclose(layer.eval().to_torch(2)(X), layer(X), atol=1e-12)
+
+
+def test_a_relative_from_torch_takes_its_own_options():
+    theirs = nn.BatchNorm1d(3)
+    assert GhostBatchNorm.from_torch(theirs, size=8).size == 8
+    assert NoisyBatchNorm.from_torch(theirs, rng=stream(0, "noise")).keep == 0.9
+
+
+@pytest.mark.parametrize("kind", [PopulationBatchNorm, FrozenBatchNorm])
+@pytest.mark.parametrize("given", ["from_torch", "set"])
+def test_moments_from_elsewhere_keep_their_weight_in_further_training(kind, given):
+    mean, var = torch.full((3,), 5.0), torch.full((3,), 2.0)
+    layer, theirs, X = kind(3), nn.BatchNorm1d(3), drawn((6, 3), dtype=torch.float32)
+    set_running_statistics(theirs, mean, var)
+    if given == "from_torch":
+        layer = kind.from_torch(theirs)
+    else:
+        set_running_statistics(layer, mean, var)
+    layer(X)
+    assert torch.allclose(layer.moving_mean, 0.9 * mean + 0.1 * X.mean(0), atol=1e-6)
+
+
+def test_a_fresh_layer_from_torch_starts_with_the_first_batch_alone():
+    X = drawn((6, 3), dtype=torch.float32)
+    layer = PopulationBatchNorm.from_torch(nn.BatchNorm1d(3))
+    layer(X)
+    assert torch.allclose(layer.moving_mean, X.mean(0), atol=1e-6)
+    assert torch.allclose(layer.moving_var, X.var(0), atol=1e-5)
+
+
 # Relatives ------------------------------------------------------------------------------
 
 
@@ -615,6 +683,25 @@ def test_a_missing_gamma_is_ones_and_a_missing_beta_zeros(layer):
     assert state.beta.tolist() == [0, 0, 0]
 
 
+def test_a_module_that_does_not_tell_its_channels_has_an_empty_state():
+    for layer in (nn.Identity(), torch.nn.utils.skip_init(nn.Linear, 3, 3)):
+        assert [len(values) for values in parameters_of(layer)] == [0, 0, 0, 0]
+
+
+def test_running_statistics_of_a_wrong_layer_or_shape_are_refused():
+    with pytest.raises(ConfigError) as refusal:
+        set_running_statistics(nn.GroupNorm(1, 3), torch.ones(3), torch.ones(3))
+    assert str(refusal.value) == (
+        "only a layer with running statistics can be given some, got GroupNorm"
+    )
+    for layer in (BatchNorm(3), nn.BatchNorm1d(3)):
+        with pytest.raises(ConfigError) as refusal:
+            set_running_statistics(layer, torch.ones(1), torch.ones(3))
+        assert str(refusal.value) == (
+            "running statistics must hold one value per channel, (3,), got (1,) and (3,)"
+        )
+
+
 def test_state_is_a_copy_without_gradient():
     layer = BatchNorm(3)
     state = parameters_of(layer)
@@ -644,7 +731,14 @@ def test_layers_without_running_statistics_say_so(word):
         ("ghost:size", "an option of 'ghost' is written key=value, got 'size'"),
         ("ghost:size=1", "a ghost batch must hold at least 2 images, got size=1"),
         ("group:groups=4", "groups must divide the 6 channels of a layer, got 4"),
-        ("scratch:momentum=x", "momentum"),
+        ("scratch:momentum=x", "momentum must be a number in [0, 1], got 'x'"),
+        ("bn:momentum=x", "momentum must be a number in [0, 1], got 'x'"),
+        ("bn:momentum=5", "momentum must be a number in [0, 1], got 5"),
+        ("bn:eps=-1", "eps must be a number finite and at least 0, got -1"),
+        ("scratch:eps=nan", "eps must be a number finite and at least 0, got nan"),
+        ("group:eps=inf", "eps must be a number finite and at least 0, got inf"),
+        ("layer:eps=x", "eps must be a number finite and at least 0, got 'x'"),
+        ("ghost:size=4,size=8", "an option is given once, got 'size' twice in"),
     ],
 )
 def test_a_wrong_word_is_refused_in_one_line(word, message):

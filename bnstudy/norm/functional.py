@@ -5,6 +5,8 @@ from torch import Tensor
 
 from bnstudy.errors import ConfigError
 
+VARIANCES = ("biased", "unbiased")
+
 
 def batch_norm(
     X: Tensor,
@@ -54,9 +56,18 @@ def batch_norm(
     Raises
     ------
     ConfigError
-        If X has a wrong shape, or a training batch one value per channel.
+        If a tensor has a wrong shape, a training batch one value per channel,
+        or the variance is neither of the two.
     """
     check_input(X, len(moving_mean), training=training)
+    for name, values in {"gamma": gamma, "beta": beta, "moving_var": moving_var}.items():
+        if values is not None and values.shape != moving_mean.shape:
+            raise ConfigError(
+                f"{name} must hold one value per channel, {tuple(moving_mean.shape)}, "
+                f"got {tuple(values.shape)}"
+            )
+    if variance not in VARIANCES:
+        raise ConfigError(f"variance must be 'biased' or 'unbiased', got {variance!r}")
     if not training:
         return (
             affine(normalize(X, moving_mean, moving_var, eps), gamma, beta),

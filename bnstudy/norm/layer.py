@@ -1,15 +1,30 @@
 """Batch normalization as a layer, to torch's and back."""
 
-from typing import Self
+import math
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnstudy.errors import ConfigError
-from bnstudy.norm.functional import batch_norm, bessel, moved
+from bnstudy.norm.functional import VARIANCES, batch_norm, bessel, moved
 
-VARIANCES = ("biased", "unbiased")
+
+def check_numbers(eps: object, momentum: object) -> None:
+    """Refuse an eps or a momentum that no batch can be normalized with.
+
+    Raises
+    ------
+    ConfigError
+        If eps is not finite and at least 0, or momentum not in [0, 1].
+    """
+    for name, value, bounds, high in (
+        ("eps", eps, "finite and at least 0", math.nextafter(math.inf, 0.0)),
+        ("momentum", momentum, "in [0, 1]", 1.0),
+    ):
+        if not isinstance(value, int | float) or not 0 <= value <= high:
+            raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
 
 
 class BatchNorm(nn.Module):
@@ -62,11 +77,11 @@ class BatchNorm(nn.Module):
         affine: bool = True,
     ) -> None:
         super().__init__()
-        if num_features < 1 or eps < 0 or not 0 <= momentum <= 1:
+        if not isinstance(num_features, int) or num_features < 1:
             raise ConfigError(
-                "batch normalization needs num_features >= 1, eps >= 0 and momentum in [0, 1], "
-                f"got {num_features}, {eps} and {momentum}"
+                f"num_features must be an integer of at least 1, got {num_features!r}"
             )
+        check_numbers(eps, momentum)
         if momentum_of not in ("old", "new") or variance not in VARIANCES:
             raise ConfigError(
                 "momentum_of must be 'old' or 'new' and variance 'biased' or 'unbiased', "
@@ -101,6 +116,11 @@ class BatchNorm(nn.Module):
             self._store(mean, var)
         return Y
 
+    @torch.no_grad()
+    def take_moments(self, mean: Tensor, var: Tensor) -> None:
+        """Go on from moving moments (C,) found elsewhere."""
+        self._store(mean, var)
+
     def _store(self, mean: Tensor, var: Tensor) -> None:
         self.moving_mean.copy_(mean)
         self.moving_var.copy_(var)
@@ -120,12 +140,21 @@ class BatchNorm(nn.Module):
         )
 
     @classmethod
-    def from_torch(cls, module: nn.Module) -> Self:
+    def from_torch(cls, module: nn.Module, **options: Any) -> Self:
         """Return the layer that does what one of torch's batch norms does.
 
-        Weights, buffers, eps, momentum (torch's convention, as ``momentum_of``
-        ``new``), the unbiased moving variance, mode, dtype and device carry
-        over; later changes of one do not reach the other.
+        Weights and whether they are learned, moving moments, eps, momentum
+        (torch's convention, as ``momentum_of`` ``new``), the unbiased moving
+        variance, mode, dtype and device carry over; later changes of one do
+        not reach the other.  Torch's count of batches does not: an exponential
+        average has no use for it.
+
+        Parameters
+        ----------
+        module
+            A ``BatchNorm1d``, ``2d`` or ``3d``.
+        **options
+            What a relative asks for beside, such as the ``size`` of ghost BN.
 
         Raises
         ------
@@ -148,13 +177,12 @@ class BatchNorm(nn.Module):
             momentum_of="new",
             variance="unbiased",
             affine=module.affine,
+            **options,
         )
         layer.to(module.running_mean.device, module.running_mean.dtype).train(module.training)
         with torch.no_grad():
-            layer._store(module.running_mean, module.running_var)
-            if layer.gamma is not None and layer.beta is not None:
-                layer.gamma.copy_(module.weight)
-                layer.beta.copy_(module.bias)
+            layer.take_moments(module.running_mean, module.running_var)
+            _copy_parameters((module.weight, module.bias), (layer.gamma, layer.beta))
         return layer
 
     def to_torch(self, num_dims: int = 4) -> _BatchNorm:
@@ -168,26 +196,38 @@ class BatchNorm(nn.Module):
         Raises
         ------
         ConfigError
-            If the moving variance is the biased one, which torch cannot
-            average; in evaluation mode it is only read, and carries over.
+            In training, if the moving variance is the biased one, which torch
+            cannot average, or the layer a relative, which torch has not.  In
+            evaluation mode all are alike, and carry over.
         """
         kinds = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
         if num_dims not in kinds:
             raise ConfigError(f"num_dims must be 2, 3, 4 or 5, got {num_dims!r}")
+        if self.training and type(self) is not BatchNorm:
+            raise ConfigError(
+                f"torch has no layer that trains as {type(self).__name__} does: call .eval() first"
+            )
         if self.variance == "biased" and self.training:
             raise ConfigError(
                 "torch averages the unbiased variance only, this layer the biased one: "
                 "call .eval() first, or make it with variance='unbiased'"
             )
-        affine = self.gamma is not None
+        new = self.momentum if self.momentum_of == "new" else 1.0 - self.momentum
         layer = kinds[num_dims](
-            self.num_features, eps=self.eps, momentum=1.0 - self.keep, affine=affine
+            self.num_features, eps=self.eps, momentum=new, affine=self.gamma is not None
         )
         layer.to(self.moving_mean.device, self.moving_mean.dtype).train(self.training)
         with torch.no_grad():
             layer.running_mean.copy_(self.moving_mean)  # type: ignore[union-attr]
             layer.running_var.copy_(self.moving_var)  # type: ignore[union-attr]
-            if self.gamma is not None and self.beta is not None:
-                layer.weight.copy_(self.gamma)
-                layer.bias.copy_(self.beta)
+            _copy_parameters((self.gamma, self.beta), (layer.weight, layer.bias))
         return layer
+
+
+def _copy_parameters(
+    sources: tuple[nn.Parameter | None, ...], targets: tuple[nn.Parameter | None, ...]
+) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        if source is not None and target is not None:
+            target.copy_(source)
+            target.requires_grad_(source.requires_grad)

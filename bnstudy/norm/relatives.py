@@ -83,8 +83,12 @@ class PopulationBatchNorm(BatchNorm):
     so that x_hat equals (x - mu) / sigma, and the gradient still loses its
     mean and its share along x_hat.  The moving moments take in the batch
     before they are used, and their average is corrected for its start (as in
-    Adam), so that the first step is plain BN.
+    Adam), so that with the biased variance the first step is plain BN.  Moments
+    taken from elsewhere count as those of a long average, unless they are the 0
+    and 1 of a start.
     """
+
+    LONG = 1_000_000  # steps after which nothing of the start is left to correct
 
     steps: Tensor
 
@@ -105,6 +109,12 @@ class PopulationBatchNorm(BatchNorm):
         d = ((mean - self.moving_mean) / sigma).detach()
         X_hat = affine(normalize(X, mean, var, self.eps), r, d)
         return affine(X_hat, self.gamma, self.beta)
+
+    def take_moments(self, mean: Tensor, var: Tensor) -> None:
+        """Go on from moving moments (C,) found elsewhere, with their full weight."""
+        super().take_moments(mean, var)
+        at_start = not mean.any() and bool((var == 1).all())
+        self.steps.fill_(0 if at_start else self.LONG)
 
     def _take_in(self, X: Tensor, mean: Tensor, var: Tensor) -> None:
         """Average with the bias of the start removed: the first batch stands alone."""

@@ -1,8 +1,8 @@
 """One way to read and set the state of any normalization layer, ours or torch's."""
 
+import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,7 +15,8 @@ class NormState(NamedTuple):
     """Gamma, beta and running moments of a layer, each (C,), without gradient.
 
     Moments are NaN for layers that keep none; ``var`` is what the layer
-    divides by in evaluation, whichever variance it averages.
+    divides by in evaluation, whichever variance it averages.  A module that
+    does not tell its channels has none: all four are then empty, (0,).
     """
 
     gamma: Tensor
@@ -32,22 +33,16 @@ def has_running_statistics(layer: nn.Module) -> bool:
 
 
 def parameters_of(layer: nn.Module) -> NormState:
-    """Return the state of any normalization layer, ours or torch's.
-
-    Raises
-    ------
-    ConfigError
-        If the module has no scale and shift of its own.
-    """
+    """Return the state of any normalization layer, ours, torch's or registered."""
     if isinstance(layer, BatchNorm):
         gamma, beta = layer.gamma, layer.beta
         features, like = layer.num_features, layer.moving_mean
-    elif hasattr(layer, "weight") and hasattr(layer, "bias"):
-        gamma, beta = layer.weight, layer.bias  # type: ignore[assignment]
-        like = torch.zeros(()) if gamma is None else gamma.detach()
-        features = _features(layer)
     else:
-        raise ConfigError(f"{type(layer).__name__} has no gamma and beta to read")
+        features = _features(layer)
+        gamma, beta = (
+            getattr(layer, name, None) if features else None for name in ("weight", "bias")
+        )
+        like = torch.zeros(()) if gamma is None else gamma.detach()
     mean, var = torch.full((features,), torch.nan), torch.full((features,), torch.nan)
     if has_running_statistics(layer):
         mean, var = (buffer.detach().clone() for buffer in _running(layer))
@@ -63,7 +58,7 @@ def _features(layer: nn.Module) -> int:
     for name in ("num_features", "num_channels"):
         if hasattr(layer, name):
             return int(getattr(layer, name))
-    return int(np.prod(layer.normalized_shape))  # type: ignore[arg-type]
+    return math.prod(getattr(layer, "normalized_shape", (0,)))
 
 
 def _running(layer: nn.Module) -> tuple[Tensor, Tensor]:
@@ -73,8 +68,34 @@ def _running(layer: nn.Module) -> tuple[Tensor, Tensor]:
     return layer.get_buffer(names[0]), layer.get_buffer(names[1])
 
 
-@torch.no_grad()
 def set_running_statistics(layer: nn.Module, mean: Tensor, var: Tensor) -> None:
-    """Let a layer normalize by this mean and variance, each (C,), in evaluation."""
-    for buffer, values in zip(_running(layer), (mean, var), strict=True):
-        buffer.copy_(values)
+    """Let a layer normalize by this mean and variance in evaluation.
+
+    Parameters
+    ----------
+    layer
+        Ours or torch's, with running statistics.
+    mean, var
+        (C,) each; ``var`` is the biased one of the population, as divided by.
+
+    Raises
+    ------
+    ConfigError
+        If the layer keeps no running statistics, or they have another shape.
+    """
+    if not has_running_statistics(layer):
+        raise ConfigError(
+            f"only a layer with running statistics can be given some, got {type(layer).__name__}"
+        )
+    buffers = _running(layer)
+    if not mean.shape == var.shape == buffers[0].shape:
+        raise ConfigError(
+            f"running statistics must hold one value per channel, {tuple(buffers[0].shape)}, "
+            f"got {tuple(mean.shape)} and {tuple(var.shape)}"
+        )
+    if isinstance(layer, BatchNorm):
+        layer.take_moments(mean, var)
+        return
+    with torch.no_grad():
+        for buffer, values in zip(buffers, (mean, var), strict=True):
+            buffer.copy_(values)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from bnstudy.errors import ConfigError
-from bnstudy.norm.layer import BatchNorm
+from bnstudy.norm.layer import BatchNorm, check_numbers
 from bnstudy.norm.relatives import (
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -40,6 +40,7 @@ class NormWord:
 def _torch_bn(
     C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float = 0.1
 ) -> nn.Module:
+    check_numbers(eps, momentum)
     kind = nn.BatchNorm1d if dims == 2 else nn.BatchNorm2d
     return kind(C, eps=eps, momentum=momentum)
 
@@ -77,6 +78,7 @@ def _noisy(C: int, dims: int, rng: np.random.Generator, *, eps: float = 1e-5) ->
 
 def _group(C: int, dims: int, rng: Any, *, groups: int = 2, eps: float = 1e-5) -> nn.Module:
     """Group normalization (Wu & He 2018), torch's."""
+    check_numbers(eps, 0)
     if not isinstance(groups, int) or groups < 1 or C % groups:
         raise ConfigError(f"groups must divide the {C} channels of a layer, got {groups!r}")
     return nn.GroupNorm(groups, C, eps=eps)
@@ -84,6 +86,7 @@ def _group(C: int, dims: int, rng: Any, *, groups: int = 2, eps: float = 1e-5) -
 
 def _layer(C: int, dims: int, rng: Any, *, eps: float = 1e-5) -> nn.Module:
     """Layer normalization (Ba, Kiros & Hinton 2016), torch's, gamma and beta per channel."""
+    check_numbers(eps, 0)
     return nn.LayerNorm(C, eps=eps) if dims == 2 else nn.GroupNorm(1, C, eps=eps)
 
 
@@ -136,7 +139,7 @@ def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
     Raises
     ------
     ConfigError
-        If the name or an option is unknown, or an option has no value.
+        If the name or an option is unknown, or an option has no value or two.
     """
     name, _, text = word.partition(":")
     if name not in norm_words():
@@ -148,6 +151,8 @@ def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not equals or not value:
             raise ConfigError(f"an option of {name!r} is written key=value, got {part!r}")
+        if key in options:
+            raise ConfigError(f"an option is given once, got {key!r} twice in {word!r}")
         options[key] = _number_or_text(value)
     taken = _option_names(name)
     for key in options:
