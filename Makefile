@@ -14,7 +14,7 @@ OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install all-experiments report test lint bench clean
+.PHONY: help install all-experiments report test lint bench bench-hooks clean
 
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,9 @@ lint: $(READY) ## style, docstrings, types, and the direction of imports
 
 bench: $(READY) ## training images per second, side by side with the notes' loop
 	$(BIN)/python -m benchmarks.training --data $(DATA)
+
+bench-hooks: $(READY) ## what watching costs, beside other tools' ways of doing it
+	$(BIN)/python -m benchmarks.hooks
 
 clean: ## remove the environment and caches; runs and reports stay
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache

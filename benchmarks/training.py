@@ -1,4 +1,4 @@
-"""Training images per second: bnstudy's reference trainer beside the notes' loop.
+"""Training images per second: bnstudy's two engines beside the notes' loop.
 
 All contestants train LeNet with batch normalization, batches of 256, SGD at
 0.9, on the same images in the same session, turn by turn, so that a slow
@@ -30,6 +30,7 @@ from torchvision import transforms
 from bnstudy import data
 from bnstudy.config import RunConfig
 from bnstudy.lenet import lenet
+from bnstudy.lockstep import available, train_stack
 from bnstudy.training import train
 from bnstudy.workers import worker_environment
 
@@ -88,13 +89,19 @@ def _train_alone(dataset_folder: str, seed: int) -> float:
     return train(CONFIG, seed, data.split(dataset, CONFIG)).train_seconds
 
 
-def bnstudy_loop(folder: Path, processes: int) -> float:
+def _train_stack(dataset_folder: str, first_seed: int) -> float:
+    dataset = data.load(source="folder", folder=Path(dataset_folder))
+    seeds = range(16 * first_seed, 16 * first_seed + 16)
+    return train_stack(CONFIG, seeds, data.split(dataset, CONFIG))[0].train_seconds
+
+
+def bnstudy_loop(train_one: Callable[[str, int], float], folder: Path, processes: int) -> float:
     """Train one epoch in each of some processes at once; return images per second in all."""
     with (
         worker_environment(),
         ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
     ):
-        seconds = list(pool.map(_train_alone, [str(folder)] * processes, range(processes)))
+        seconds = list(pool.map(train_one, [str(folder)] * processes, range(processes)))
     return sum(60_000 / each for each in seconds)
 
 
@@ -121,14 +128,21 @@ def main() -> None:
         root = Path(folder)
         torchvision_copy(dataset, root)
         raw = root / "FashionMNIST" / "raw"
-        rates = measure(
-            {
-                "the notes' loop, DataLoader with 4 workers": lambda: notes_loop(root, 4),
-                "bnstudy reference, 1 process x 1 thread": lambda: bnstudy_loop(raw, 1),
-                "bnstudy reference, 2 processes x 1 thread": lambda: bnstudy_loop(raw, 2),
-            },
-            options.repeats,
-        )
+        contestants = {
+            "the notes' loop, DataLoader with 4 workers": lambda: notes_loop(root, 4),
+            "bnstudy reference, 1 process": lambda: bnstudy_loop(_train_alone, raw, 1),
+            "bnstudy reference, 2 processes": lambda: bnstudy_loop(_train_alone, raw, 2),
+        }
+        if available()[0]:
+            contestants |= {
+                "bnstudy lockstep, 16 seeds in 1 process": lambda: bnstudy_loop(
+                    _train_stack, raw, 1
+                ),
+                "bnstudy lockstep, 2 x 16 seeds in 2 processes": lambda: bnstudy_loop(
+                    _train_stack, raw, 2
+                ),
+            }
+        rates = measure(contestants, options.repeats)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"LeNet + BN, batch 256, training images/s, {options.repeats} interleaved repeats")
     print(f"{platform.machine()}, {cores} cores, torch {torch.__version__}\n")

@@ -11,7 +11,8 @@
     │   ├── DamagedRunError      a file of a finished run was cut or edited
     │   └── PlanMismatchError    the store holds the runs of another plan
     ├── RunFailedError       some runs crashed; the rest are kept
-    └── ReportError          nothing to report, or nowhere to write it
+    ├── ReportError          nothing to report, or nowhere to write it
+    └── WatchError           a module cannot be watched that way, or holds no such record
 
 A message is one line: the invariant, what was given, the remedy.  The command
 line prints it after ``error:`` and exits with status 1; nothing else may reach
@@ -57,3 +58,7 @@ class RunFailedError(BnstudyError):
 
 class ReportError(BnstudyError):
     """There is nothing to report, or nowhere to write it."""
+
+
+class WatchError(BnstudyError, ValueError):
+    """A module cannot be watched that way, or a recording holds nothing of the kind."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bnstudy import data, lockstep
 from bnstudy.config import RunConfig, stream
 from bnstudy.errors import ConfigError
-from bnstudy.runner import plan_jobs
+from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet, norm_layers
 from bnstudy.lockstep import build, engine, train_stack
 from bnstudy.lockstep.kernel import LANES, RUNNING_MEAN, RUNNING_VAR, Kernel, places
@@ -298,10 +298,10 @@ def test_without_a_compiler_the_reference_engine_does_it_and_says_so(
     store = Store(fresh_build / "store")
     summary = run_study(plan, store, sample, workers=1, echo=lines.append)
     assert summary.trained == 4
-    assert lines == [
+    assert lines[0] == (
         "reference engine: the faster lockstep engine cannot be had, it needs a C++ compiler "
         "(c++, g++ or clang++), and none was found"
-    ]
+    )
     assert set(store.tables(plan).runs["engine"]) == {"reference"}
     with pytest.raises(ConfigError, match="the lockstep engine cannot be had: it needs a C"):
         run_study(plan, store, sample, workers=1, engine="lockstep")

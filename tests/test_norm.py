@@ -120,6 +120,15 @@ def test_unbiased_moving_moments_equal_torchs(case):
     assert close(var, running[1], X.dtype)
 
 
+@PLENTY
+@given(inputs())
+def test_biased_moving_variance_is_the_average_of_biased_variances(case):
+    X, _, _, (mean, var), eps, momentum = case
+    found = batch_norm(X, None, None, mean, var, eps=eps, momentum=momentum, training=True)[2]
+    batch = X.transpose(0, 1).flatten(1).var(1, correction=0)
+    assert close(found, momentum * var + (1 - momentum) * batch, X.dtype)
+
+
 def test_a_case_worked_by_hand():
     X = torch.tensor([[1.0], [3.0]], dtype=torch.float64)  # mean 2, biased var 1, unbiased 2
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
@@ -326,6 +335,70 @@ def test_a_bias_before_bn_gets_no_gradient():
     assert gradient.abs().max() < 1e-12
 
 
+def small_nets(variance):
+    """Return a net on torch's layers and, with the same weights, one on ours."""
+    shapes = [(3, 1, 3, 3), (3,), (5, 12), (5,), (2, 5), (2,)]
+    with torch.random.fork_rng(devices=[]):  # weights are filled below
+        before, between = nn.Conv2d(1, 3, 3), nn.Linear(12, 5)
+        theirs = nn.Sequential(
+            before, nn.BatchNorm2d(3), nn.Sigmoid(), nn.Flatten(), between,
+            nn.BatchNorm1d(5), nn.Sigmoid(), nn.Linear(5, 2),
+        ).double()  # fmt: skip
+    with torch.no_grad():
+        for layer, pair in zip((0, 4, 7), zip(shapes[::2], shapes[1::2], strict=True), strict=True):
+            theirs[layer].weight.copy_(drawn(pair[0], layer))
+            theirs[layer].bias.copy_(drawn(pair[1], layer + 1))
+    ours = copy.deepcopy(theirs)
+    ours[1], ours[5] = (BatchNorm(C, variance=variance).double() for C in (3, 5))
+    return theirs, ours
+
+
+@pytest.mark.parametrize("variance", ["biased", "unbiased"])
+def test_twenty_training_steps_and_their_running_statistics_are_torchs(variance):
+    theirs, ours = small_nets(variance)
+    averages = {1: torch.ones(3).double(), 5: torch.ones(5).double()}
+
+    def average(layer, X):
+        batch = X.transpose(0, 1).flatten(1).var(1, correction=int(variance == "unbiased"))
+        averages[layer] = 0.9 * averages[layer] + 0.1 * batch.detach()
+
+    for layer in averages:  # the variance that torch's layer meets, averaged either way
+        theirs[layer].register_forward_pre_hook(lambda _, X, layer=layer: average(layer, *X))
+    for step in range(20):
+        X, y = drawn((8, 1, 4, 4), step), torch.arange(8) % 2
+        for net in (theirs, ours):
+            net.zero_grad()
+            F.cross_entropy(net(X), y).backward()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    parameter -= 0.5 * parameter.grad
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
+    for layer, var in averages.items():
+        assert torch.allclose(ours[layer].moving_mean, theirs[layer].running_mean, atol=1e-10)
+        assert torch.allclose(ours[layer].moving_var, var, atol=1e-10)
+    assert torch.allclose(theirs[1].running_var, averages[1]) is (variance == "unbiased")
+
+
+def test_a_layer_to_torch_and_back_trains_on_alike():
+    first = BatchNorm(3, momentum=0.7, eps=1e-3, variance="unbiased").double()
+    first(drawn((6, 3), 0))
+    theirs = first.to_torch(2)
+    back = BatchNorm.from_torch(theirs)
+    for seed in range(1, 4):
+        outputs = [layer(drawn((6, 3), seed)) for layer in (first, theirs, back)]
+        assert torch.allclose(outputs[0], outputs[1], atol=1e-12)
+        assert torch.allclose(outputs[0], outputs[2], atol=1e-12)
+    assert torch.allclose(first.moving_var, theirs.running_var, atol=1e-12)
+    assert torch.allclose(first.moving_var, back.moving_var, atol=1e-12)
+
+
+def test_a_printed_layer_names_its_conventions():
+    assert repr(GhostBatchNorm(3, size=4)) == (
+        "GhostBatchNorm(3, eps=1e-05, momentum=0.9, momentum_of='old', variance='biased', size=4)"
+    )
+
+
 # Relatives ------------------------------------------------------------------------------
 
 
@@ -344,6 +417,43 @@ def test_ghost_bn_is_bn_on_each_part():
     means = [part.mean((0, 2, 3)) for part in (X[:4], X[4:8], X[8:])]
     expected = 0.1 * (0.4 * means[0] + 0.4 * means[1] + 0.2 * means[2])
     assert torch.allclose(layer.moving_mean, expected, atol=1e-12)
+
+
+def gradients(layer, X, seed=9):
+    """Return the gradients of a random weighting of the output for X, gamma and beta."""
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(
+        (layer(X) * drawn(X.shape, seed)).sum(), (X, layer.gamma, layer.beta)
+    )
+
+
+def with_affine(layer):
+    """Return a float64 layer whose gamma and beta are not 1 and 0."""
+    layer = layer.double()
+    with torch.no_grad():
+        layer.gamma.copy_(drawn((3,), 1))
+        layer.beta.copy_(drawn((3,), 2))
+    return layer
+
+
+@pytest.mark.parametrize("variance", ["biased", "unbiased"])
+def test_gradients_and_moving_variance_of_ghost_bn_are_those_of_its_parts(variance):
+    X, cotangent = drawn((9, 3, 2, 2)), drawn((9, 3, 2, 2), 9)
+    ghost = with_affine(GhostBatchNorm(3, size=4, variance=variance))
+    found = gradients(ghost, X)
+    dX, dgamma, dbeta, var = [], 0, 0, 0
+    for rows in (slice(0, 4), slice(4, 9)):  # the ninth image joins the second part
+        part = X[rows].clone().requires_grad_()
+        plain = with_affine(BatchNorm(3))
+        loss = (plain(part) * cotangent[rows]).sum()
+        each = torch.autograd.grad(loss, (part, plain.gamma, plain.beta))
+        dX.append(each[0])
+        dgamma, dbeta = dgamma + each[1], dbeta + each[2]
+        correction = int(variance == "unbiased")
+        var = var + len(part) / 9 * part.detach().var((0, 2, 3), correction=correction)
+    for ours, expected in zip(found, (torch.cat(dX), dgamma, dbeta), strict=True):
+        assert torch.allclose(ours, expected, atol=1e-12)
+    assert torch.allclose(ghost.moving_var, 0.9 + 0.1 * var, atol=1e-12)
 
 
 def test_ghost_bn_of_the_whole_batch_is_bn():
@@ -389,6 +499,29 @@ def test_population_bn_starts_as_bn_and_averages_without_the_bias_of_the_start()
     assert torch.allclose(layer.moving_mean, expected, atol=1e-12)
 
 
+def test_population_bn_of_images_has_the_gradients_of_batch_renormalization():
+    layer, X = with_affine(PopulationBatchNorm(3)), drawn((5, 3, 2, 2), 1)
+    layer(drawn((5, 3, 2, 2), 0))
+    found = gradients(layer, X)
+    x = X.clone().requires_grad_()
+    flat = x.transpose(1, 3).reshape(-1, 3)  # (N, C, H, W) -> (N W H, C): channels last
+    x_hat = population_oracle(flat, layer.moving_mean, layer.moving_var, layer.eps)
+    Y = layer.gamma * x_hat + layer.beta
+    cotangent = drawn(X.shape, 9).transpose(1, 3).reshape(-1, 3)
+    expected = torch.autograd.grad((Y * cotangent).sum(), (x, layer.gamma, layer.beta))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [PopulationBatchNorm, FrozenBatchNorm])
+def test_population_and_frozen_bn_take_in_the_batch_before_they_use_it(layer):
+    layer, X = with_affine(layer(3)), drawn((5, 3, 2, 2), 1)
+    layer(drawn((5, 3, 2, 2), 0))
+    before, Y = copy.deepcopy(layer).eval()(X), layer(X)
+    assert torch.allclose(Y, layer.eval()(X), atol=1e-12)
+    assert not torch.allclose(Y, before, atol=1e-3)
+
+
 def test_frozen_bn_treats_its_moments_as_constants():
     layer = FrozenBatchNorm(3).double()
     layer(drawn((7, 3), 0))
@@ -411,6 +544,28 @@ def test_noisy_bn_is_bn_with_the_noise_of_its_stream(shape):
     axes = (..., *[None] * (len(shape) - 2))
     expected = torch.from_numpy(s)[axes] * BatchNorm(3)(X) + torch.from_numpy(m)[axes]
     assert torch.allclose(noisy, expected, atol=1e-6)
+
+
+def test_noise_is_drawn_in_the_stated_order_and_amount_and_only_in_training():
+    rng, twin = stream(4, "noise"), stream(4, "noise")
+    layer = NoisyBatchNorm(3, rng=rng)
+    for n in (6, 5):  # mu, sigma, m: uniforms; s: normals
+        layer(drawn((n, 3), dtype=torch.float32))
+        twin.random(6 + 3 * n, dtype=np.float32)
+        twin.standard_normal(3 * n, dtype=np.float32)
+        assert rng.bit_generator.state == twin.bit_generator.state
+    layer.eval()(drawn((6, 3), dtype=torch.float32))
+    assert rng.bit_generator.state == twin.bit_generator.state
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))]
+)
+def test_a_copied_noisy_layer_draws_the_same_noise(duplicate):
+    layer, X = NoisyBatchNorm(3, rng=stream(4, "noise")), drawn((6, 3), dtype=torch.float32)
+    layer(X)
+    twin = duplicate(layer)
+    assert torch.equal(layer(X), twin(X))
 
 
 def test_the_noise_has_the_published_moments():
@@ -448,6 +603,26 @@ def test_running_statistics_that_are_set_are_those_used(word, dims):
     shape = (1, 3, *[1] * (dims - 2))
     expected = (X - mean.reshape(shape)) / (var.reshape(shape) + 1e-5).sqrt()
     assert torch.allclose(layer.eval()(X), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.BatchNorm2d(3, affine=False), BatchNorm(3, affine=False), nn.LayerNorm(3, bias=False)],
+)
+def test_a_missing_gamma_is_ones_and_a_missing_beta_zeros(layer):
+    state = parameters_of(layer)
+    assert state.gamma.tolist() == [1, 1, 1]
+    assert state.beta.tolist() == [0, 0, 0]
+
+
+def test_state_is_a_copy_without_gradient():
+    layer = BatchNorm(3)
+    state = parameters_of(layer)
+    layer(drawn((4, 3), dtype=torch.float32))
+    with torch.no_grad():
+        layer.gamma += 1
+    assert (state.gamma.tolist(), state.mean.tolist()) == ([1, 1, 1], [0, 0, 0])
+    assert not state.gamma.requires_grad
 
 
 @pytest.mark.parametrize("word", ["group:groups=1", "layer"])

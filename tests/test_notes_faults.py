@@ -1,6 +1,10 @@
 """The faults of the lecture notes: each check passes on our code and fails on theirs."""
 
+import contextlib
 import copy
+import io
+import itertools
+import warnings
 
 import pytest
 import torch
@@ -61,31 +65,49 @@ def test_evaluation_covers_every_batch():
 # 2: moving moments are plain attributes
 
 
-def keeps_its_moments(layer: nn.Module, fresh: nn.Module) -> None:
-    layer(draw(8, 3))
-    assert any("mean" in name for name in layer.state_dict())
+def saves_its_moments(layer: nn.Module) -> None:
+    assert sorted(name for name in layer.state_dict() if "mov" in name) == [
+        "moving_mean",
+        "moving_var",
+    ]
+
+
+def evaluates_the_same_once_loaded(layer: nn.Module) -> None:
+    fresh, X = copy.deepcopy(layer), draw(4, 3, seed=1)
+    layer(draw(8, 3) + 5)
     fresh.load_state_dict(layer.state_dict())
     layer.eval()
     fresh.eval()
     with torch.no_grad():
-        assert torch.equal(layer(draw(4, 3, seed=1)), fresh(draw(4, 3, seed=1)))
-    assert layer.to(torch.float64).moving_mean.dtype == torch.float64
+        assert torch.equal(layer(X), fresh(X))
 
 
-def test_moving_moments_are_saved_loaded_and_moved():
-    keeps_its_moments(norm.BatchNorm(3), norm.BatchNorm(3))
-    assert fails_on(keeps_its_moments, notes_code.BatchNorm(3, 2), notes_code.BatchNorm(3, 2))
+def moves_its_moments(layer: nn.Module) -> None:
+    moved = layer.to(torch.float64)
+    assert moved.moving_mean.dtype == moved.moving_var.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "check", [saves_its_moments, evaluates_the_same_once_loaded, moves_its_moments]
+)
+def test_moving_moments_are_saved_loaded_and_moved(check):
+    check(norm.BatchNorm(3))
+    assert fails_on(check, notes_code.BatchNorm(3, 2))
 
 
 # 3: training mode is read off whether gradients are enabled
 
 
-def is_told_its_mode_by_eval(layer: nn.Module) -> None:
+def evaluates_each_image_alone(layer: nn.Module) -> None:
+    layer.eval()
+    batch = draw(8, 3) + 5
+    assert torch.allclose(layer(batch[:1]), layer(batch)[:1])  # gradients are enabled here
+
+
+def learns_nothing_in_evaluation(layer: nn.Module) -> None:
     layer.eval()
     before = layer.moving_mean.clone()
-    batch = draw(8, 3) + 5
-    alone, together = layer(batch[:1]), layer(batch)[:1]  # gradients are enabled here
-    assert torch.allclose(alone, together)
+    layer(draw(8, 3) + 5)
     assert torch.equal(layer.moving_mean, before)
 
 
@@ -97,7 +119,12 @@ def learns_in_train_mode_without_gradients(layer: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [is_told_its_mode_by_eval, learns_in_train_mode_without_gradients]
+    "check",
+    [
+        evaluates_each_image_alone,
+        learns_nothing_in_evaluation,
+        learns_in_train_mode_without_gradients,
+    ],
 )
 def test_the_mode_is_that_of_the_module(check):
     check(norm.BatchNorm(3))
@@ -151,10 +178,33 @@ def evaluates_short_epochs(steps_of) -> None:
         assert len(steps_of(steps)) == min(steps, 5)
 
 
+def steps_their_loop_prints(num_batches: int) -> list[int]:
+    """Run one epoch of the notes' loop and read its printed epochs, as steps."""
+    batch, printed = (draw(2, 2), torch.tensor([0, 1])), io.StringIO()
+    # the notes draw weights from the global generator, and sum losses with their graphs
+    with (
+        contextlib.redirect_stdout(printed),
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+    ):
+        notes_code.train(nn.Linear(2, 2), [batch] * num_batches, [batch], 1, 0.1, "cpu")
+    lines = [line for line in printed.getvalue().splitlines() if line.startswith("epoch")]
+    return [round(float(line.split()[1].rstrip(",")) * num_batches) for line in lines]
+
+
 def test_short_epochs_are_evaluated():
     evaluates_short_epochs(lambda steps: evaluation_steps(steps, 5))
-    assert fails_on(evaluates_short_epochs, notes_code.printed_steps)
-    assert evaluation_steps(235, 5) == notes_code.printed_steps(235)  # the notes' own epoch
+    assert fails_on(evaluates_short_epochs, steps_their_loop_prints)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_their_loop_divides_by_zero_in_a_short_epoch(steps):
+    with pytest.raises(ZeroDivisionError):
+        steps_their_loop_prints(steps)
+
+
+def test_the_notes_own_epoch_is_evaluated_where_they_print():
+    assert evaluation_steps(235, 5) == steps_their_loop_prints(235)
 
 
 def refuses_with_a_sentence(layer: nn.Module) -> None:
@@ -177,14 +227,31 @@ def test_bad_input_is_refused_by_a_sentence_not_an_assert():
 
 
 def has_no_redundant_bias(net: nn.Module) -> None:
-    names = [name for name, _ in net.named_parameters() if name.endswith("bias")]
-    assert [name for name in names if name.startswith(("conv", "fc1", "fc2"))] == []
+    layers, redundant = list(net.children()), []
+    for before, after in itertools.pairwise(layers):
+        if type(after).__name__ == "BatchNorm":
+            redundant.append(before.bias is not None)
+    assert redundant == [False] * 4
 
 
 def test_the_redundant_bias_can_be_left_out_and_is_kept_in_the_notes_arms():
     config = RunConfig(norm="scratch")
     has_no_redundant_bias(lenet(config.replace(bias=False), 0))
-    assert fails_on(has_no_redundant_bias, lenet(config, 0))  # the notes' network
+    assert fails_on(has_no_redundant_bias, lenet(config, 0))
+    with torch.random.fork_rng(devices=[]):
+        theirs = notes_code.lenet()
+    assert fails_on(has_no_redundant_bias, theirs)
+
+
+def test_without_the_bias_logits_and_gradients_in_training_are_the_same():
+    config, X = RunConfig(norm="scratch"), draw(6, 1, 28, 28).double()
+    with_bias, without = (lenet(config.replace(bias=bias), 0).double() for bias in (True, False))
+    logits = [net(X) for net in (with_bias, without)]
+    assert torch.allclose(*logits, atol=1e-9)
+    for each in logits:
+        each.square().sum().backward()
+    for name, parameter in without.named_parameters():
+        assert torch.allclose(parameter.grad, with_bias.get_parameter(name).grad, atol=1e-9), name
 
 
 def test_a_bias_before_bn_changes_nothing():

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnstudy import runner
+from bnstudy import jobs, runner
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, StoreError
-from bnstudy.runner import Outcome, run_study
+from bnstudy.jobs import Outcome
+from bnstudy.runner import run_study
 from bnstudy.store import Store, identify
 from bnstudy.study import Arm, DataIdentity, Experiment, Profile, make_plan
 from bnstudy.workers import ENVIRONMENT, Pool, worker_environment
@@ -170,7 +171,8 @@ def test_a_full_disk_stops_the_study_with_one_line(sample, tmp_path, monkeypatch
             self.jobs.append(job)
 
         def results(self, timeout):
-            return [(job, Outcome("no-space", "No space left on device")) for job in self.jobs]
+            full = Outcome("no-space", "No space left on device")
+            return [(job, [full] * len(job.keys)) for job in self.jobs]
 
         def close(self):
             pass
@@ -186,14 +188,14 @@ def test_a_full_disk_stops_the_study_with_one_line(sample, tmp_path, monkeypatch
 
 def test_a_worker_reports_a_full_disk_as_such(sample, tmp_path, monkeypatch):
     plan = plan_of(sample, seeds=1)
-    setup = runner.Setup(tmp_path, sample.folder, sample.source, "cpu", {})
-    do = runner.make_trainer(setup)
+    do = jobs.make_trainer(jobs.Setup(tmp_path, sample.folder, sample.source, "cpu", {}))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bnstudy.store.write_whole", full)
-    assert do(identify(plan.runs[0], plan.data.digest)).kind == "no-space"
+    key = identify(plan.runs[0], plan.data.digest)
+    assert [each.kind for each in do(jobs.Job((key,), "reference"))] == ["no-space"]
 
 
 # Killing ----------------------------------------------------------------------------------

@@ -1,0 +1,164 @@
+"""What watching costs: a training step of LeNet + BN at batch 256, watched in several ways.
+
+All contestants train the same net on the same batch in one process.  Each
+turn times the unwatched step and, right after it, the watched one, in
+alternating order; the ratio is the median over turns of the ratios within a
+turn, so that a slow minute of a shared machine hits both.  The imitations do
+what the originals do inside their hooks: fastai's ActivationStats reads mean,
+standard deviation and near-zero share of each leaf as Python numbers;
+tensor_tracker keeps a clone of every tensor, forward and backward, for
+statistics at the end.  TorchLens is measured if it is installed.
+
+Run it: ``make bench-hooks``, or ``python -m benchmarks.hooks --turns 15``.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnstudy.activations import watch
+from bnstudy.config import RunConfig
+from bnstudy.lenet import lenet
+
+Contestant = Callable[[nn.Module, torch.optim.Optimizer], Any]
+
+
+@contextmanager
+def fastai_like(net: nn.Module, bins: int = 0) -> Iterator[list[Any]]:
+    """Read mean, std and near-zero share of every leaf with ``.item()``, as fastai does."""
+    rows: list[Any] = []
+
+    def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        out = output.detach()
+        rows.append((out.mean().item(), out.std().item(), (out <= 0.05).float().mean().item()))
+        if bins:
+            rows.append(out.cpu().float().histc(bins, 0, 10))
+
+    handles = [m.register_forward_hook(hook) for m in net.modules() if not any(m.children())]
+    try:
+        yield rows
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def tracker_like(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Clone every output and gradient to the host, as tensor_tracker does."""
+    kept: list[Tensor] = []
+
+    def forward(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        kept.append(output.detach().cpu().clone())
+
+    def backward(_module: nn.Module, gradients: Any) -> None:
+        kept.extend(g.detach().cpu().clone() for g in gradients if g is not None)
+
+    with ExitStack() as stack:
+        for module in net.modules():
+            stack.callback(module.register_forward_hook(forward).remove)
+            stack.callback(module.register_full_backward_pre_hook(backward).remove)
+        yield kept
+
+
+def contestants() -> dict[str, Contestant]:
+    """Return what is compared, by its name in the table."""
+    return {
+        "bnstudy `light`, every step": lambda n, o: watch(n, o, stats="light"),
+        "bnstudy `default`, every step": lambda n, o: watch(n, o),
+        "bnstudy `default`, every=20": lambda n, o: watch(n, o, every=20),
+        "bnstudy `full` with histograms, every step": lambda n, o: watch(n, o, stats="full"),
+        "bnstudy `default` + gradients + updates": lambda n, o: watch(
+            n, o, grads=True, params=True
+        ),
+        "like fastai ActivationStats": lambda n, o: fastai_like(n),
+        "like fastai ActivationStats with_hist": lambda n, o: fastai_like(n, 40),
+        "like tensor_tracker, grad=True": lambda n, o: tracker_like(n),
+    }
+
+
+def steps(
+    net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, count: int
+) -> float:
+    """Train some steps; return the seconds of one."""
+    started = time.perf_counter()
+    for _ in range(count):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return (time.perf_counter() - started) / count
+
+
+def measure(
+    turns: int, count: int
+) -> tuple[list[float], dict[str, list[float]], nn.Module, Tensor]:
+    """Let each contestant run in turn beside the unwatched step; return seconds and ratios."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(256, 1, 28, 28, generator=generator)
+    y = torch.randint(0, 10, (256,), generator=generator)
+    net = lenet(RunConfig(norm="bn"), 0)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    steps(net, optimizer, x, y, count)
+    plain: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in contestants()}
+    for turn in range(turns):
+        for name, attach in contestants().items():
+            before = steps(net, optimizer, x, y, count) if turn % 2 == 0 else 0.0
+            with attach(net, optimizer):
+                watched = steps(net, optimizer, x, y, count)
+            before = before or steps(net, optimizer, x, y, count)
+            plain.append(before)
+            ratios[name].append(watched / before)
+    return plain, ratios, net, x
+
+
+def torchlens_forward(net: nn.Module, x: Tensor) -> float | None:
+    """Return a traced forward pass over a plain one, or None without TorchLens."""
+    if importlib.util.find_spec("torchlens") is None:
+        return None
+    trace = importlib.import_module("torchlens").trace
+    seconds = []
+    for run in (lambda: trace(net, x), lambda: net(x)):
+        run()
+        started = time.perf_counter()
+        for _ in range(5):
+            run()
+        seconds.append(time.perf_counter() - started)
+    return seconds[0] / seconds[1]
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    plain, ratios, net, x = measure(options.turns, options.steps)
+    print(
+        f"LeNet + BN, batch 256, {options.threads} thread(s), {platform.machine()}, "
+        f"torch {torch.__version__}; unwatched step {1e3 * statistics.median(plain):.1f} ms "
+        f"({1e3 * min(plain):.1f} at best), {options.turns} alternating turns\n"
+    )
+    print("| watched | times the unwatched step | quartiles |")
+    print("|---|---|---|")
+    for name, values in ratios.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        print(f"| {name} | {middle:.2f} | {low:.2f} - {high:.2f} |")
+    lens = torchlens_forward(net, x)
+    if lens is not None:
+        print(f"| TorchLens `trace` (forward pass over a plain one) | {lens:.2f} | |")
+
+
+if __name__ == "__main__":
+    main()

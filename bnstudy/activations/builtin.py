@@ -1,0 +1,294 @@
+"""The statistics that come with the package.
+
+Notation: x are all n values of a tensor, c = x - mean(x), y those of an
+activation.  Units and channels are axis 1.  Shares are in 0..1 of all values;
+only ``quantiles``, ``histogram``, ``near_zero``, ``participation`` and ``rank``
+read a sample, evenly spaced and always at the same places.  A share estimated
+from n values of a random sample has a standard error of at most 1 / (2 sqrt(n)):
+0.006 for 8,192.
+
+==================  ==========================================================
+name                value
+==================  ==========================================================
+mean, std           of all values; std biased: sqrt(mean(c^2))
+min, max            NaN if any value is
+rms, l2, abs_mean   sqrt(mean(x^2)), sqrt(sum(x^2)), mean(|x|)
+skew, kurtosis      mean(c^3) / std^3; mean(c^4) / std^4 - 3; NaN if constant
+quantiles           q15, q50, q85 of a sample of 4,096
+histogram           shares of a sample of 8,192 in 40 bins, and beside them
+zeros               share x = 0
+near_zero           share |x| < 0.05 rms(x), of a sample of 8,192
+nonfinite           how many values are NaN or infinite
+active, dead        of rectifiers: share y > 0; share of units with no y > 0
+saturated           of bounded activations: share within 5 % of a bound
+stuck               share of units saturated for over 95 % of the samples
+slope               of sigmoid 4 mean(y (1 - y)), of tanh mean(1 - y^2), in 0..1
+channels            mean over channels of the variance within (``within``), the
+                    variance of their means (``between``), the mean of their
+                    squared means (``mean_square``; Brock et al. 2021)
+participation       (sum l)^2 / sum l^2 of the eigenvalues l of the channels'
+                    covariance, in 1..C; a sample of 512 rows, 256 channels
+rank                exp of the entropy of singular values over their sum
+                    (``effective_rank``, Roy & Vetterli 2007), sum l / max l
+                    (``stable_rank``); the same sample; not in a preset: slow
+==================  ==========================================================
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnstudy.activations.statistics import REGISTERED, Bound, Site, Statistic, simple
+from bnstudy.activations.view import Number, Numbers, View, quotient
+from bnstudy.errors import WatchError
+
+BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
+    nn.Sigmoid: (0.0, 1.0),
+    nn.Hardsigmoid: (0.0, 1.0),
+    nn.Tanh: (-1.0, 1.0),
+    nn.Softsign: (-1.0, 1.0),
+}
+RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Threshold)
+NEAR = 0.05
+STUCK = 0.95
+SHAPE_SAMPLE = 8192
+LINEAR_RANGE = (-8.0, 8.0)
+LOG_RANGE = (-12.0, 4.0)
+
+
+def bounds(site: Site) -> tuple[float, float] | None:
+    """Return the bounds of a site's activation, or None if it has none."""
+    if site.kind != "out":
+        return None
+    return next((both for kind, both in BOUNDED.items() if isinstance(site.module, kind)), None)
+
+
+def rectified(site: Site) -> bool:
+    """Whether a site is the output of a rectifier."""
+    return site.kind == "out" and isinstance(site.module, RECTIFIERS)
+
+
+def _of_bounded(name: str, measure: Callable[[View, float, float], Number]) -> None:
+    def bind(site: Site) -> Bound | None:
+        limits = bounds(site)
+        if limits is None:
+            return None
+        low, high = limits
+        return Bound((name,), lambda view: measure(view, low, high))
+
+    REGISTERED[name] = Statistic(name, bind)
+
+
+def _nonfinite(view: View) -> Number:
+    # A finite mean proves all values finite; only then is counting them spared.
+    if view.known_finite:
+        return 0.0
+    return view.number(view.count - torch.isfinite(view.flat).sum())
+
+
+def _skew(view: View) -> Number:
+    return quotient(view.third, view.variance * view.deviation)
+
+
+def _kurtosis(view: View) -> Number:
+    return quotient(view.fourth, view.variance * view.variance) - 3.0
+
+
+def _near_zero(view: View) -> Number:
+    near = view.sample(SHAPE_SAMPLE).abs() < NEAR * view.rms
+    return view.number(near.double().mean())
+
+
+def _dead(view: View) -> Number:
+    return view.number((view.channel_maximum <= 0).double().mean())
+
+
+def _saturated(view: View, low: float, high: float) -> Number:
+    return view.share("gt", (0.5 - NEAR) * (high - low), middle=0.5 * (low + high))
+
+
+def _stuck(view: View, low: float, high: float) -> Number:
+    shares = view.channel_share((0.5 - NEAR) * (high - low), 0.5 * (low + high))
+    return view.number((shares > STUCK).double().mean())
+
+
+def _slope(view: View, low: float, high: float) -> Number:
+    """Mean of (y - low) (high - y), over its greatest value: 1 at the middle, 0 at a bound."""
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    return 1.0 - (view.variance + (view.mean - middle) ** 2) / half**2
+
+
+def _channels(view: View) -> list[Number]:
+    """By the law of total variance, within = all - between, unless that cancels."""
+    means = view.channel_mean.double()
+    between = view.number(means.var(correction=0))
+    within = view.variance - between
+    if view.on_host and not within > 1e-2 * between:
+        means, variances = view.channel_moments
+        between, within = float(means.var(correction=0)), float(variances.mean())
+    return [within, between, view.number((means * means).mean())]
+
+
+def _covariance(view: View, samples: int, channels: int) -> Tensor:
+    rows = view.rows(samples, channels)
+    rows = rows - rows.mean(0)
+    return rows.T @ rows / rows.shape[0]
+
+
+def _participation(view: View) -> Number:
+    covariance = _covariance(view, 512, 256).double()
+    return view.number(covariance.trace() ** 2 / (covariance * covariance).sum())
+
+
+def _rank(view: View) -> Tensor:
+    values = torch.linalg.eigvalsh(_covariance(view, 512, 256).double()).clamp_min(0.0)
+    singular = values.sqrt()
+    share = singular / singular.sum()
+    entropy = -torch.special.xlogy(share, share).sum()
+    return torch.stack([entropy.exp(), values.sum() / values.max()])
+
+
+def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
+    """Return the statistic of some quantiles, interpolated linearly.
+
+    Parameters
+    ----------
+    *probabilities
+        In 0..1; .15, .5 and .85 by default, those of the BN paper's figure 1.
+    sample
+        Of how many values at most.  The share of all values below a sample's
+        quantile is off by less than sqrt(log(40) / (2 sample)), 0.021 for
+        4,096, in 95 of 100 random samples (Dvoretzky, Kiefer & Wolfowitz).
+
+    Raises
+    ------
+    WatchError
+        If a probability is outside 0..1 or the sample empty.
+    """
+    asked = probabilities or (0.15, 0.5, 0.85)
+    if sample < 1 or not all(0 <= p <= 1 for p in asked):
+        raise WatchError(
+            f"quantiles need probabilities in 0..1 and sample >= 1, got {asked} and {sample}"
+        )
+
+    def measure(view: View) -> Numbers:
+        values = view.ordered(sample)
+        last = len(values) - 1
+        numbers = [_between(values, p * last) for p in asked]
+        if view.on_host:  # NaN is sorted last, and makes every quantile NaN
+            return numbers if values[-1] == values[-1] else [math.nan] * len(asked)
+        return torch.where(torch.isnan(values[-1]), math.nan, torch.stack(numbers))  # type: ignore[arg-type]
+
+    bound = Bound(tuple(f"q{100 * p:g}" for p in asked), measure)
+    return Statistic("quantiles", lambda _site: bound)
+
+
+def _between(ordered: Sequence[Number], place: float) -> Number:
+    """Return the value at a fractional place, interpolated linearly."""
+    low = math.floor(place)
+    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
+    if isinstance(below, np.generic):
+        below, above = float(below), float(above)
+    return below if low == place else below + (place - low) * (above - below)
+
+
+def histogram(
+    bins: int = 40,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    log: bool | None = None,
+    sample: int = SHAPE_SAMPLE,
+) -> Statistic:
+    """Return the statistic of the shares of values in bins, and below and above them.
+
+    Parameters
+    ----------
+    bins
+        How many, of equal width.
+    low, high
+        Edges of the lowest and the highest bin: always the same, so that steps
+        and runs can be compared.  By default the bounds of a bounded
+        activation, else -8 and 8, or for a logarithm -12 and 4.
+    log
+        Whether to bin log10 |x| instead of x (zeros fall below); by default
+        for gradients only.
+    sample
+        Of how many values at most.
+
+    Raises
+    ------
+    WatchError
+        If there is no bin or no width.
+    """
+    if bins < 1 or sample < 1 or (low is not None and high is not None and low >= high):
+        raise WatchError(
+            "a histogram needs bins >= 1, sample >= 1 and low < high, "
+            f"got {bins}, {sample}, {low} and {high}"
+        )
+
+    def bind(site: Site) -> Bound:
+        logarithm = site.kind == "grad" if log is None else log
+        limits = LOG_RANGE if logarithm else bounds(site) or LINEAR_RANGE
+        ends = limits[0] if low is None else low, limits[1] if high is None else high
+        word = "log_hist" if logarithm else "hist"
+        return Bound(
+            bin_labels(word, bins, *ends),
+            lambda view: _histogram(view, bins, ends, logarithm, sample),
+        )
+
+    return Statistic("histogram", bind)
+
+
+def bin_labels(word: str, bins: int, low: float, high: float) -> tuple[str, ...]:
+    """Return the labels of bins: ``hist[-8,-7.6)``, the outermost reaching to infinity."""
+    edges = [-math.inf, *(low + (high - low) * i / bins for i in range(bins + 1)), math.inf]
+    return tuple(f"{word}[{a:.6g},{b:.6g})" for a, b in pairwise(edges))
+
+
+def _histogram(
+    view: View, bins: int, ends: tuple[float, float], logarithm: bool, sample: int
+) -> Tensor:
+    low, high = ends
+    values = view.sample(sample)
+    if logarithm:
+        values = values.abs().log10()
+    # histc drops what is outside and counts x = high as inside: both are counted by hand.
+    below, above = (values < low).sum(), (values >= high).sum()
+    inside = torch.histc(values.masked_fill(values >= high, math.nan), bins, low, high)
+    counts = torch.cat([below.reshape(1), inside, above.reshape(1)]).double()
+    return counts / counts.sum()
+
+
+for _name, _measure in {
+    "mean": lambda view: view.mean,
+    "std": lambda view: view.deviation,
+    "min": lambda view: view.extremes[0],
+    "max": lambda view: view.extremes[1],
+    "rms": lambda view: view.rms,
+    "l2": lambda view: view.rms * math.sqrt(view.count),
+    "abs_mean": lambda view: view.absolute_mean,
+    "zeros": lambda view: view.zeros,
+    "skew": _skew,
+    "kurtosis": _kurtosis,
+    "near_zero": _near_zero,
+    "nonfinite": _nonfinite,
+    "participation": _participation,
+}.items():
+    simple(_name, _measure)
+
+simple("active", lambda view: view.share("gt", 0.0), rectified)
+simple("dead", _dead, rectified)
+_of_bounded("saturated", _saturated)
+_of_bounded("stuck", _stuck)
+_of_bounded("slope", _slope)
+REGISTERED["quantiles"] = quantiles()
+REGISTERED["histogram"] = histogram()
+_CHANNELS = Bound(("within", "between", "mean_square"), _channels)
+REGISTERED["channels"] = Statistic("channels", lambda _site: _CHANNELS)
+_RANK = Bound(("effective_rank", "stable_rank"), _rank)
+REGISTERED["rank"] = Statistic("rank", lambda _site: _RANK)

@@ -1,0 +1,147 @@
+"""What a batch normalization layer is, whoever wrote it, and its batch's exact moments.
+
+Autograd already holds the mean and 1 / sqrt(var + eps) of the batch that a
+native layer normalized by: reading them costs nothing and is exact.  Where it
+does not, or reading would recompute a checkpointed segment, they are computed
+from the layer's input.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnstudy.activations.view import View
+
+SCRATCH = ("moving_mean", "moving_var", "gamma", "beta", "eps")
+NATIVE = ("NativeBatchNormBackward", "CudnnBatchNormBackward", "MiopenBatchNormBackward")
+CHANNEL_STATS = (
+    "batch_mean", "batch_var", "image_mean_var", "image_square_var", "running_mean",
+    "running_var", "gamma", "beta",
+)  # fmt: skip
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Whether a module is torch's BN or one with ``moving_mean``, ``gamma``, ``eps``, ...."""
+    return isinstance(module, _BatchNorm) or all(hasattr(module, name) for name in SCRATCH)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The state of a batch normalization layer, in one vocabulary.
+
+    Attributes
+    ----------
+    mean, var
+        (C,) running moments, or None if there are none.
+    gamma, beta
+        (C,), or None without.
+    eps
+        Added to the variance.
+    momentum
+        Weight of the NEW value in the running moments; None for a plain
+        average over all batches so far.
+    """
+
+    mean: Tensor | None
+    var: Tensor | None
+    gamma: Tensor | None
+    beta: Tensor | None
+    eps: float
+    momentum: float | None
+
+
+def read_norm(module: Any) -> Norm:
+    """Return the state of a layer, its tensors detached but not copied."""
+    if isinstance(module, _BatchNorm):
+        names = ("running_mean", "running_var", "weight", "bias")
+        momentum = module.momentum
+    else:
+        names = SCRATCH[:4]
+        momentum = 1.0 - float(getattr(module, "keep", getattr(module, "momentum", 0.9)))
+    parts: list[Tensor | None] = [getattr(module, name) for name in names]
+    mean, var, gamma, beta = (None if part is None else part.detach() for part in parts)
+    return Norm(mean, var, gamma, beta, eps=float(module.eps), momentum=momentum)
+
+
+def uses_batch(module: Any) -> bool:
+    """Whether a layer normalizes by its batch now."""
+    if isinstance(module, _BatchNorm):
+        return module.training or module.running_mean is None
+    return bool(module.training)
+
+
+def batch_moments(module: Any, args: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance, (C,) each, of the batch a layer has just normalized by.
+
+    Parameters
+    ----------
+    module
+        A layer for which :func:`uses_batch` holds.
+    args
+        What it was called with.
+    output
+        What it returned.
+    """
+    saved = _saved(output)
+    if saved is not None:
+        mean, inverse = saved
+        return mean, (inverse.double() ** -2.0 - float(module.eps)).clamp_min_(0.0)
+    return View(args[0]).channel_moments
+
+
+def _saved(output: Any) -> tuple[Tensor, Tensor] | None:
+    """Mean and 1 / sqrt(var + eps) that autograd holds, or None."""
+    node = getattr(output, "grad_fn", None)
+    if node is None or not node.name().startswith(NATIVE):
+        return None
+    # With hooks on saved tensors (checkpointing, offloading) reading would run them.
+    if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
+        return None
+    mean, inverse = node._saved_result1, node._saved_result2
+    if mean is None or inverse is None or mean.numel() != output.shape[1]:
+        return None
+    return mean.detach(), inverse.detach()
+
+
+def image_noise(X: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much images differ, channel by channel: (N, C, ...) -> (C,), (C,).
+
+    Parameters
+    ----------
+    X
+        A layer's input.
+    mean
+        (C,), of the batch.
+
+    Returns
+    -------
+    mean_var, square_var
+        Unbiased variance over images of the image's own mean, and of its own
+        mean square about ``mean``; NaN of a single image.  Images of a batch
+        are independent where positions are not: divided by N these are the
+        variances of the batch's mean and variance.
+    """
+    wide = X.detach() if X.dtype == torch.float64 else X.detach().float()
+    axes = tuple(range(2, X.dim()))
+    own = wide.mean(axes) if axes else wide  # (N, C, ...) -> (N, C)
+    positions = X[0, 0].numel() if len(X) else 1
+    power = torch.linalg.vector_norm(wide, dim=axes) if axes else wide.abs()
+    mean = mean.to(own.dtype)
+    squares = power.square() / positions - (2 * own - mean) * mean
+    if len(X) < 2:
+        missing = torch.full_like(mean, torch.nan)
+        return missing, missing
+    return own.var(0), squares.var(0)
+
+
+def channel_state(module: Any, X: Tensor, moments: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """Return the (C,) tensors of CHANNEL_STATS; NaN for what a layer does not have."""
+    norm = read_norm(module)
+    mean, var = moments
+    state = (norm.mean, norm.var, norm.gamma, norm.beta)
+    missing = None if all(part is not None for part in state) else torch.full_like(mean, torch.nan)
+    kept = [missing if part is None else part for part in state]
+    return [mean, var, *image_noise(X, mean), *kept]  # type: ignore[list-item]

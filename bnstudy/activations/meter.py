@@ -1,0 +1,128 @@
+"""From a tensor to numbers in the table: which statistics, and what to do when one fails."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bnstudy.activations.nested import refusal
+from bnstudy.activations.selection import Target
+from bnstudy.activations.statistics import Bound, Site, Statistic
+from bnstudy.activations.table import Plan, Table, width
+from bnstudy.activations.view import Numbers, View
+
+
+class WatchWarning(UserWarning):
+    """Something is not recorded as asked, and training goes on."""
+
+
+class Place(NamedTuple):
+    """When and where a tensor was seen: step, mode, pass, layer, call, and its name."""
+
+    step: int
+    mode: int
+    forward: int
+    layer: int
+    call: int
+    tensor: str
+
+
+class Meter:
+    """Measures tensors of some layers with some statistics.
+
+    Parameters
+    ----------
+    table
+        Where the numbers go.
+    targets
+        The layers, by their index.
+    stats
+        The statistics, of which each layer takes those that have a meaning there.
+    """
+
+    def __init__(self, table: Table, targets: Sequence[Target], stats: Sequence[Statistic]) -> None:
+        self.table, self.targets, self.stats = table, targets, stats
+        self.notes: dict[tuple[str, str], str] = {}
+        self._layers = [table.layers.number(target.name) for target in targets]
+        self._plans: dict[tuple[int, str], tuple[int, list[Bound]]] = {}
+
+    def measure(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float = 1.0) -> None:
+        """Add the statistics of a tensor, divided by ``scale``, or a note on why it has none."""
+        why = refusal(tensor)
+        if why:
+            self.note(self.targets[place.layer].name, place.tensor, why)
+            return
+        tensor = tensor.detach()
+        unit = self.targets[place.layer].unit
+        if unit is not None and tensor.dim() > 1:
+            tensor = tensor.select(1, unit)
+        if torch.is_autocast_enabled(tensor.device.type):
+            with torch.autocast(tensor.device.type, enabled=False):
+                self._add(place, kind, tensor, scale)
+        else:
+            self._add(place, kind, tensor, scale)
+
+    def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> None:
+        if not (isinstance(scale, float) and scale == 1.0):
+            tensor = tensor.float() / scale if tensor.dtype != torch.float64 else tensor / scale
+        number, bound = self._plan(place.layer, kind)
+        if not bound:
+            return
+        view = View(tensor, self.table.plans[number].stats)
+        try:
+            parts = [statistic.measure(view) for statistic in bound]
+            complete = sum(map(width, parts)) == len(self.table.plans[number].stats)
+        except Exception:  # a user's statistic may raise anything
+            complete = False
+        if not complete:
+            parts = self._one_by_one(place, bound, view)
+        self.table.add(self.key(place, number), parts, tensor.device)
+
+    def key(self, place: Place, plan: int) -> tuple[int, ...]:
+        """Return the place as the numbers of the table's FIELDS, all but the order."""
+        layer = self._layers[place.layer]
+        return (*place[:3], layer, place.call, self.table.tensors.number(place.tensor), plan)
+
+    def _plan(self, layer: int, kind: str) -> tuple[int, list[Bound]]:
+        known = self._plans.get((layer, kind))
+        if known is not None:
+            return known
+        site = Site(self.targets[layer].module, kind)
+        bound = [b for b in (statistic.bind(site) for statistic in self.stats) if b is not None]
+        number = self.table.plan(Plan.of([label for b in bound for label in b.labels]))
+        self._plans[layer, kind] = number, bound
+        return number, bound
+
+    def _one_by_one(self, place: Place, bound: list[Bound], view: View) -> list[Numbers]:
+        """Measure again, turning off for good what fails: its numbers are NaN from then on."""
+        parts: list[Numbers] = []
+        for index, statistic in enumerate(bound):
+            missing = view.wide.new_full((len(statistic.labels),), torch.nan)
+            part: Numbers
+            try:
+                part, why = statistic.measure(view), ""
+                if width(part) != missing.numel():
+                    why = f"it gave {width(part)} numbers for {missing.numel()} labels"
+            except Exception as error:
+                part, why = missing, f"{type(error).__name__}: {error}"
+            if why:
+                bound[index] = Bound(statistic.labels, _missing(len(statistic.labels)))
+                self.warn(place, f"{statistic.labels[0]!r} is off from here: {why}")
+                part = missing
+            parts.append(part)
+        return parts
+
+    def warn(self, place: Place, text: str) -> None:
+        """Warn of what happened at a layer."""
+        name = self.targets[place.layer].name
+        warnings.warn(f"{name}, step {place.step}: {text}", WatchWarning, stacklevel=2)
+
+    def note(self, layer: str, tensor: str, why: str) -> None:
+        """Remember, once, why something is not recorded."""
+        self.notes.setdefault((layer, tensor), why)
+
+
+def _missing(count: int) -> Callable[[View], Tensor]:
+    return lambda view: view.wide.new_full((count,), torch.nan)

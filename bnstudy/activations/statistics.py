@@ -1,0 +1,179 @@
+"""Statistics of one tensor: pure functions, their shared parts, and the presets.
+
+A statistic is a function from a tensor to a number, or a few numbers, that
+stay on the tensor's device.  Making one takes a decorator::
+
+    @statistic
+    def sparsity(x):
+        return (x == 0).float().mean()
+
+    watch(model, optimizer, stats=["default", sparsity])
+
+The ones built in are the same, but take a :class:`View`, in which the parts
+that several need (the centred values, the channels' moments, a sample) are
+computed once.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from bnstudy.activations.view import Numbers, View
+from bnstudy.errors import WatchError
+
+Measure = Callable[[View], Numbers]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is measured: the module, and which of its tensors.
+
+    Attributes
+    ----------
+    module
+        The module watched, or None.
+    kind
+        ``out``, ``in`` or ``grad``.
+    """
+
+    module: nn.Module | None = None
+    kind: str = "out"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A statistic made ready for one site.
+
+    Attributes
+    ----------
+    labels
+        Words of the column ``stat``, one for each number.
+    measure
+        From a view to as many numbers: a 0-d or 1-d tensor, or floats on a CPU.
+    """
+
+    labels: tuple[str, ...]
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A named statistic.
+
+    Attributes
+    ----------
+    name
+        How it is asked for.
+    bind
+        From a site to the :class:`Bound` statistic, or None where it has no
+        meaning, as the saturated share of a convolution.
+    """
+
+    name: str
+    bind: Callable[[Site], Bound | None]
+
+
+REGISTERED: dict[str, Statistic] = {}
+
+
+def statistic(
+    function: Callable[[Tensor], Tensor] | None = None,
+    *,
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+) -> Statistic | Callable[[Callable[[Tensor], Tensor]], Statistic]:
+    """Make a function of a tensor a statistic, known by its name from then on.
+
+    Parameters
+    ----------
+    function
+        From a detached tensor, as the module made it, to a 0-d or 1-d tensor.
+        It must not change the tensor, nor draw random numbers.  If its first
+        parameter is annotated as :class:`View` it is given one.
+    name
+        The function's own by default.
+    labels
+        One for each number of a 1-d result; ``name`` alone for a 0-d one.
+
+    Returns
+    -------
+    Statistic
+        To hand to ``stats=``, or to name there; with options only, a decorator.
+
+    Raises
+    ------
+    WatchError
+        If the name is that of a preset.
+    """
+    if function is None:
+        return lambda later: _declare(later, name, labels)
+    return _declare(function, name, labels)
+
+
+def _declare(
+    function: Callable[[Tensor], Tensor], name: str | None, labels: Sequence[str] | None
+) -> Statistic:
+    word = name or function.__name__
+    if word in PRESETS:
+        raise WatchError(f"a statistic needs a name of its own, {word!r} is a preset")
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    takes_view = first is not None and first.annotation in (View, "View")
+    measure: Measure = function if takes_view else lambda view: function(view.tensor)  # type: ignore[assignment]
+    bound = Bound(tuple(labels or (word,)), measure)
+    made = Statistic(word, lambda _site: bound)
+    REGISTERED[word] = made
+    return made
+
+
+def simple(
+    name: str, measure: Measure, only: Callable[[Site], bool] = lambda _site: True
+) -> Statistic:
+    """Make a statistic of one number, for the sites where ``only`` holds."""
+    bound = Bound((name,), measure)
+    made = Statistic(name, lambda site: bound if only(site) else None)
+    REGISTERED[name] = made
+    return made
+
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "light": ("mean", "std", "nonfinite"),
+    "default": (
+        "mean", "std", "min", "max", "quantiles", "saturated", "active", "dead", "nonfinite",
+    ),
+    "full": (
+        "mean", "std", "min", "max", "quantiles", "saturated", "active", "dead", "nonfinite",
+        "rms", "l2", "abs_mean", "skew", "kurtosis", "zeros", "near_zero", "stuck", "slope",
+        "channels", "participation", "histogram",
+    ),
+}  # fmt: skip
+
+
+def resolve(stats: str | Statistic | Iterable[str | Statistic]) -> tuple[Statistic, ...]:
+    """Return the statistics that words, presets and statistics stand for, each once.
+
+    Raises
+    ------
+    WatchError
+        If a word is neither a preset nor a statistic.
+    """
+    asked = [stats] if isinstance(stats, str | Statistic) else list(stats)
+    found: dict[str, Statistic] = {}
+    for item in asked:
+        if isinstance(item, Statistic):
+            found[item.name] = item
+            continue
+        for word in PRESETS.get(item, (item,)):
+            found.setdefault(word, _named(word))
+    return tuple(found.values())
+
+
+def _named(word: object) -> Statistic:
+    if isinstance(word, str) and word in REGISTERED:
+        return REGISTERED[word]
+    known = [*PRESETS, *REGISTERED]
+    near = difflib.get_close_matches(str(word), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    raise WatchError(f"stats must name presets or statistics, got {word!r}: {hint}")
