@@ -6,6 +6,7 @@
 // linear, norm, stage and gap first: here they are put together, and given a plain C face.
 
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "convolution.hpp"
@@ -325,7 +326,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     }
   }
 
-  static void transpose(const float* from, int64_t stride, size_t size, V* to) {
+  static void spread(const float* from, int64_t stride, size_t size, V* to) {
     for (int lane = 0; lane < LANES; ++lane)
       for (size_t k = 0; k < size; ++k) to[k][lane] = from[lane * stride + k];
   }
@@ -339,7 +340,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
         if (each.ops[k].kind != DROP) continue;
         V* keep = each.ops[k].keep;
         const size_t size = size_t(n) * each.units;
-        transpose(draws + used, stride, size, keep);
+        spread(draws + used, stride, size, keep);
         for (size_t j = 0; j < size; ++j)
           keep[j] = choose(keep[j] >= rate, all(grown), V{});
         used += size;
@@ -351,8 +352,8 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     int64_t used = 0;
     for (int l = 0; l < norms; ++l) {
       const size_t size = size_t(n) * norm[l].channels;
-      transpose(noise + used, stride, size, norm[l].gains);
-      transpose(noise + used + size, stride, size, norm[l].shifts);
+      spread(noise + used, stride, size, norm[l].gains);
+      spread(noise + used + size, stride, size, norm[l].shifts);
       used += 2 * size;
     }
     return used;
