@@ -17,7 +17,7 @@ from bnstudy.errors import ConfigError
 from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet, norm_layers
 from bnstudy.lockstep import build, engine, train_stack
-from bnstudy.lockstep.kernel import LANES, Kernel
+from bnstudy.lockstep.kernel import LANES, RUNNING_MEAN, RUNNING_VAR, Kernel, places
 from bnstudy.norm import parameters_of
 from bnstudy.runner import run_study
 from bnstudy.store import Store, identify
@@ -32,11 +32,37 @@ ARMS = {
     "no-bias": {"norm": "bn", "bias": False},
     "relu": {"norm": "bn", "activation": "relu"},
     "tanh": {"activation": "tanh"},
+    "activated": {"norm": "bn", "placement": "activated"},
+    "activated-tanh": {"norm": "bn", "placement": "activated", "activation": "tanh"},
+    "input": {"norm": "scratch", "placement": "input"},
+    "ghost": {"norm": "ghost:size=8"},
+    "ghost-activated": {"norm": "ghost:size=7", "placement": "activated"},
+    "ghost-input": {"norm": "ghost:size=7", "placement": "input"},
+    "noisy": {"norm": "noisy"},
+    "noisy-activated": {"norm": "noisy", "placement": "activated"},
+    "noisy-input": {"norm": "noisy", "placement": "input"},
+    "population": {"norm": "population"},
+    "population-activated": {"norm": "population:momentum=0.5", "placement": "activated"},
+    "frozen": {"norm": "frozen"},
     "dropout": {"norm": "bn", "dropout": 0.5},
     "dropout-before": {"norm": "bn", "dropout": 0.3, "dropout_placement": "before-norm"},
     "dropout-last": {"dropout": 0.5, "dropout_placement": "after-last-norm"},
+    "dropout-before-input": {
+        "norm": "bn",
+        "placement": "input",
+        "dropout": 0.3,
+        "dropout_placement": "before-norm",
+    },
+    "dropout-last-activated": {
+        "norm": "bn",
+        "placement": "activated",
+        "dropout": 0.3,
+        "dropout_placement": "after-last-norm",
+    },
     "momentum": {"norm": "bn", "momentum": 0.9, "weight_decay": 0.01},
 }
+
+CALM = ("none", "bn", "scratch", "no-bias", "noisy", "population", "dropout", "dropout-last")
 
 
 @pytest.fixture(autouse=True)
@@ -48,70 +74,83 @@ def kernel_of_this_machine(monkeypatch, tmp_path_factory, request):
     monkeypatch.setenv("BNSTUDY_CACHE", str(shared))
 
 
-def gradients_of_kernel(config, seeds, batch, images, rate=2.0**20):
-    """Train one step at so large a rate that the step drowns the weights, and divide by it."""
+def one_step(config, seeds, images):
+    """Train one step with momentum, which leaves every gradient behind as its velocity."""
+    config = config.replace(momentum=0.5, batch_size=len(images))
     nets = [lenet(config, seed) for seed in seeds]
-    kernel = Kernel(config, batch, nets)
+    kernel = Kernel(config, len(images), nets)
     order = np.stack([stream(seed, "order").permutation(len(images)) for seed in seeds])
-    masks = (None, None)
-    if config.dropout:
-        masks = engine._masks(config, [stream(seed, "dropout") for seed in seeds], batch)
     losses, correct = kernel.train(
         *engine.arrays(images),
         engine._padded(order.astype(np.int64)),
         0,
         1,
-        np.full((1, LANES), rate, np.float32),
-        masks,
+        np.full((1, LANES), 0.1, np.float32),
+        *engine.Chance(config, seeds, nets).draw([len(images)]),
     )
-    moved = [copy.deepcopy(net) for net in nets]
-    for lane, net in enumerate(moved):
-        kernel.take(lane, net)
-    kernel.close()
-    found = [
-        {
-            name: (before.detach().double() - after.detach().double()) / rate
-            for (name, before), after in zip(
-                net.named_parameters(), other.parameters(), strict=True
-            )
-        }
-        for net, other in zip(nets, moved, strict=True)
-    ]
-    return nets, order, losses[0], correct[0], found, moved
+    return kernel, order, losses[0], correct[0]
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
-@given(batch=st.integers(2, 41), count=st.integers(1, LANES), start=st.integers(0, 999))
+def gradients_of_torch(config, seed, images, picked, dtype):
+    """Return loss, correct images, gradients and network after one backward pass."""
+    net, labels = lenet(config, seed).to(dtype), images.labels[picked]
+    logits = net(images.images[picked].to(dtype).unsqueeze(1) / 255)
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    gradients = {name: p.grad.double() for name, p in net.named_parameters()}
+    return loss.item(), int((logits.argmax(1) == labels).sum()), gradients, net
+
+
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(batch=st.integers(7, 41), count=st.integers(1, LANES), start=st.integers(0, 999))
 @pytest.mark.parametrize("arm", ARMS)
 def test_loss_and_every_gradient_are_those_of_float64_autograd(arm, batch, count, start, sample):
-    config = RunConfig(**{**ARMS[arm], "momentum": 0.0, "weight_decay": 0.0})
+    # relu has a kink, and a unit that rounding puts on its other side changes a gradient
+    times = 100.0 if arm == "relu" else 10.0
+    check_one_step(ARMS[arm], batch, count, start, sample, times_torch=times)
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+@pytest.mark.parametrize("arm", ARMS)
+def test_gradients_of_tiny_batches_lose_no_more_digits_than_torchs(arm, batch, sample):
+    check_one_step(ARMS[arm], batch, 1, 7, sample, times_torch=100.0)
+
+
+def check_one_step(arm, batch, count, start, sample, times_torch):
+    """Compare a step's loss, gradients and running moments with float64 autograd's.
+
+    A bias before normalization has gradient zero, of which only rounding is left; and
+    some gradients are small differences of large numbers, most of all in batches of two
+    or three, where torch's own float32 loses digits too: a few times its worst loss over
+    all parameters is allowed.
+    """
+    config = RunConfig(**{**arm, "momentum": 0.0, "weight_decay": 0.0})
     where = torch.arange(start, start + batch)
     images = data.Images(sample.train_images[where], sample.train_labels[where].long())
     seeds = range(start, start + count)
-    nets, order, losses, correct, found, _ = gradients_of_kernel(config, seeds, batch, images)
+    kernel, order, losses, correct = one_step(config, seeds, images)
     for lane in {0, count - 1}:
         picked = torch.from_numpy(order[lane])
-        labels = images.labels[picked]
-        gradients = {}
-        for dtype in (torch.float32, torch.float64):
-            net = copy.deepcopy(nets[lane]).to(dtype)
-            logits = net(images.images[picked].to(dtype).unsqueeze(1) / 255)
-            loss = F.cross_entropy(logits, labels)
-            loss.backward()
-            gradients[dtype] = {name: p.grad.double() for name, p in net.named_parameters()}
-        assert losses[lane] == pytest.approx(loss.item(), rel=1e-5)
-        assert correct[lane] == (logits.argmax(1) == labels).sum()
-        largest = max(float(g.abs().max()) for g in gradients[torch.float64].values())
-        for name, exact in gradients[torch.float64].items():
-            size = float(exact.abs().max())
-            # a bias before normalization has gradient zero: only rounding is left of it
-            size = size if size > 1e-9 * largest else largest
-            error = float((found[lane][name] - exact).abs().max())
-            torchs = float((gradients[torch.float32][name] - exact).abs().max())
-            # where a gradient is a difference of large numbers float32 loses digits, in torch
-            # too: more than ten times as many is what we do not allow
-            allowed = max(1e-5 * size, 10 * torchs)
-            assert error <= allowed, (name, error / size, torchs / size)
+        loss, right, exact, net = gradients_of_torch(
+            config, seeds[lane], images, picked, torch.float64
+        )
+        _, _, single, _ = gradients_of_torch(config, seeds[lane], images, picked, torch.float32)
+        assert losses[lane] == pytest.approx(loss, rel=1e-5 if batch > 3 else 1e-4)
+        assert correct[lane] == right
+        largest = max(float(g.abs().max()) for g in exact.values())
+        sizes = {name: float(g.abs().max()) for name, g in exact.items()}
+        sizes = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
+        torchs = max(float((single[n] - exact[n]).abs().max()) / sizes[n] for n in exact)
+        place_of = {id(tensor): place for place, tensor in places(net)}
+        for name, parameter in net.named_parameters():
+            found = torch.from_numpy(kernel.velocity(place_of[id(parameter)])[:, lane].copy())
+            error = float((found.reshape(parameter.shape) - exact[name]).abs().max()) / sizes[name]
+            assert error <= max(1e-5, times_torch * torchs), (name, error, torchs)
+        for place, tensor in places(net):
+            if place.kind in (RUNNING_MEAN, RUNNING_VAR):
+                found = torch.from_numpy(kernel.lanes(place)[:, lane].copy()).double()
+                assert (found - tensor).abs().max() <= 1e-5 * tensor.abs().max()
+    kernel.close()
 
 
 @pytest.mark.parametrize("arm", sorted(set(ARMS) - {"relu"}))
@@ -124,7 +163,9 @@ def test_losses_follow_the_reference_over_fifty_steps(arm, sample):
         test_images=10,
         population_images=10,
         evaluations_per_epoch=50,
-        learning_rate=0.05 if arm in ("momentum", "tanh") else 0.3,
+        # rounding grows from step to step, with some arms and rates a thousandfold in fifty:
+        # torch in float32 leaves torch in float64 as fast as the kernel does
+        learning_rate=0.3 if arm in CALM else 0.005,
     )
     splits = data.split(sample, config)
     seeds = [4, 0, 9]
@@ -207,8 +248,7 @@ def test_population_statistics_are_put_back(small):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"norm": "ghost:size=8"}, "normalization 'ghost' is trained by the reference engine"),
-        ({"norm": "bn", "placement": "input"}, "placement 'input' is trained by the reference"),
+        ({"norm": "group"}, "normalization 'group' is trained by the reference engine"),
         ({"norm": "layer"}, "normalization 'layer' is trained by the reference engine"),
     ],
 )
@@ -292,7 +332,7 @@ def test_the_kernel_is_compiled_once(fresh_build):
 
 
 def test_stacks_hold_the_seeds_of_one_arm(sample):
-    plan = plan_of(sample, seeds=20, norms=("none", "bn", "ghost:size=8"))
+    plan = plan_of(sample, seeds=20, norms=("none", "bn", "layer"))
     keys = [identify(run, plan.data.digest) for run in plan.runs]
     stacks = [job for job in plan_jobs(keys, "auto") if job.engine == "lockstep"]
     assert [len(job.keys) for job in stacks] == [16, 4, 16, 4]

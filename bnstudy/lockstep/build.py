@@ -26,7 +26,6 @@ FLAGS = (
     "-shared",
     "-Wno-psabi",
 )
-WIDE = "-mprefer-vector-width=512"  # compilers for other processors do not know it
 SECONDS = 300
 
 
@@ -39,13 +38,8 @@ def compiler() -> str | None:
 
 
 def source() -> Path:
-    """Return the kernel's text."""
-    return Path(str(resources.files("bnstudy.lockstep") / "kernel.cpp"))
-
-
-def flags() -> tuple[str, ...]:
-    """Return the compiler's options for this processor."""
-    return (*FLAGS, WIDE) if platform.machine() in ("x86_64", "AMD64") else FLAGS
+    """Return the kernel's text; the headers it includes stand beside it."""
+    return Path(str(resources.files("bnstudy.lockstep") / "cpp" / "kernel.cpp"))
 
 
 @cache
@@ -74,9 +68,11 @@ def load() -> tuple[ctypes.CDLL | None, str]:
 
 
 def _key(program: str) -> str:
-    sha = hashlib.sha256(source().read_bytes())
+    sha = hashlib.sha256()
+    for path in sorted(source().parent.glob("*.[ch]pp")):
+        sha.update(path.read_bytes())
     version = _run([program, "--version"]).splitlines()[0]
-    for part in (*flags(), version, platform.machine(), _processor()):
+    for part in (*FLAGS, version, platform.machine(), _processor()):
         sha.update(part.encode() + b"\0")
     return sha.hexdigest()[:16]
 
@@ -95,7 +91,7 @@ def _compile(program: str, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         made = Path(scratch) / library.name
-        _run([program, *flags(), "-o", str(made), str(source())])
+        _run([program, *FLAGS, "-o", str(made), str(source())])
         os.replace(made, library)
 
 

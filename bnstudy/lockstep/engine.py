@@ -4,19 +4,21 @@ Same streams and same records as the reference trainer, which it shares no code
 with but what lies below both; the kernel does the arithmetic.
 """
 
-import itertools
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import nn
 
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_order, evaluation_steps
 from bnstudy.errors import ConfigError
-from bnstudy.lenet import lenet, refuse_lone_image
-from bnstudy.lockstep.kernel import LANES, UNITS, Kernel, unsupported
+from bnstudy.lenet import LAYERS, lenet, norm_layers, refuse_lone_image
+from bnstudy.lockstep.kernel import LANES, Kernel, unsupported
+from bnstudy.norm import NoisyBatchNorm
 from bnstudy.record import (
     CURVE_COLUMNS,
     Record,
@@ -25,6 +27,9 @@ from bnstudy.record import (
     digest_weights,
     norm_frame,
 )
+
+UNITS = [LAYERS[name][2] for name in ("fc1", "fc2")]
+DRAWN_AT_ONCE = 1 << 20  # random numbers of a lane for one call of the kernel: 4 MB
 
 
 @dataclass
@@ -93,12 +98,12 @@ def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list
     started = time.perf_counter()
     n = len(splits.train)
     refuse_lone_image(config, n)
-    nets = [lenet(config, seed) for seed in seeds]
+    nets: list[nn.Module] = [lenet(config, seed) for seed in seeds]
     digests = [digest_weights(net) for net in nets]
     lanes = [Lane(seed) for seed in seeds]
     kernel = Kernel(config, min(config.batch_size, n), nets)
     try:
-        train_seconds = _train(kernel, config, lanes, splits)
+        train_seconds = _train(kernel, config, lanes, nets, splits)
         for number, net in enumerate(nets):
             kernel.take(number, net)
     finally:
@@ -120,14 +125,15 @@ def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list
     ]
 
 
-def _train(kernel: Kernel, config: RunConfig, lanes: list[Lane], splits: Splits) -> float:
+def _train(
+    kernel: Kernel, config: RunConfig, lanes: list[Lane], nets: list[nn.Module], splits: Splits
+) -> float:
     """Train all epochs; return the seconds spent in training steps."""
     n, seconds = len(splits.train), 0.0
     slices = batches(n, config.batch_size)
-    sizes = [where.stop - where.start for where in slices]
     images, labels = arrays(splits.train)
     orders = [stream(lane.seed, "order") for lane in lanes]
-    dropout = [stream(lane.seed, "dropout") for lane in lanes]
+    chance = Chance(config, [lane.seed for lane in lanes], nets)
     ends = evaluation_steps(len(slices), config.evaluations_per_epoch)
     for epoch in range(config.epochs):
         drawn = [epoch_order(rng, n) for rng in orders]
@@ -136,23 +142,66 @@ def _train(kernel: Kernel, config: RunConfig, lanes: list[Lane], splits: Splits)
         orders_of_lanes = _padded(np.stack([order.numpy() for order in drawn]))
         for first, last in zip([0, *ends[:-1]], ends, strict=True):
             before = time.perf_counter()
-            # masks are those of one batch, so with dropout the kernel is called for each
-            cuts = range(first, last + 1) if config.dropout else (first, last)
-            for start, stop in itertools.pairwise(cuts):
+            for start in range(first, last, chance.batches_at_once):
+                stop = min(last, start + chance.batches_at_once)
+                sizes = [where.stop - where.start for where in slices[start:stop]]
                 steps = [Step(epoch * len(slices) + b, len(slices)) for b in range(start, stop)]
                 rates = np.array([[config.rate_at(step)] * LANES for step in steps], np.float32)
-                masks = _masks(config, dropout, sizes[start]) if config.dropout else (None, None)
                 losses, correct = kernel.train(
-                    images, labels, orders_of_lanes, start, stop, rates, masks
+                    images, labels, orders_of_lanes, start, stop, rates, *chance.draw(sizes)
                 )
                 for number, lane in enumerate(lanes):
-                    lane.add(losses[:, number], correct[:, number], sizes[start:stop])
+                    lane.add(losses[:, number], correct[:, number], sizes)
             seconds += time.perf_counter() - before
             if all(lane.diverged for lane in lanes):
                 return seconds
             step = Step(epoch * len(slices) + last, len(slices))
             _evaluate(kernel, lanes, splits, step, epoch * n + slices[last - 1].stop)
     return seconds
+
+
+class Chance:
+    """What the reference draws while it trains, drawn from the same streams in the same order.
+
+    Parameters
+    ----------
+    config
+        The arm.
+    seeds
+        Of the lanes.
+    nets
+        Of the lanes; noisy layers have their streams.
+    """
+
+    def __init__(self, config: RunConfig, seeds: Sequence[int], nets: Sequence[nn.Module]) -> None:
+        # the dropped layers in order, as in bnstudy.lenet: after fc1, unless only the last, and fc2
+        units = UNITS[1:] if config.dropout_placement == "after-last-norm" else UNITS
+        self._dropped = sum(units) if config.dropout else 0
+        self._dropout = [stream(seed, "dropout") for seed in seeds]
+        layers = [list(norm_layers(net).values()) for net in nets]
+        self._noisy = [[x for x in each if isinstance(x, NoisyBatchNorm)] for each in layers]
+        self._noise = 2 * sum(layer.num_features for layer in self._noisy[0])
+        numbers = config.batch_size * max(self._dropped, self._noise)
+        self.batches_at_once = max(1, DRAWN_AT_ONCE // numbers) if numbers else sys.maxsize
+
+    def draw(self, sizes: Sequence[int]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Draw for batches of these sizes; return ``draws`` and ``noise`` of the kernel."""
+        draws = noise = None
+        if self._dropped:
+            # one call gives the numbers of one call for each batch and layer
+            draws = np.empty((LANES, self._dropped * sum(sizes)), np.float32)
+            for row, rng in zip(draws, self._dropout, strict=False):
+                rng.random(out=row, dtype=np.float32)
+            draws[len(self._dropout) :] = draws[0]
+        if self._noise:
+            drawn = [
+                np.concatenate(
+                    [part.ravel() for n in sizes for layer in each for part in layer.draw(n)]
+                )
+                for each in self._noisy
+            ]
+            noise = _padded(np.stack(drawn))
+        return draws, noise
 
 
 def arrays(images: Images) -> tuple[np.ndarray, np.ndarray]:
@@ -166,26 +215,6 @@ def arrays(images: Images) -> tuple[np.ndarray, np.ndarray]:
 def _padded(lanes: np.ndarray) -> np.ndarray:
     """Repeat the first lane until there are sixteen."""
     return np.ascontiguousarray(lanes[[i if i < len(lanes) else 0 for i in range(LANES)]])
-
-
-def _masks(
-    config: RunConfig, streams: list[np.random.Generator], size: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Draw each lane's masks of one batch, layer by layer as the reference does."""
-    last_only = config.dropout_placement == "after-last-norm"
-    drawn = [
-        [
-            rng.random((size, units), dtype=np.float32) >= config.dropout
-            for name, units in UNITS.items()
-            if name == "dropout4" or not last_only
-        ]
-        for rng in streams
-    ]
-    stacked = [
-        np.ascontiguousarray(np.moveaxis(_padded(np.stack(layer)), 0, -1)).astype(np.uint8)
-        for layer in zip(*drawn, strict=True)
-    ]
-    return (None, stacked[0]) if last_only else (stacked[0], stacked[1])
 
 
 def _evaluate(

@@ -1,52 +1,87 @@
 """The compiled kernel as a Python object: numpy arrays in, numpy arrays out."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnstudy.config import RunConfig
+from bnstudy.config import ACTIVATIONS, DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import LAYERS, norm_layers
 from bnstudy.lockstep.build import load
-from bnstudy.norm import BatchNorm, make_norm, parse_norm
+from bnstudy.norm import (
+    BatchNorm,
+    FrozenBatchNorm,
+    GhostBatchNorm,
+    NoisyBatchNorm,
+    PopulationBatchNorm,
+    make_norm,
+    parse_norm,
+)
 
 LANES = 16
-ACTIVATIONS = {"sigmoid": 0, "relu": 1, "tanh": 2}
-NORMS = ("none", "bn", "scratch")
-UNITS = {"dropout3": 120, "dropout4": 84}
+
+# the kernel's number of each normalization; subclasses of these are not known to it
+NORM_KINDS: dict[type[nn.Module], int] = {
+    nn.BatchNorm2d: 0,
+    BatchNorm: 0,
+    GhostBatchNorm: 1,
+    PopulationBatchNorm: 2,
+    FrozenBatchNorm: 3,
+    NoisyBatchNorm: 4,
+}
+
+# what lockstep_array calls the arrays of a layer with weights, and of a normalization layer
+WEIGHT, WEIGHT_VELOCITY, BIAS, BIAS_VELOCITY = range(4)
+GAMMA, GAMMA_VELOCITY, BETA, BETA_VELOCITY, RUNNING_MEAN, RUNNING_VAR = range(4, 10)
+
+
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
 
 
 class Spec(ctypes.Structure):
     """``Spec`` of kernel.cpp."""
 
     _fields_ = [
-        *(
-            (name, ctypes.c_int32)
-            for name in (
-                "normed",
-                "activation",
-                "batch",
-                "unbiased",
-                "bias",
-                "dropout_hidden",
-                "dropout_before",
-                "dropout_last",
-            )
-        ),
-        *((name, ctypes.c_float) for name in ("eps", "keep", "momentum", "decay", "rate")),
+        *_fields(ctypes.c_int32, "batch activation normed placement norm_kind part_size"),
+        *_fields(ctypes.c_int32, "unbiased bias dropped dropout_placement"),
+        *_fields(ctypes.c_double, "eps keep momentum decay dropout"),
     ]
+
+
+class Batches(ctypes.Structure):
+    """``Batches`` of kernel.cpp."""
+
+    _fields_ = [
+        *_fields(ctypes.c_void_p, "images labels order"),
+        *_fields(ctypes.c_int64, "count"),
+        *_fields(ctypes.c_int32, "first last"),
+        *_fields(ctypes.c_void_p, "rates draws"),
+        *_fields(ctypes.c_int64, "draws_stride"),
+        *_fields(ctypes.c_void_p, "noise"),
+        *_fields(ctypes.c_int64, "noise_stride"),
+        *_fields(ctypes.c_void_p, "losses correct"),
+    ]
+
+
+class Place(NamedTuple):
+    """Where the kernel keeps a tensor: which array, of which layer."""
+
+    kind: int
+    layer: int
 
 
 def unsupported(config: RunConfig) -> str:
     """Return why the kernel cannot train such runs; empty if it can."""
-    name, _ = parse_norm(config.norm)
-    if name not in NORMS:
-        return f"normalization {name!r} is trained by the reference engine"
-    if name != "none" and config.placement != "output":
-        return f"placement {config.placement!r} is trained by the reference engine"
+    if config.norm == "none":
+        return ""
+    layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
+    if type(layer) not in NORM_KINDS:
+        return f"normalization {parse_norm(config.norm)[0]!r} is trained by the reference engine"
     return ""
 
 
@@ -58,26 +93,47 @@ def spec_of(config: RunConfig, batch: int) -> Spec:
         eps, keep, unbiased = layer.eps, layer.keep, int(layer.variance == "unbiased")
     elif isinstance(layer, nn.BatchNorm2d):
         eps, keep = layer.eps, 1.0 - float(layer.momentum or 0.0)
-    dropout = config.dropout_placement if config.dropout else ""
     return Spec(
-        normed=int(layer is not None),
-        activation=ACTIVATIONS[config.activation],
         batch=batch,
+        activation=ACTIVATIONS.index(config.activation),
+        normed=int(layer is not None),
+        placement=PLACEMENTS.index(config.placement),
+        norm_kind=0 if layer is None else NORM_KINDS[type(layer)],
+        part_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
         unbiased=unbiased,
         bias=int(config.bias),
-        dropout_hidden=int(dropout == "hidden"),
-        dropout_before=int(dropout == "before-norm"),
-        dropout_last=int(dropout == "after-last-norm"),
+        dropped=int(config.dropout > 0),
+        dropout_placement=DROPOUT_PLACEMENTS.index(config.dropout_placement),
         eps=eps,
         keep=keep,
         momentum=config.momentum,
         decay=config.weight_decay,
-        rate=config.dropout,
+        dropout=config.dropout,
     )
 
 
-def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+def places(net: nn.Module) -> list[tuple[Place, Tensor]]:
+    """Return every parameter and running moment of a network with its place in the kernel."""
+    found: list[tuple[Place, Tensor]] = []
+    for index, name in enumerate(LAYERS):
+        layer = net.get_submodule(name)
+        found.append((Place(WEIGHT, index), layer.weight))  # type: ignore[arg-type]
+        if layer.bias is not None:
+            found.append((Place(BIAS, index), layer.bias))  # type: ignore[arg-type]
+    for index, layer in enumerate(norm_layers(net).values()):
+        names = ("weight", "bias", "running_mean", "running_var")
+        if isinstance(layer, BatchNorm):
+            names = ("gamma", "beta", "moving_mean", "moving_var")
+        kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
+        found += [
+            (Place(kind, index), getattr(layer, each))
+            for kind, each in zip(kinds, names, strict=True)
+        ]
+    return found
+
+
+def _pointer(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
 
 
 class Kernel:
@@ -104,15 +160,17 @@ class Kernel:
         library, reason = load()
         if library is None:
             raise ConfigError(f"the lockstep engine is not available: {reason}")
-        self._library, self.normed = library, config.norm != "none"
+        self._library = library
         library.lockstep_create.restype = ctypes.c_void_p
         library.lockstep_array.restype = ctypes.POINTER(ctypes.c_float)
         spec = spec_of(config, batch)
         self._handle = ctypes.c_void_p(library.lockstep_create(ctypes.byref(spec)))
         if not self._handle.value:
             raise ConfigError(f"there is no memory for sixteen networks at batch size {batch}")
+        self.sizes = {place: tensor.numel() for place, tensor in places(nets[0])}
         for lane in range(LANES):
-            self._put(lane, nets[lane if lane < len(nets) else 0])
+            for place, tensor in places(nets[lane if lane < len(nets) else 0]):
+                self.lanes(place)[:, lane] = tensor.detach().numpy().ravel()
 
     def close(self) -> None:
         """Give the memory back; the object is of no use afterwards."""
@@ -120,36 +178,23 @@ class Kernel:
             self._library.lockstep_free(self._handle)
             self._handle = ctypes.c_void_p(None)
 
-    def _lanes(self, which: int, numbers: int) -> np.ndarray:
-        """Return a view of a parameter or buffer: (numbers, LANES)."""
-        start = self._library.lockstep_array(self._handle, ctypes.c_int32(which))
-        return np.ctypeslib.as_array(start, (numbers, LANES))
+    def lanes(self, place: Place) -> np.ndarray:
+        """Return a view of a parameter or running moment: float32 (numbers, LANES)."""
+        kind, layer = ctypes.c_int32(place.kind), ctypes.c_int32(place.layer)
+        start = self._library.lockstep_array(self._handle, kind, layer)
+        return np.ctypeslib.as_array(start, (self.sizes[place], LANES))
 
-    def _tensors(self, net: nn.Module) -> list[tuple[int, Tensor]]:
-        """Return every parameter and buffer of a network with its number in the kernel."""
-        found: list[tuple[int, Tensor]] = []
-        for index, name in enumerate(LAYERS):
-            layer = net.get_submodule(name)
-            found.append((index, layer.weight))  # type: ignore[arg-type]
-            if layer.bias is not None:
-                found.append((5 + index, layer.bias))  # type: ignore[arg-type]
-        for index, layer in enumerate(norm_layers(net).values()):
-            names = ("weight", "bias", "running_mean", "running_var")
-            if isinstance(layer, BatchNorm):
-                names = ("gamma", "beta", "moving_mean", "moving_var")
-            found += [(10 + 4 * index + part, getattr(layer, n)) for part, n in enumerate(names)]
-        return found
-
-    def _put(self, lane: int, net: nn.Module) -> None:
-        for which, tensor in self._tensors(net):
-            values = tensor.detach().numpy().ravel()
-            self._lanes(which, len(values))[:, lane] = values
+    def velocity(self, place: Place) -> np.ndarray:
+        """Return a view of a parameter's velocity, in arms with momentum: (numbers, LANES)."""
+        kind, layer = ctypes.c_int32(place.kind + 1), ctypes.c_int32(place.layer)
+        start = self._library.lockstep_array(self._handle, kind, layer)
+        return np.ctypeslib.as_array(start, (self.sizes[place], LANES))
 
     @torch.no_grad()
     def take(self, lane: int, net: nn.Module) -> None:
-        """Copy a lane's parameters and buffers into a network."""
-        for which, tensor in self._tensors(net):
-            values = self._lanes(which, tensor.numel())[:, lane]
+        """Copy a lane's parameters and running moments into a network."""
+        for place, tensor in places(net):
+            values = self.lanes(place)[:, lane]
             tensor.copy_(torch.from_numpy(values.copy()).reshape(tensor.shape))
 
     def train(
@@ -160,7 +205,8 @@ class Kernel:
         first: int,
         last: int,
         rates: np.ndarray,
-        masks: Sequence[np.ndarray | None] = (None, None),
+        draws: np.ndarray | None = None,
+        noise: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Train on the batches first..last of an epoch.
 
@@ -174,9 +220,12 @@ class Kernel:
             Batches, counted from 0; last is not trained on.
         rates
             float32 (last - first, LANES).
-        masks
-            With dropout, whether each unit is kept in the one batch trained on:
-            uint8 (images, units, LANES) behind each hidden linear layer, or None.
+        draws
+            With dropout, the uniform numbers its masks come from: float32
+            (LANES, numbers), for each batch and each dropout layer (images, units).
+        noise
+            With noisy BN: float32 (LANES, numbers), for each batch and each
+            normalization layer the scales, then the shifts, (images, channels) each.
 
         Returns
         -------
@@ -184,54 +233,49 @@ class Kernel:
             (last - first, LANES) each: mean loss of the batch before its step,
             and how many of its images were right.
         """
-        losses = np.empty((last - first, LANES), np.float32)
+        losses = np.empty((last - first, LANES), np.float64)
         correct = np.empty((last - first, LANES), np.int32)
-        self._library.lockstep_train(
-            self._handle,
-            _pointer(images),
-            _pointer(labels),
-            _pointer(order),
-            ctypes.c_int64(order.shape[1]),
-            ctypes.c_int32(first),
-            ctypes.c_int32(last),
-            _pointer(rates),
-            *(_pointer(mask) for mask in masks),
-            _pointer(losses),
-            _pointer(correct),
+        batches = Batches(
+            images=_pointer(images),
+            labels=_pointer(labels),
+            order=_pointer(order),
+            count=order.shape[1],
+            first=first,
+            last=last,
+            rates=_pointer(rates),
+            draws=_pointer(draws),
+            draws_stride=0 if draws is None else draws.shape[1],
+            noise=_pointer(noise),
+            noise_stride=0 if noise is None else noise.shape[1],
+            losses=_pointer(losses),
+            correct=_pointer(correct),
         )
+        self._library.lockstep_train(self._handle, ctypes.byref(batches))
         return losses, correct
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean loss and accuracy of each lane over some images, by running statistics."""
         loss, correct = np.zeros(LANES), np.zeros(LANES, np.int64)
         count = len(labels)
-        self._library.lockstep_evaluate(
-            self._handle,
-            _pointer(images),
-            _pointer(labels),
-            ctypes.c_int64(count),
-            _pointer(loss),
-            _pointer(correct),
-        )
+        pointers = [ctypes.c_void_p(_pointer(each)) for each in (images, labels, loss, correct)]
+        call: Callable[..., None] = self._library.lockstep_evaluate
+        call(self._handle, *pointers[:2], ctypes.c_int64(count), *pointers[2:])
         return loss / count, correct / count
 
     def evaluate_population(
         self, population: np.ndarray, images: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return loss and accuracy by the statistics of a population; running ones are put back."""
-        if not self.normed:
-            return self.evaluate(images, labels)
-        sizes = (6, 16, 120, 84)
-        buffers = [
-            self._lanes(10 + 4 * layer + part, size)
-            for layer, size in enumerate(sizes)
-            for part in (2, 3)
+        running = [
+            self.lanes(place) for place in self.sizes if place.kind in (RUNNING_MEAN, RUNNING_VAR)
         ]
-        before = [buffer.copy() for buffer in buffers]
+        if not running:
+            return self.evaluate(images, labels)
+        before = [buffer.copy() for buffer in running]
         self._library.lockstep_population(
-            self._handle, _pointer(population), ctypes.c_int64(len(population))
+            self._handle, ctypes.c_void_p(_pointer(population)), ctypes.c_int64(len(population))
         )
         scores = self.evaluate(images, labels)
-        for buffer, values in zip(buffers, before, strict=True):
+        for buffer, values in zip(running, before, strict=True):
             buffer[:] = values
         return scores

@@ -1,0 +1,63 @@
+// What stands between two layers with weights where no fused stage is worth while:
+// normalization, activation and dropout in any order, each a pass over [N][UNITS] of V.
+#pragma once
+
+#include "norm.hpp"
+
+namespace lockstep {
+
+enum OpKind { NORMALIZE, ACTIVATE, DROP };
+
+struct Op {
+  OpKind kind;
+  V* out;      // [N][UNITS]
+  Norm* norm;  // of NORMALIZE
+  V* keep;     // of DROP: [N][UNITS], 0 or 1 / (1 - rate)
+};
+
+struct Gap {
+  int units, count;
+  V* in;  // [N][UNITS]
+  Op ops[3];
+
+  V* input_of(int k) const { return k == 0 ? in : ops[k - 1].out; }
+  V* out() const { return input_of(count); }
+
+  // False if it stopped at the normalization layer whose moments are `wanted`
+  template <int ACT> bool forward(int images, bool training, I active, const Norm* wanted) {
+    const size_t size = size_t(images) * units;
+    for (int k = 0; k < count; ++k) {
+      const V* x = input_of(k);
+      V* out = ops[k].out;
+      if (ops[k].kind == ACTIVATE)
+        for (size_t j = 0; j < size; ++j) out[j] = activate<ACT>(x[j]);
+      if (ops[k].kind == DROP)
+        for (size_t j = 0; j < size; ++j) out[j] = training ? x[j] * ops[k].keep[j] : x[j];
+      if (ops[k].kind == NORMALIZE) {
+        Norm& norm = *ops[k].norm;
+        if (training) norm.begin(norm.parts_of(images));
+        for (int n = 0; n < images && (training || wanted == &norm); ++n)
+          norm.count(n, x + size_t(n) * units);
+        if (wanted == &norm) return false;
+        if (training) norm.settle(active);
+        norm.forward(x, out, images);
+      }
+    }
+    return true;
+  }
+
+  // The gradient by out() becomes that by `in`, in place
+  template <int ACT> void backward(V* gradient, int images, const Descent& sgd) {
+    const size_t size = size_t(images) * units;
+    for (int k = count - 1; k >= 0; --k) {
+      const V* out = ops[k].out;
+      if (ops[k].kind == ACTIVATE)
+        for (size_t j = 0; j < size; ++j) gradient[j] *= slope<ACT>(out[j]);
+      if (ops[k].kind == DROP)
+        for (size_t j = 0; j < size; ++j) gradient[j] *= ops[k].keep[j];
+      if (ops[k].kind == NORMALIZE) ops[k].norm->backward(input_of(k), gradient, images, sgd);
+    }
+  }
+};
+
+}  // namespace lockstep

@@ -1,0 +1,472 @@
+// LeNet for sixteen seeds at once: forward, backward, SGD and evaluation.
+//
+// Every number of the network is a vector with a seed in each lane, so that all seeds take
+// the same instructions and no layer is too narrow for the processor.  Arrays are
+// [image][channel][y][x] of vectors, weights [out][in][ky][kx].  Read vector, convolution,
+// linear, norm, stage and gap first: here they are put together, and given a plain C face.
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "convolution.hpp"
+#include "gap.hpp"
+#include "linear.hpp"
+#include "norm.hpp"
+#include "stage.hpp"
+#include "vector.hpp"
+
+using namespace lockstep;
+
+extern "C" {
+
+enum Placement { AT_OUTPUT, AT_ACTIVATED, AT_INPUT };
+enum DropoutPlacement { HIDDEN, BEFORE_NORM, AFTER_LAST_NORM };
+
+// What the caller sets once; kernel.py mirrors it.
+struct Spec {
+  int32_t batch, activation, normed, placement, norm_kind, part_size, unbiased, bias;
+  int32_t dropped, dropout_placement;
+  double eps, keep, momentum, decay, dropout;
+};
+
+// One epoch's images and order, and the batches [first, last) of it to train on.  Draws and
+// noise, if any, are those of these batches: [lane][...] with the given strides.
+struct Batches {
+  const uint8_t *images, *labels;  // [...][784], [...]
+  const int64_t* order;            // [lane][count]
+  int64_t count;
+  int32_t first, last;
+  const float* rates;  // [batch][lane]
+  const float* draws;  // uniform numbers of dropout: [batch][layer][image][unit]
+  int64_t draws_stride;
+  const float* noise;  // [batch][layer], then gains and shifts [image][channel]
+  int64_t noise_stride;
+  double* losses;    // out: [batch][lane]
+  int32_t* correct;  // out: [batch][lane]
+};
+}
+
+namespace {
+
+constexpr int PIXELS = 28 * 28, CLASSES = 10, LAYERS = 5, TILE = 16;
+
+struct Network {
+  virtual ~Network() = default;
+  virtual V* array(int kind, int layer) = 0;
+  virtual void train(const Batches& batches) = 0;
+  virtual void evaluate(const uint8_t* images, const uint8_t* labels, int64_t count, double* loss,
+                        int64_t* correct) = 0;
+  virtual void population(const uint8_t* images, int64_t count) = 0;
+  virtual bool ready() const = 0;
+};
+
+// Hands out pieces of one block of zeroed memory; without a block it only counts.
+struct Arena {
+  char* base = nullptr;
+  size_t used = 0;
+
+  template <typename T> T* take(size_t count) {
+    T* piece = base ? reinterpret_cast<T*>(base + used) : nullptr;
+    used += (count * sizeof(T) + 63) / 64 * 64;
+    return piece;
+  }
+};
+
+template <int ACT, int WHERE> struct LeNet final : Network {
+  Spec spec;
+  char* memory = nullptr;
+  I active = I{} - 1;
+  int norms = 0;
+  Norm norm[LAYERS];
+  Stage<ACT, WHERE, 1, 6, 28, 3, 6> stage1;
+  Stage<ACT, WHERE, 6, 16, 12, 2, 8> stage2;
+  Gap gap[LAYERS];      // before conv1, conv2, fc1, fc2 and fc3
+  Parameter w[3], b[3];  // of fc1, fc2 and fc3
+  B* bytes;              // [N][28][28]
+  uint8_t* labels;       // [N][lane]
+  V *x, *logits, *gradient[LAYERS];
+
+  explicit LeNet(const Spec& from) : spec(from) {
+    Arena counting;
+    lay_out(counting);
+    memory = static_cast<char*>(std::aligned_alloc(64, counting.used));
+    if (!memory) return;
+    std::memset(memory, 0, counting.used);
+    Arena arena{memory};
+    lay_out(arena);
+  }
+  ~LeNet() override { std::free(memory); }
+  bool ready() const override { return memory; }
+
+  // Memory and structure ----------------------------------------------------------------
+
+  int images() const { return std::max(spec.batch, TILE); }
+
+  Parameter parameter(Arena& from, size_t size) const {
+    V* value = from.take<V>(size);
+    return {value, spec.momentum != 0 ? from.take<V>(size) : nullptr};
+  }
+
+  Norm* add_norm(Arena& from, int channels, int positions) {
+    Norm& to = norm[norms++];
+    to = Norm{};
+    to.kind = NormKind(spec.norm_kind);
+    to.channels = channels, to.positions = positions, to.part_size = spec.part_size;
+    to.eps = spec.eps, to.keep = spec.keep, to.unbiased = spec.unbiased;
+    to.parts = 1;
+    const size_t C = channels, all_parts = C * to.parts_of(spec.batch);
+    to.gamma = parameter(from, C), to.beta = parameter(from, C);
+    to.running_mean = from.take<V>(C), to.running_var = from.take<V>(C);
+    to.channel = from.take<Channel>(all_parts);
+    to.r = from.take<V>(all_parts), to.d = from.take<V>(all_parts);
+    to.moments = from.take<Moments>(all_parts);
+    to.dy = from.take<D>(all_parts), to.dy_xhat = from.take<D>(all_parts);
+    if (to.kind == NOISY) {
+      to.gains = from.take<V>(images() * C);
+      to.shifts = from.take<V>(images() * C);
+    }
+    return &to;
+  }
+
+  void add_op(Arena& from, Gap& to, OpKind kind, int channels, int positions) {
+    Op& op = to.ops[to.count++];
+    op = Op{kind, from.take<V>(size_t(images()) * to.units), nullptr, nullptr};
+    if (kind == NORMALIZE) op.norm = add_norm(from, channels, positions);
+    if (kind == DROP) op.keep = from.take<V>(size_t(images()) * to.units);
+  }
+
+  void lay_out_gap(Arena& from, int layer, int channels, int positions, V* in) {
+    Gap& to = gap[layer];
+    to = Gap{channels * positions, 0, in, {}};
+    const auto add = [&](OpKind kind) { add_op(from, to, kind, channels, positions); };
+    const bool hidden = layer >= 3, drop = hidden && spec.dropped;
+    const auto drop_at = [&](int placement) { return drop && spec.dropout_placement == placement; };
+    if (hidden && spec.placement != AT_OUTPUT) add(ACTIVATE);
+    if (spec.placement == AT_INPUT && drop_at(HIDDEN)) add(DROP);
+    if (drop_at(BEFORE_NORM)) add(DROP);
+    if (spec.normed && (hidden || spec.placement == AT_INPUT)) add(NORMALIZE);
+    if (hidden && spec.placement == AT_OUTPUT) add(ACTIVATE);
+    if (spec.placement != AT_INPUT && drop_at(HIDDEN)) add(DROP);
+    if (layer == 4 && drop_at(AFTER_LAST_NORM)) add(DROP);
+  }
+
+  template <typename S> void lay_out_stage(Arena& from, S& stage) {
+    const size_t n = images();
+    stage.w = parameter(from, S::WEIGHTS), stage.b = parameter(from, S::VALUES / S::SIDE / S::SIDE);
+    stage.dw = from.take<V>(S::WEIGHTS), stage.db = from.take<V>(16);
+    stage.z = from.take<V>(n * S::VALUES), stage.p = from.take<V>(n * S::CELLS);
+    stage.dz = from.take<V>(S::VALUES);
+    stage.norm = nullptr;
+    if (WHERE == BARE) return;
+    stage.slopes = from.take<V>(n * S::CELLS), stage.slopes_xhat = from.take<V>(n * S::CELLS);
+    stage.norm = add_norm(from, S::VALUES / S::SIDE / S::SIDE, S::SIDE * S::SIDE);
+  }
+
+  void lay_out(Arena& from) {
+    const size_t n = images();
+    constexpr int UNITS[4] = {256, 120, 84, CLASSES};
+    norms = 0;
+    bytes = from.take<B>(n * PIXELS), labels = from.take<uint8_t>(n * LANES);
+    x = from.take<V>(PIXELS);
+    const bool normed_images = spec.normed && spec.placement == AT_INPUT;
+    lay_out_gap(from, 0, 1, PIXELS, normed_images ? from.take<V>(n * PIXELS) : nullptr);
+    lay_out_stage(from, stage1);
+    lay_out_gap(from, 1, 6, 144, stage1.p);
+    lay_out_stage(from, stage2);
+    lay_out_gap(from, 2, 256, 1, stage2.p);
+    for (int l = 0; l < 3; ++l) {
+      w[l] = parameter(from, UNITS[l] * UNITS[l + 1]), b[l] = parameter(from, UNITS[l + 1]);
+      V* z = from.take<V>(n * UNITS[l + 1]);
+      gradient[l + 2] = from.take<V>(n * UNITS[l]);
+      if (l < 2) lay_out_gap(from, l + 3, UNITS[l + 1], 1, z);
+      else logits = z;
+    }
+  }
+
+  // Parameters, velocities and buffers by number; see kernel.py.
+  V* array(int kind, int layer) override {
+    const Parameter weights[] = {stage1.w, stage2.w, w[0], w[1], w[2]};
+    const Parameter biases[] = {stage1.b, stage2.b, b[0], b[1], b[2]};
+    switch (kind) {
+      case 0: return weights[layer].value;
+      case 1: return weights[layer].velocity;
+      case 2: return biases[layer].value;
+      case 3: return biases[layer].velocity;
+      case 4: return norm[layer].gamma.value;
+      case 5: return norm[layer].gamma.velocity;
+      case 6: return norm[layer].beta.value;
+      case 7: return norm[layer].beta.velocity;
+      case 8: return norm[layer].running_mean;
+      default: return norm[layer].running_var;
+    }
+  }
+
+  // Forward -----------------------------------------------------------------------------
+
+  // Image n as floats in 0..1
+  void scale(int n, V* to) const {
+    const B* from = bytes + size_t(n) * PIXELS;
+    for (int k = 0; k < PIXELS; ++k) to[k] = __builtin_convertvector(from[k], V) / 255.0f;
+  }
+
+  const V* image(int n) const {
+    if (gap[0].count) return gap[0].out() + size_t(n) * PIXELS;
+    scale(n, x);
+    return x;
+  }
+
+  V* input2(int n) const { return gap[1].out() + size_t(n) * stage2.INPUTS; }
+
+  // From bytes to logits.  With `wanted`, in evaluation, it stops when the moments of what
+  // comes to that layer are counted, and returns false.
+  bool forward(int n, bool training, const Norm* wanted) {
+    const auto counted = [&](const Norm* norm) { return norm && (training || norm == wanted); };
+    const auto begin = [&](Norm* norm) { if (norm && training) norm->begin(norm->parts_of(n)); };
+    const auto settle = [&](Norm* norm) { if (norm && training) norm->settle(active); };
+    const auto pass = [&](int l) { return gap[l].template forward<ACT>(n, training, active, wanted); };
+
+    for (int i = 0; i < n && gap[0].count; ++i) scale(i, gap[0].in + size_t(i) * PIXELS);
+    if (!pass(0)) return false;
+    begin(stage1.norm);
+    for (int i = 0; i < n; ++i) stage1.forward(image(i), i, counted(stage1.norm));
+    if (wanted && wanted == stage1.norm) return false;
+    settle(stage1.norm);
+    begin(stage2.norm);
+    const auto second = [&](int i) { stage2.forward(input2(i), i, counted(stage2.norm)); };
+    for (int i = n - 1; i >= 0; --i) {  // backwards: the last images are still in the cache
+      stage1.pool(i);
+      if (!gap[1].count) second(i);
+    }
+    if (!pass(1)) return false;
+    for (int i = 0; i < n && gap[1].count; ++i) second(i);
+    if (wanted && wanted == stage2.norm) return false;
+    settle(stage2.norm);
+    for (int i = 0; i < n; ++i) stage2.pool(i);
+    if (!pass(2)) return false;
+    linear<256, 120>(gap[2].out(), w[0].value, b[0].value, gap[3].in, n);
+    if (!pass(3)) return false;
+    linear<120, 84>(gap[3].out(), w[1].value, b[1].value, gap[4].in, n);
+    if (!pass(4)) return false;
+    linear<84, CLASSES>(gap[4].out(), w[2].value, b[2].value, logits, n);
+    return true;
+  }
+
+  // Sums of -log softmax(logits)[label] and of correct images; the logits become their
+  // gradient, (softmax - one-hot) / n.
+  void cross_entropy(int n, double* loss, int64_t* correct) {
+    const V share = all(1.0f / n);
+    for (int i = 0; i < n; ++i) {
+      V *z = logits + i * CLASSES, top = z[0], sum = {}, at_label = {};
+      I best = {}, label = __builtin_convertvector(*reinterpret_cast<B*>(labels + i * LANES), I);
+      for (int c = 1; c < CLASSES; ++c) {
+        best = z[c] > top ? I{} + c : best;
+        top = choose(z[c] > top, z[c], top);
+      }
+      for (int c = 0; c < CLASSES; ++c) {
+        z[c] -= top;
+        at_label = choose(label == c, z[c], at_label);
+        sum += Exponential(z[c]).value();
+      }
+      for (int lane = 0; lane < LANES; ++lane) {
+        loss[lane] += std::log(double(sum[lane])) - at_label[lane];
+        correct[lane] += best[lane] == label[lane];
+      }
+      for (int c = 0; c < CLASSES; ++c)
+        z[c] = (Exponential(z[c]).value() / sum - choose(label == c, all(1.0f), V{})) * share;
+    }
+  }
+
+  // Backward ----------------------------------------------------------------------------
+
+  void backward(int n, const Descent& sgd) {
+    const auto back = [&](int l, V* by) { gap[l].template backward<ACT>(by, n, sgd); };
+    const auto bias = [&](int l) { return l == 2 || spec.bias ? b[l] : Parameter{}; };
+    linear_backward<84, CLASSES>(gap[4].out(), logits, w[2], bias(2), gradient[4], n, sgd);
+    back(4, gradient[4]);
+    linear_backward<120, 84>(gap[3].out(), gradient[4], w[1], bias(1), gradient[3], n, sgd);
+    back(3, gradient[3]);
+    linear_backward<256, 120>(gap[2].out(), gradient[3], w[0], bias(0), gradient[2], n, sgd);
+    back(2, gradient[2]);
+
+    const auto dp2 = [&](int i) { return gradient[2] + size_t(i) * stage2.CELLS; };
+    stage1.begin_backward();
+    stage2.begin_backward();
+    for (int i = 0; i < n && stage2.norm; ++i) stage2.count_gradient(i, dp2(i));
+    if (stage2.norm) stage2.norm->settle_gradient(sgd);
+    for (int i = 0; i < n; ++i) {
+      stage2.template backward<8, 4>(i, input2(i), dp2(i));
+      stage2.input_gradient(input2(i));  // takes the input's place
+      if (stage1.norm) stage1.count_gradient(i, input2(i));
+    }
+    back(1, gap[1].out());
+    if (stage1.norm) stage1.norm->settle_gradient(sgd);
+    for (int i = n - 1; i >= 0; --i) {
+      stage1.template backward<2, 3>(i, image(i), input2(i));
+      if (gap[0].count) stage1.input_gradient(gap[0].out() + size_t(i) * PIXELS);
+    }
+    back(0, gap[0].out());
+    stage1.step(sgd, spec.bias);
+    stage2.step(sgd, spec.bias);
+  }
+
+  // Training ----------------------------------------------------------------------------
+
+  void gather(const Batches& from, int64_t start, int n) {
+    for (int i = 0; i < n; ++i) {
+      const uint8_t* rows[LANES];
+      for (int lane = 0; lane < LANES; ++lane) {
+        const int64_t which = from.order[lane * from.count + start + i];
+        rows[lane] = from.images + which * PIXELS;
+        labels[i * LANES + lane] = from.labels[which];
+      }
+      uint8_t* to = reinterpret_cast<uint8_t*>(bytes + size_t(i) * PIXELS);
+      for (int k = 0; k < PIXELS; ++k)
+        for (int lane = 0; lane < LANES; ++lane) to[k * LANES + lane] = rows[lane][k];
+    }
+  }
+
+  static void spread(const float* from, int64_t stride, size_t size, V* to) {
+    for (int lane = 0; lane < LANES; ++lane)
+      for (size_t k = 0; k < size; ++k) to[k][lane] = from[lane * stride + k];
+  }
+
+  // Dropout keeps where the uniform number is at least the rate.  Returns the numbers used.
+  int64_t take_draws(const float* draws, int64_t stride, int n) {
+    int64_t used = 0;
+    const float rate = float(spec.dropout), grown = float(1.0 / (1.0 - spec.dropout));
+    for (Gap& each : gap)
+      for (int k = 0; k < each.count; ++k) {
+        if (each.ops[k].kind != DROP) continue;
+        V* keep = each.ops[k].keep;
+        const size_t size = size_t(n) * each.units;
+        spread(draws + used, stride, size, keep);
+        for (size_t j = 0; j < size; ++j)
+          keep[j] = choose(keep[j] >= rate, all(grown), V{});
+        used += size;
+      }
+    return used;
+  }
+
+  int64_t take_noise(const float* noise, int64_t stride, int n) {
+    int64_t used = 0;
+    for (int l = 0; l < norms; ++l) {
+      const size_t size = size_t(n) * norm[l].channels;
+      spread(noise + used, stride, size, norm[l].gains);
+      spread(noise + used + size, stride, size, norm[l].shifts);
+      used += 2 * size;
+    }
+    return used;
+  }
+
+  void train(const Batches& from) override {
+    int64_t drawn = 0, noised = 0;
+    for (int32_t batch = from.first; batch < from.last; ++batch) {
+      const int64_t start = int64_t(batch) * spec.batch, at = int64_t(batch - from.first) * LANES;
+      const int n = int(std::min<int64_t>(spec.batch, from.count - start));
+      gather(from, start, n);
+      if (from.draws) drawn += take_draws(from.draws + drawn, from.draws_stride, n);
+      if (from.noise) noised += take_noise(from.noise + noised, from.noise_stride, n);
+      for (int l = 0; l < norms; ++l) norm[l].noisy = from.noise != nullptr;
+      forward(n, true, nullptr);
+      int64_t correct[LANES] = {};
+      double* loss = from.losses + at;
+      std::fill(loss, loss + LANES, 0.0);
+      cross_entropy(n, loss, correct);
+      Descent sgd{V{}, float(spec.momentum), float(spec.decay), active};
+      for (int lane = 0; lane < LANES; ++lane) {
+        loss[lane] /= n;
+        from.correct[at + lane] = int32_t(correct[lane]);
+        sgd.rate[lane] = from.rates[at + lane];
+        if (!std::isfinite(loss[lane])) active[lane] = sgd.active[lane] = 0;
+      }
+      backward(n, sgd);
+    }
+  }
+
+  // Evaluation: a tile of the same images for every lane --------------------------------
+
+  void load(const uint8_t* images, const uint8_t* their_labels, int n) {
+    for (int k = 0; k < n * PIXELS; ++k) bytes[k] = B{} + images[k];
+    for (int k = 0; k < n * LANES && their_labels; ++k) labels[k] = their_labels[k / LANES];
+  }
+
+  void begin_evaluation() {
+    for (int l = 0; l < norms; ++l) {
+      norm[l].noisy = false;
+      norm[l].settle_running();
+    }
+  }
+
+  void evaluate(const uint8_t* images, const uint8_t* their_labels, int64_t count, double* loss,
+                int64_t* correct) override {
+    begin_evaluation();
+    for (int64_t i = 0; i < count; i += TILE) {
+      const int n = int(std::min<int64_t>(TILE, count - i));
+      load(images + i * PIXELS, their_labels + i, n);
+      forward(n, false, nullptr);
+      cross_entropy(n, loss, correct);
+    }
+  }
+
+  // Running statistics become the moments of each layer's input over all the images, layer
+  // by layer, the layers before already normalizing by theirs.
+  void population(const uint8_t* images, int64_t count) override {
+    begin_evaluation();
+    for (int l = 0; l < norms; ++l) {
+      norm[l].begin(1);
+      for (int64_t i = 0; i < count; i += TILE) {
+        const int n = int(std::min<int64_t>(TILE, count - i));
+        load(images + i * PIXELS, nullptr, n);
+        forward(n, false, &norm[l]);
+      }
+      norm[l].settle_population();
+    }
+  }
+};
+
+template <int WHERE> Network* make(const Spec& spec) {
+  switch (spec.activation) {
+    case SIGMOID: return new (std::nothrow) LeNet<SIGMOID, WHERE>(spec);
+    case RELU: return new (std::nothrow) LeNet<RELU, WHERE>(spec);
+    default: return new (std::nothrow) LeNet<TANH, WHERE>(spec);
+  }
+}
+
+Network* network(void* handle) { return static_cast<Network*>(handle); }
+
+}  // namespace
+
+extern "C" {
+
+int32_t lockstep_lanes() { return LANES; }
+
+// Null if there is no memory for it.
+void* lockstep_create(const Spec* spec) {
+  const bool staged = spec->normed && spec->placement != AT_INPUT;
+  Network* made = !staged                             ? make<BARE>(*spec)
+                  : spec->placement == AT_ACTIVATED ? make<ACTIVATED>(*spec)
+                                                    : make<OUTPUT>(*spec);
+  if (made && made->ready()) return made;
+  delete made;
+  return nullptr;
+}
+
+void lockstep_free(void* handle) { delete network(handle); }
+
+float* lockstep_array(void* handle, int32_t kind, int32_t layer) {
+  return reinterpret_cast<float*>(network(handle)->array(kind, layer));
+}
+
+void lockstep_train(void* handle, const Batches* batches) { network(handle)->train(*batches); }
+
+// Adds to loss and correct, [lane].
+void lockstep_evaluate(void* handle, const uint8_t* images, const uint8_t* labels, int64_t count,
+                       double* loss, int64_t* correct) {
+  network(handle)->evaluate(images, labels, count, loss, correct);
+}
+
+void lockstep_population(void* handle, const uint8_t* images, int64_t count) {
+  network(handle)->population(images, count);
+}
+}

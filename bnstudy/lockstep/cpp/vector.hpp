@@ -1,0 +1,77 @@
+// One number of the network for sixteen seeds: a vector with a seed in each lane.
+//
+// Width and instruction set are the compiler's business: V is a vector type of GCC
+// and Clang, one AVX-512 register, two of AVX2, or four of NEON.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
+namespace lockstep {
+
+constexpr int LANES = 16;
+typedef float V __attribute__((vector_size(4 * LANES)));
+typedef int32_t I __attribute__((vector_size(4 * LANES)));
+typedef double D __attribute__((vector_size(8 * LANES)));
+typedef uint8_t B __attribute__((vector_size(LANES)));
+
+inline V all(float value) { return V{} + value; }
+inline V choose(I mask, V yes, V no) { return (V)((mask & (I)yes) | (~mask & (I)no)); }
+inline D wide(V v) { return __builtin_convertvector(v, D); }
+inline V narrow(D d) { return __builtin_convertvector(d, V); }
+
+inline D root(D d) {
+  for (int lane = 0; lane < LANES; ++lane) d[lane] = std::sqrt(d[lane]);
+  return d;
+}
+
+// e^x = 2^n e^r, n = round(x / ln 2), and e^r - 1 by the polynomial of Cephes on
+// [-ln 2 / 2, ln 2 / 2].  To about 1e-7 relative; NaN stays NaN.
+struct Exponential {
+  V power, rest;  // 2^n and e^r - 1
+
+  explicit Exponential(V x) {
+    x = choose(x > 88.0f, all(88.0f), x);
+    x = choose(x < -87.0f, all(-87.0f), x);
+    const V magic = all(12582912.0f);  // adding 1.5 * 2^23 rounds to an integer
+    const V n = x * 1.44269504088896341f + magic - magic;
+    const V r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    V p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    rest = p * r * r + r;
+    power = (V)((__builtin_convertvector(n, I) + 127) << 23);
+  }
+
+  V value() const { return rest * power + power; }
+  V minus_one() const { return rest * power + (power - 1.0f); }  // keeps its digits near 0
+};
+
+enum Activation { SIGMOID, RELU, TANH };
+
+template <int ACT> inline V activate(V y) {
+  if (ACT == SIGMOID) return 1.0f / (1.0f + Exponential(-y).value());
+  if (ACT == TANH) {
+    const V e = Exponential(2.0f * y).minus_one();
+    return e / (e + 2.0f);
+  }
+  return choose(y <= 0.0f, V{}, y);  // NaN passes
+}
+
+// da/dy, from a alone
+template <int ACT> inline V slope(V a) {
+  if (ACT == SIGMOID) return a * (1.0f - a);
+  if (ACT == TANH) return 1.0f - a * a;
+  return choose(a > 0.0f, all(1.0f), V{});
+}
+
+}  // namespace lockstep
