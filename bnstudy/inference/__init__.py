@@ -24,8 +24,12 @@ from bnstudy.inference.intervals import (
 from bnstudy.inference.location import (
     Result,
     beyond_margin,
+    beyond_margin_p,
+    equivalence_p,
     equivalence_test,
+    sign_p,
     sign_test,
+    t_p,
     t_test,
 )
 from bnstudy.inference.multiplicity import holm
@@ -37,7 +41,7 @@ from bnstudy.inference.power import (
     smallest_p,
 )
 from bnstudy.inference.signflip import ENUMERATED, sign_flip_p, sign_flip_test
-from bnstudy.inference.summaries import interaction, log_deviations, slopes
+from bnstudy.inference.summaries import interaction, knees, log_deviations, slopes, spans
 from bnstudy.inference.trend import page_test
 
 __all__ = [
@@ -47,11 +51,14 @@ __all__ = [
     "Result",
     "Survival",
     "beyond_margin",
+    "beyond_margin_p",
     "difference_interval",
+    "equivalence_p",
     "equivalence_test",
     "finite",
     "holm",
     "interaction",
+    "knees",
     "log_deviations",
     "mean_interval",
     "page_test",
@@ -65,9 +72,12 @@ __all__ = [
     "seeds_needed",
     "sign_flip_p",
     "sign_flip_test",
+    "sign_p",
     "sign_test",
     "slopes",
     "smallest_p",
+    "spans",
     "survival",
+    "t_p",
     "t_test",
 ]

@@ -176,6 +176,6 @@ def finite_rows(values: np.ndarray) -> np.ndarray:
     return array
 
 
-def varies(values: np.ndarray) -> bool:
-    """Return whether values differ by more than rounding."""
-    return bool(np.ptp(values) > ROUNDING * np.abs(values).max())
+def varies(values: np.ndarray) -> np.ndarray:
+    """Return whether each sample (..., n) has a spread above rounding, (...)."""
+    return np.ptp(values, axis=-1) > ROUNDING * np.abs(values).max(axis=-1)

@@ -1,4 +1,8 @@
-"""Tests of where paired values lie: Student's t, two one-sided t tests, the sign test."""
+"""Tests of where paired values lie: Student's t, two one-sided t tests, the sign test.
+
+The ``..._p`` functions take many samples at once, for simulations, and are what
+the tests of one sample use.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -55,8 +59,13 @@ def t_test(values: np.ndarray, null: float = 0.0, confidence: float = CONFIDENCE
         If there is no value, or one is not finite.
     """
     array = finite(values)
-    p = min(1.0, 2.0 * min(_upper_p(array, null), _upper_p(-array, -null)))
-    return Result("t", mean_interval(array, confidence), p)
+    return Result("t", mean_interval(array, confidence), float(t_p(array, null)))
+
+
+def t_p(values: np.ndarray, null: float = 0.0) -> np.ndarray:
+    """Return the p of :func:`t_test` for samples along the last axis, (..., n) -> (...)."""
+    upper, lower = _upper_p(values, null), _upper_p(-np.asarray(values), -null)
+    return np.minimum(1.0, 2.0 * np.minimum(upper, lower))
 
 
 def equivalence_test(
@@ -91,9 +100,21 @@ def equivalence_test(
         If there is no value, one is not finite, or the margin is not positive.
     """
     array = finite(values)
-    _check_margin(margin)
-    p = max(_upper_p(array, centre - margin), _upper_p(-array, -(centre + margin)))
+    p = float(equivalence_p(array, margin, centre))
     return Result("tost", mean_interval(array, 1.0 - 2.0 * alpha), p)
+
+
+def equivalence_p(values: np.ndarray, margin: float, centre: float = 0.0) -> np.ndarray:
+    """Return the p of :func:`equivalence_test` for samples along the last axis.
+
+    Raises
+    ------
+    ConfigError
+        If the margin is not positive.
+    """
+    _check_margin(margin)
+    above = _upper_p(values, centre - margin)
+    return np.maximum(above, _upper_p(-np.asarray(values), -(centre + margin)))
 
 
 def beyond_margin(
@@ -115,10 +136,22 @@ def beyond_margin(
         If there is no value, one is not finite, or the margin is not positive.
     """
     array = finite(values)
+    p = float(beyond_margin_p(array, margin, centre))
+    return Result("beyond-margin", mean_interval(array, 1.0 - 2.0 * alpha), p)
+
+
+def beyond_margin_p(values: np.ndarray, margin: float, centre: float = 0.0) -> np.ndarray:
+    """Return the p of :func:`beyond_margin` for samples along the last axis.
+
+    Raises
+    ------
+    ConfigError
+        If the margin is not positive.
+    """
     _check_margin(margin)
-    nearest = min(_upper_p(array, centre + margin), _upper_p(-array, -(centre - margin)))
-    interval = mean_interval(array, 1.0 - 2.0 * alpha)
-    return Result("beyond-margin", interval, min(1.0, 2.0 * nearest))
+    above = _upper_p(values, centre + margin)
+    below = _upper_p(-np.asarray(values), -(centre - margin))
+    return np.minimum(1.0, 2.0 * np.minimum(above, below))
 
 
 def sign_test(values: np.ndarray, null: float = 0.0, confidence: float = CONFIDENCE) -> Result:
@@ -147,23 +180,29 @@ def sign_test(values: np.ndarray, null: float = 0.0, confidence: float = CONFIDE
     """
     array = np.sort(finite(values))
     n, median = len(array), float(np.median(array))
-    above, below = int((array > null).sum()), int((array < null).sum())
-    votes = above + below
-    p = float(scipy.stats.binomtest(above, votes, 0.5).pvalue) if votes else 1.0
     rank = int(scipy.stats.binom.ppf((1.0 - confidence) / 2.0, n, 0.5))
     low, high = (float(array[rank - 1]), float(array[n - rank])) if rank else (-np.inf, np.inf)
-    return Result("sign", Interval(median, low, high, n, confidence), p)
+    return Result("sign", Interval(median, low, high, n, confidence), float(sign_p(array, null)))
 
 
-def _upper_p(array: np.ndarray, bound: float) -> float:
-    """Return the one-sided p of t against a mean of ``bound`` or less."""
-    n = len(array)
+def sign_p(values: np.ndarray, null: float = 0.0) -> np.ndarray:
+    """Return the p of :func:`sign_test` for samples along the last axis, (..., n) -> (...)."""
+    array = np.asarray(values, dtype=float)
+    above, below = (array > null).sum(axis=-1), (array < null).sum(axis=-1)
+    tail = scipy.stats.binom.cdf(np.minimum(above, below), above + below, 0.5)
+    return np.minimum(1.0, 2.0 * np.asarray(tail))
+
+
+def _upper_p(values: np.ndarray, bound: float) -> np.ndarray:
+    """Return the one-sided p of t against a mean of ``bound`` or less, (..., n) -> (...)."""
+    array = np.asarray(values, dtype=float)
+    n, mean = array.shape[-1], array.mean(axis=-1)
     if n == 1:
-        return 1.0
-    if not varies(array):
-        return 0.5**n if array.mean() > bound else 1.0
-    t = (array.mean() - bound) / (array.std(ddof=1) / np.sqrt(n))
-    return max(float(scipy.stats.t.sf(t, n - 1)), SMALLEST)
+        return np.ones_like(mean)
+    flat = ~varies(array)
+    error = np.where(flat, 1.0, array.std(axis=-1, ddof=1)) / np.sqrt(n)
+    p = np.maximum(scipy.stats.t.sf((mean - bound) / error, n - 1), SMALLEST)
+    return np.where(flat, np.where(mean > bound, 0.5**n, 1.0), p)
 
 
 def _check_margin(margin: float) -> None:

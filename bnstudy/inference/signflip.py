@@ -62,34 +62,57 @@ def sign_flip_test(
     return Result("sign-flip", _inverted(array, null, sums, sizes, confidence), p)
 
 
-def sign_flip_p(values: np.ndarray, null: float = 0.0) -> np.ndarray:
-    """Return the enumerated two-sided p of many samples at once.
+def sign_flip_p(
+    values: np.ndarray,
+    null: float = 0.0,
+    rng: np.random.Generator | None = None,
+    resamples: int = 9_999,
+) -> np.ndarray:
+    """Return the two-sided p of many samples at once, for simulations.
 
     Parameters
     ----------
     values
-        (..., n) with n at most :data:`ENUMERATED`: samples along the last axis.
+        (..., n): samples along the last axis.
     null
         The centre under the hypothesis.
+    rng, resamples
+        Beyond :data:`ENUMERATED` values, what draws the patterns of signs, the
+        same for all samples, and how many.
 
     Returns
     -------
     numpy.ndarray
-        (...), equal to :func:`sign_flip_test` of each sample.
+        (...), equal to :func:`sign_flip_test` of each sample where enumerated.
 
     Raises
     ------
     ConfigError
-        If n is 0 or too large to enumerate.
+        If n is 0, or too large to enumerate and there is no ``rng``.
     """
     array = np.asarray(values, dtype=float) - null
     n = array.shape[-1]
-    if not 1 <= n <= ENUMERATED:
-        raise ConfigError(f"only 1 to {ENUMERATED} pairs can be enumerated, got {n}")
     rows = array.reshape(-1, n)
-    at_once = max(1, CHUNK >> (n - 1))
-    parts = [_hits(rows[start : start + at_once]) for start in range(0, len(rows), at_once)]
+    if 1 <= n <= ENUMERATED:
+        size = max(1, CHUNK >> (n - 1))
+        parts = [_hits(rows[start : start + size]) for start in range(0, len(rows), size)]
+    elif n and rng is not None:
+        signs = np.where(rng.random((n, resamples)) < 0.5, 1.0, -1.0)
+        size = max(1, CHUNK // resamples)
+        parts = [_drawn(rows[start : start + size], signs) for start in range(0, len(rows), size)]
+    else:
+        raise ConfigError(f"only 1 to {ENUMERATED} pairs can be enumerated, got {n}: give an rng")
     return np.concatenate(parts or [np.empty(0)]).reshape(array.shape[:-1])
+
+
+def _drawn(rows: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    hits = (np.abs(rows @ signs) >= _bounds(rows)[:, None]).sum(axis=1)
+    return (1 + hits) / (1 + signs.shape[1])
+
+
+def _bounds(rows: np.ndarray) -> np.ndarray:
+    """Return what a sum must reach to be as extreme, less rounding, (r, n) -> (r,)."""
+    return np.abs(rows.sum(axis=1)) - ROUNDING * np.abs(rows).sum(axis=1)
 
 
 def _hits(rows: np.ndarray) -> np.ndarray:
@@ -100,8 +123,7 @@ def _hits(rows: np.ndarray) -> np.ndarray:
     flipped = rows[:, -1:]
     for column in rows.T[:-1, :, None]:
         flipped = np.concatenate([flipped + column, flipped - column], axis=1)  # (r, 2^i)
-    bound = np.abs(rows.sum(axis=1)) - ROUNDING * np.abs(rows).sum(axis=1)
-    return (np.abs(flipped) >= bound[:, None]).mean(axis=1)
+    return np.asarray((np.abs(flipped) >= _bounds(rows)[:, None]).mean(axis=1))
 
 
 def _subsets(
