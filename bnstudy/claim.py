@@ -97,6 +97,10 @@ class Estimand:
         """Whether the number of a seed is the logarithm of a ratio, not a slope or a knee."""
         return self.scale == "ratio" and self.summary == "value"
 
+    def options_of(self, place: int) -> dict[str, Option]:
+        """Return the options that a group of arms is read with: 0 for the first."""
+        return {**self.options, **(self.baseline_options if place else {})}
+
     @property
     def arm_names(self) -> tuple[str, ...]:
         """Every arm, once, in order."""

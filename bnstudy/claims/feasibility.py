@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bnstudy.claim import Claim
+from bnstudy.claims.measures import find_measure
 from bnstudy.claims.rules import ALPHA, POWER
 from bnstudy.errors import ConfigError
 from bnstudy.inference import power_of_equivalence, seeds_needed, smallest_p
@@ -41,7 +42,16 @@ def shortfalls(plan: Plan) -> tuple[Shortfall, ...]:
     ----------
     plan
         The study.
+
+    Raises
+    ------
+    ConfigError
+        If a claim's measure is unknown, or does not take its options.
     """
+    for claim in plan.claims:
+        for each in (claim, *map(claim.varied, claim.robustness)):
+            for place in range(len(each.estimand.arms)):
+                find_measure(each.estimand.measure, each.estimand.options_of(place))
     claims = [claim for claim in plan.claims if claim.family == "confirmatory"]
     found = [_shortfall(claim, len(plan.seeds), ALPHA / len(claims)) for claim in claims]
     return tuple(shortfall for shortfall in found if shortfall)
@@ -53,7 +63,8 @@ def refuse_what_cannot_come_out(plan: Plan) -> None:
     Raises
     ------
     ConfigError
-        Naming each, why, and how many seeds it would take.
+        Naming each, why, and how many seeds it would take; or if a claim's
+        measure is unknown, or does not take its options.
     """
     found = shortfalls(plan)
     if not found:

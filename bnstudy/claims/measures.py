@@ -86,24 +86,35 @@ def measure(name: str) -> Callable[[Measure], Measure]:
     return register
 
 
+def find_measure(name: str, options: Mapping[str, Option]) -> Measure:
+    """Return the measure of a name, if it takes these options.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such measure, or it has no such option, or lacks one.
+    """
+    function = known("measure", name, MEASURES)
+    try:
+        inspect.signature(function).bind(None, **options)
+    except TypeError as error:
+        raise ConfigError(
+            f"measure {name!r} does not take the options {dict(options)!r}: {error}"
+        ) from None
+    return function
+
+
 def read(run: Run, name: str, options: Mapping[str, Option]) -> Reading:
     """Return what a measure reads of a run.
 
     Raises
     ------
     ConfigError
-        If there is no such measure, or it has no such option.
+        If there is no such measure, or it does not take these options.
     NotMeasuredError
         If the run does not hold what it reads.
     """
-    function = known("measure", name, MEASURES)
-    try:
-        inspect.signature(function).bind(run, **options)
-    except TypeError as error:
-        raise ConfigError(
-            f"measure {name!r} does not take the options {dict(options)!r}: {error}"
-        ) from None
-    reading = function(run, **options)
+    reading = find_measure(name, options)(run, **options)
     if not math.isfinite(reading.value):
         raise NotMeasuredError(f"{name} is not finite")
     return reading

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bnstudy.claim import Claim, Estimand, Option
+from bnstudy.claim import Claim, Estimand
 from bnstudy.claims.measures import Run, read
 from bnstudy.errors import NotMeasuredError
 from bnstudy.inference import interaction, knees, paired_differences, slopes, spans
@@ -92,15 +92,14 @@ def take_sample(
     ConfigError
         If the claim's measure is unknown, or does not take its options.
     """
-    estimand, seeds = claim.estimand, sorted(plan.seeds)
-    tally = _Tally()
-    groups = [
-        np.array([[
-            tally.read(estimand, place, arm, seed, runs.get((planned.experiment.name, arm, seed)))
-            for arm in group
-        ] for seed in seeds])
-        for place, group in enumerate(estimand.arms)
-    ]  # fmt: skip
+    estimand, seeds, name = claim.estimand, sorted(plan.seeds), planned.experiment.name
+    tally, groups = _Tally(), []
+    for place, group in enumerate(estimand.arms):
+        table = [
+            [tally.read(estimand, place, arm, seed, runs.get((name, arm, seed))) for arm in group]
+            for seed in seeds
+        ]
+        groups.append(np.array(table))  # (n, arms of the group)
     cut = Counter(arm for arm, _ in tally.censored | tally.diverged)
     total = len(seeds) * len(estimand.arm_names)
     return Sample(
@@ -133,7 +132,7 @@ class _Tally:
         if run.diverged:
             self.diverged.add((arm, seed))
         try:
-            reading = read(run, estimand.measure, _options(estimand, place))
+            reading = read(run, estimand.measure, estimand.options_of(place))
         except NotMeasuredError as error:
             self.missing[f"{arm}: {error}"] += 1
             return 1.0
@@ -143,10 +142,6 @@ class _Tally:
         if reading.censored:
             self.censored.add((arm, seed))
         return reading.value
-
-
-def _options(estimand: Estimand, place: int) -> dict[str, Option]:
-    return {**estimand.options, **(estimand.baseline_options if place else {})}
 
 
 def _summarized(estimand: Estimand, groups: list[np.ndarray]) -> np.ndarray:
