@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy.claim import Claim, Pilot
+from bnstudy.claim import Claim, Estimand, Pilot
 from bnstudy.config import RunConfig
-from bnstudy.estimand import Estimand
 from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS
 from bnstudy.store import Tables
 from bnstudy.study import Arm, DataIdentity, Experiment, Plan, PlannedExperiment

@@ -5,10 +5,9 @@ import json
 
 import pytest
 
-from bnstudy.claim import Claim, Pilot, Variant
+from bnstudy.claim import Claim, Estimand, Pilot, Variant
 from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError
-from bnstudy.estimand import Estimand
 
 PAIR = (("bn",), ("none",))
 STEPS = Estimand("steps-to-target", PAIR, {"target": 0.8, "epochs": 4}, scale="ratio")

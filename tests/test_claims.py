@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bnstudy.claim import Pilot, Variant
+from bnstudy.claim import Estimand, Pilot, Variant
 from bnstudy.claims import Outcome, judge, measure, refuse_what_cannot_come_out, shortfalls
 from bnstudy.claims.rules import examine, examine_many
 from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError
-from bnstudy.estimand import Estimand
 from bnstudy.store import Tables
 from tests.claimed import ACCURACY, EPOCHS, HORIZON, NAN, STEPS, claim, plan, same, tables
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bnstudy.claim import Option, one_of
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, NotMeasuredError
-from bnstudy.estimand import Option, one_of
 from bnstudy.inference import log_deviations
 from bnstudy.lenet import CLASSES
 from bnstudy.study import known

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bnstudy.claim import Claim
+from bnstudy.claim import Claim, Estimand
 from bnstudy.claims.measures import Run, read
 from bnstudy.errors import NotMeasuredError
-from bnstudy.estimand import Estimand
 from bnstudy.inference import interaction, knees, paired_differences, slopes, spans
 from bnstudy.store import Tables
 from bnstudy.study import Plan, PlannedExperiment
