@@ -91,18 +91,22 @@ def plan_jobs(keys: list[RunKey], engine: str) -> list[Job]:
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
         arm = canonical_json(key.run.arm.config.canonical())
-        alone = engine == "reference" or bool(unsupported(key.run.arm.config))
+        alone = engine == "reference" or not _stackable(key)
         groups.setdefault(key.id if alone else arm, []).append(key)
     jobs = []
     for group in groups.values():
-        config = group[0].run.arm.config
-        stacked = engine != "reference" and not unsupported(config)
+        stacked = engine != "reference" and _stackable(group[0])
         if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
             parts = (group[start : start + LANES] for start in range(0, len(group), LANES))
             jobs += [Job(tuple(part), "lockstep") for part in parts]
         else:
             jobs += [Job((key,), "reference") for key in group]
     return jobs
+
+
+def _stackable(key: RunKey) -> bool:
+    """Return whether the lockstep engine may and can train a run."""
+    return not key.run.arm.by_reference and not unsupported(key.run.arm.config)
 
 
 def image_passes(config: RunConfig, dataset: Dataset) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from bnstudy.config import RunConfig, check_seed, digest
 from bnstudy.data import Dataset
 from bnstudy.errors import ConfigError
+from bnstudy.norm import parse_norm
 
 T = TypeVar("T")
 
@@ -87,11 +88,15 @@ class Arm:
         Its settings.
     label
         How figures and tables call it; the name if not given.
+    by_reference
+        Whether the reference engine must train it: where a layer's own code is
+        what is tested, a kernel that computes the same formula is no witness.
     """
 
     name: str
     config: RunConfig
     label: str = ""
+    by_reference: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip() or re.search(r"[\x00-\x1f]", self.name):
@@ -259,6 +264,13 @@ class Plan:
                     f"experiment {planned.experiment.name!r} has two arms named {twice[0]!r}: "
                     f"rename one"
                 )
+            for arm in planned.arms:
+                try:
+                    parse_norm(arm.config.norm)
+                except ConfigError as error:
+                    raise ConfigError(
+                        f"experiment {planned.experiment.name!r}, arm {arm.name!r}: {error}"
+                    ) from None
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:

@@ -417,7 +417,7 @@ def test_runs_beyond_the_plan_change_nothing():
 
 def test_pages_pass_a_strict_parser(files, hostile):
     for page in [*html_of(files).values(), *html_of(hostile).values()]:
-        parsed(page)
+        assert parsed(page).find(".//{*}main") is not None
 
 
 def test_no_page_asks_for_anything_from_elsewhere(files):
