@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m bnstudy.lockstep.build
+	$(BIN)/python -m bnstudy.lockstep
 	@touch $@
 
 install: $(READY) ## create .venv and install the pinned packages (about 2 minutes, once)
