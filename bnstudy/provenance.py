@@ -16,8 +16,17 @@ from pathlib import Path
 
 ENGINES = ("bnstudy.training", "bnstudy.lockstep.engine")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
-# Errors change no result, and what the sources read is checked by its own checksum.
-NO_EFFECT = frozenset({"bnstudy", "bnstudy.errors", "bnstudy.data.idx", "bnstudy.data.sources"})
+# Errors change no result, what the sources read is checked by its own checksum, and compilers
+# differ between machines anyway.
+NO_EFFECT = frozenset(
+    {
+        "bnstudy",
+        "bnstudy.errors",
+        "bnstudy.data.idx",
+        "bnstudy.data.sources",
+        "bnstudy.lockstep.build",
+    }
+)
 
 
 @cache
