@@ -17,9 +17,9 @@ from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.errors import BnstudyError, ConfigError
 from bnstudy.lockstep import LANES, available, train_stack, unsupported
+from bnstudy.probes import probed
 from bnstudy.progress import Echo
 from bnstudy.store import FINISHED, RunKey, Store
-from bnstudy.training import train
 
 ENGINES = ("auto", "reference", "lockstep")
 FEWEST_SEEDS = 4  # with fewer, most lanes of a stack would be idle
@@ -106,7 +106,8 @@ def plan_jobs(keys: list[RunKey], engine: str) -> list[Job]:
 
 def _stackable(key: RunKey) -> bool:
     """Return whether the lockstep engine may and can train a run."""
-    return not key.run.arm.by_reference and not unsupported(key.run.arm.config)
+    arm = key.run.arm
+    return not arm.by_reference and not arm.probes and not unsupported(arm.config)
 
 
 def image_passes(config: RunConfig, dataset: Dataset) -> int:
@@ -162,7 +163,8 @@ def _train_into(
     if engine == "lockstep":
         records = train_stack(config, seeds, splits)
     else:
-        records = [train(config, seed, splits, device=setup.device) for seed in seeds]
+        arm = keys[0].run.arm
+        records = [probed(config, seed, splits, arm.probes, device=setup.device) for seed in seeds]
     for key, record in zip(keys, records, strict=True):
         images = record.steps / record.steps_per_epoch * len(splits.train)
         times = {

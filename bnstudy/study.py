@@ -91,12 +91,17 @@ class Arm:
     by_reference
         Whether the reference engine must train it: where a layer's own code is
         what is tested, a kernel that computes the same formula is no witness.
+    probes
+        What looks inside its runs while they are trained, by name with options:
+        see :mod:`bnstudy.probes`.  Such runs are apart from those of the same
+        settings without probes, and the reference engine trains them.
     """
 
     name: str
     config: RunConfig
     label: str = ""
     by_reference: bool = False
+    probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip() or re.search(r"[\x00-\x1f]", self.name):
@@ -105,6 +110,11 @@ class Arm:
             )
         if not self.label:
             object.__setattr__(self, "label", self.name)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return everything that a run of the arm depends on, as plain data."""
+        config = self.config.canonical()
+        return {**config, "probes": dict(self.probes)} if self.probes else config
 
 
 @dataclass(frozen=True)
@@ -296,7 +306,7 @@ class Plan:
                 {
                     "name": planned.experiment.name,
                     "targets": list(planned.experiment.targets),
-                    "arms": {arm.name: arm.config.canonical() for arm in planned.arms},
+                    "arms": {arm.name: arm.canonical() for arm in planned.arms},
                 }
                 for planned in self.experiments
             ],
