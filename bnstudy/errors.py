@@ -10,6 +10,7 @@
     ├── StoreError
     │   ├── DamagedRunError      a file of a finished run was cut or edited
     │   └── PlanMismatchError    the store holds the runs of another plan
+    ├── NotMeasuredError     a run does not hold what a claim reads
     ├── RunFailedError       some runs crashed; the rest are kept
     ├── ReportError          nothing to report, or nowhere to write it
     └── WatchError           a module cannot be watched that way, or holds no such record
@@ -50,6 +51,10 @@ class DamagedRunError(StoreError):
 
 class PlanMismatchError(StoreError):
     """The store holds the runs of another plan."""
+
+
+class NotMeasuredError(BnstudyError):
+    """A run does not hold what a claim reads of it; the claim has no verdict then."""
 
 
 class RunFailedError(BnstudyError):

@@ -241,6 +241,9 @@ class Store:
     def freeze(self, plan: Plan) -> None:
         """Store the plan before its first run; add experiments to a stored one.
 
+        Claims of an experiment stay as they were stored once there are runs:
+        what was claimed afterwards is told from what was claimed before.
+
         Raises
         ------
         PlanMismatchError
@@ -251,6 +254,8 @@ class Store:
         stored = self.stored_plan()
         if stored is not None:
             refuse_other_plan(stored, wanted, self.root.name)
+            if any(self.root.glob("*/*/*/result.json")):
+                wanted = with_first_claims(wanted, stored)
             planned = {each["name"] for each in wanted["experiments"]}
             others = [each for each in stored["experiments"] if each["name"] not in planned]
             wanted = {**wanted, "experiments": [*wanted["experiments"], *others]}
@@ -391,11 +396,24 @@ def refuse_other_plan(stored: Mapping[str, Any], wanted: Mapping[str, Any], stud
     before = {each["name"]: each for each in stored["experiments"]}
     for experiment in wanted["experiments"]:
         name = experiment["name"]
-        if name in before and before[name] != json.loads(canonical_json(experiment)):
+        now = json.loads(canonical_json(experiment))
+        if name in before and any(before[name][part] != now[part] for part in ("arms", "targets")):
             part = "targets" if before[name]["arms"] == experiment["arms"] else "arms"
             raise PlanMismatchError(
                 f"study {study!r} was begun with other {part} of experiment {name!r}: {remedy}"
             )
+
+
+def with_first_claims(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan whose experiments have the claims that were stored first, where there are."""
+    first = {each["name"]: each.get("claims") for each in stored["experiments"]}
+    experiments = []
+    for experiment in wanted["experiments"]:
+        now = experiment.get("claims")
+        claims = first.get(experiment["name"], now)
+        rest = {part: value for part, value in experiment.items() if part != "claims"}
+        experiments.append(rest if claims is None else {**rest, "claims": claims})
+    return {**wanted, "experiments": experiments}
 
 
 def _short(value: Any) -> str:

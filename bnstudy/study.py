@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+from bnstudy.claim import Claim
 from bnstudy.config import RunConfig, check_seed, digest
 from bnstudy.data import Dataset
 from bnstudy.errors import ConfigError
@@ -136,6 +137,11 @@ class Exhibit:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def no_claims(profile: Profile) -> tuple[Claim, ...]:
+    """Return nothing: what an experiment registers that only shows."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A question, its arms, and what its page shows.
@@ -161,6 +167,8 @@ class Experiment:
         first one is the primary target.  Fixed before the runs.
     exhibits
         What its page shows, in this order.
+    claims
+        What it registers, given the profile.
     """
 
     name: str
@@ -172,6 +180,7 @@ class Experiment:
     arms: Callable[[Profile], tuple[Arm, ...]]
     targets: tuple[float, ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
+    claims: Callable[[Profile], tuple[Claim, ...]] = no_claims
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
@@ -198,10 +207,11 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedExperiment:
-    """An experiment whose arms are resolved for a profile."""
+    """An experiment whose arms and claims are resolved for a profile."""
 
     experiment: Experiment
     arms: tuple[Arm, ...]
+    claims: tuple[Claim, ...] = ()
 
     def arm(self, name: str) -> Arm:
         """Return the arm of that name.
@@ -281,6 +291,18 @@ class Plan:
                     raise ConfigError(
                         f"experiment {planned.experiment.name!r}, arm {arm.name!r}: {error}"
                     ) from None
+            for claim in planned.claims:
+                for name in claim.estimand.arm_names:
+                    planned.arm(name)
+        ids = [claim.id for claim in self.claims]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ConfigError(f"a claim stands in a plan once, got {twice[0]!r} twice: rename one")
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """All claims, in the order of the experiments."""
+        return tuple(claim for planned in self.experiments for claim in planned.claims)
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -302,20 +324,24 @@ class Plan:
                 "digest": self.data.digest,
                 "sample": self.data.sample,
             },
-            "experiments": [
-                {
-                    "name": planned.experiment.name,
-                    "targets": list(planned.experiment.targets),
-                    "arms": {arm.name: arm.canonical() for arm in planned.arms},
-                }
-                for planned in self.experiments
-            ],
+            "experiments": [_canonical(planned) for planned in self.experiments],
         }
 
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON."""
         return digest(self.canonical())
+
+
+def _canonical(planned: PlannedExperiment) -> dict[str, Any]:
+    plain = {
+        "name": planned.experiment.name,
+        "targets": list(planned.experiment.targets),
+        "arms": {arm.name: arm.canonical() for arm in planned.arms},
+    }
+    if not planned.claims:  # hashed as before claims existed
+        return plain
+    return {**plain, "claims": {claim.id: claim.canonical() for claim in planned.claims}}
 
 
 def make_plan(
@@ -350,6 +376,7 @@ def make_plan(
         seeds=tuple(range(count)),
         data=data,
         experiments=tuple(
-            PlannedExperiment(experiment, experiment.arms(profile)) for experiment in experiments
+            PlannedExperiment(experiment, experiment.arms(profile), experiment.claims(profile))
+            for experiment in experiments
         ),
     )

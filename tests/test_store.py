@@ -18,6 +18,7 @@ from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
 from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.store import Store, folder_name, identify, parquet_bytes, write_whole
 from bnstudy.study import Arm, DataIdentity, Experiment, PlannedRun, make_plan
+from tests.claimed import claim
 
 DATA = DataIdentity("fashion-mnist", "d" * 64, sample=False)
 HOSTILE = ["bn/b=8", "../up", "<script>", "a|b`c`", "批量归一化", ".", "x" * 300, "CON", "%2F"]
@@ -313,6 +314,29 @@ def test_experiments_can_be_added_to_a_stored_plan(store):
     assert [each["name"] for each in store.stored_plan()["experiments"]] == ["noise", "speed"]
     store.freeze(first)
     assert len(store.stored_plan()["experiments"]) == 2
+
+
+def claimed(*claims):
+    bare = plan()
+    return dataclasses.replace(
+        bare, experiments=(dataclasses.replace(bare.experiments[0], claims=claims),)
+    )
+
+
+def test_claims_can_be_rewritten_until_the_first_run(store):
+    store.freeze(claimed(claim("early")))
+    store.freeze(claimed(claim("late"), claim("more")))
+    assert list(store.stored_plan()["experiments"][0]["claims"]) == ["late", "more"]
+
+
+@pytest.mark.parametrize("first", [(), (claim(centre=2.0),)])
+@pytest.mark.parametrize("later", [(), (claim(),), (claim("late"),)])
+def test_claims_stay_as_they_were_stored_once_there_are_runs(store, first, later):
+    store.freeze(claimed(*first))
+    store.write(key(), record(), {})
+    before = store.stored_plan()
+    store.freeze(claimed(*later))
+    assert store.stored_plan() == before
 
 
 @pytest.mark.parametrize("damage", [cut, lambda path: path.write_text('{"plan": {}}')])

@@ -15,6 +15,7 @@ from bnstudy.study import (
     find_profile,
     make_plan,
 )
+from tests.claimed import STEPS, claim
 
 DATA = DataIdentity("fashion-mnist", "0" * 64, sample=False)
 
@@ -116,3 +117,42 @@ def test_targets_and_arms_change_the_hash_and_words_do_not():
     assert hashed(experiment(targets=(0.8,))) != base
     assert hashed(experiment(arms=("none", "scratch"))) != base
     assert hashed(dataclasses.replace(experiment(), title="Other", limits="words")) == base
+
+
+# Claims ---------------------------------------------------------------------------------
+
+
+def test_a_plan_holds_the_claims_of_its_experiments_for_the_profile():
+    made = dataclasses.replace(
+        experiment(), claims=lambda profile: (claim(f"speed-{profile.name}"),)
+    )
+    plan = make_plan((made,), PROFILES["tiny"], DATA)
+    assert [each.id for each in plan.claims] == ["speed-tiny"]
+    assert plan.canonical()["experiments"][0]["claims"] == {
+        "speed-tiny": claim("speed-tiny").canonical()
+    }
+
+
+def test_a_claim_changes_the_hash_of_a_plan_and_its_absence_does_not():
+    bare = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    hashes = {bare.sha256}
+    for each in (claim(), claim(centre=2.0)):
+        planned = dataclasses.replace(bare.experiments[0], claims=(each,))
+        hashes.add(dataclasses.replace(bare, experiments=(planned,)).sha256)
+    assert len(hashes) == 3
+    assert "claims" not in bare.canonical()["experiments"][0]
+
+
+def test_a_claim_stands_in_a_plan_once_and_names_arms_that_are_there():
+    bare = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    for claims, message in (
+        ((claim(), claim()), "a claim stands in a plan once, got 'speed' twice: rename one"),
+        (
+            (claim(estimand=dataclasses.replace(STEPS, arms=(("bm",), ("none",)))),),
+            "there is no arm 'bm': choose one of none, bn",
+        ),
+    ):
+        planned = dataclasses.replace(bare.experiments[0], claims=claims)
+        with pytest.raises(ConfigError) as refusal:
+            dataclasses.replace(bare, experiments=(planned,))
+        assert str(refusal.value) == message

@@ -1,9 +1,4 @@
-"""Intervals for paired seeds: pure functions on arrays.
-
-A run that did not reach its target, or diverged, is censored at the horizon,
-the same for all arms, so min(T, horizon) is fully observed and its mean (the
-restricted mean) is a plain mean: no run is ever dropped.
-"""
+"""Estimates with Student's t intervals, and the checks that all statistics share."""
 
 from dataclasses import dataclass
 
@@ -13,6 +8,7 @@ import scipy.stats
 from bnstudy.errors import ConfigError
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # relative: what is smaller is float noise, not data
 
 
 @dataclass(frozen=True)
@@ -64,10 +60,11 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interva
     n, mean = len(values), float(values.mean())
     if n == 1:
         return Interval(mean, -np.inf, np.inf, n, confidence)
-    if np.ptp(values) == 0:
+    if not varies(values):
         return Interval(mean, mean, mean, n, confidence)
-    half = scipy.stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n, confidence)
+    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1))
+    half = quantile * float(values.std(ddof=1)) / np.sqrt(n)
+    return Interval(mean, float(mean - half), float(mean + half), n, confidence)
 
 
 def difference_interval(
@@ -87,7 +84,7 @@ def difference_interval(
     ConfigError
         If the lengths differ, or a value is not finite.
     """
-    return mean_interval(_paired(values, baseline), confidence)
+    return mean_interval(paired_differences(values, baseline), confidence)
 
 
 def ratio_interval(
@@ -111,34 +108,38 @@ def ratio_interval(
     """
     if (np.asarray(values) <= 0).any() or (np.asarray(baseline) <= 0).any():
         raise ConfigError("a ratio needs positive values, got one of 0 or less")
-    log = mean_interval(_paired(np.log(values), np.log(baseline)), confidence)
+    log = mean_interval(paired_differences(np.log(values), np.log(baseline)), confidence)
     estimate, low, high = (float(np.exp(value)) for value in (log.estimate, log.low, log.high))
     return Interval(estimate, low, high, log.n, confidence)
 
 
-def restricted_steps(reached_at: np.ndarray, horizon: float) -> np.ndarray:
-    """Return min(T, horizon) for each run, NaN standing for a target not reached.
+def paired_differences(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Return ``values - baseline``, exactly 0 where they differ by rounding only.
 
     Parameters
     ----------
-    reached_at
-        (n,), the step at which each run reached the target, or NaN.
-    horizon
-        The last step that all arms were watched to, positive.
+    values, baseline
+        (n,) each, the same seeds in the same order.
 
     Returns
     -------
     numpy.ndarray
-        (n,), never above the horizon: a target reached later is censored too.
+        (n,).  A tie that rounding hides (0.1 + 0.2 against 0.3) would count as
+        a difference, and move a test on signs or ranks.
 
     Raises
     ------
     ConfigError
-        If the horizon is not positive.
+        If the lengths differ, or a value is not finite.
     """
-    if not horizon > 0:
-        raise ConfigError(f"a horizon must be a positive number of steps, got {horizon!r}")
-    return np.minimum(np.nan_to_num(np.asarray(reached_at, dtype=float), nan=horizon), horizon)
+    first, second = finite(values), finite(baseline)
+    if len(first) != len(second):
+        raise ConfigError(
+            f"pairs need as many values on both sides, got {len(first)} and {len(second)}"
+        )
+    difference = first - second
+    noise = ROUNDING * np.maximum(np.abs(first), np.abs(second))
+    return np.where(np.abs(difference) <= noise, 0.0, difference)
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -158,10 +159,23 @@ def finite(values: np.ndarray) -> np.ndarray:
     return array
 
 
-def _paired(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    first, second = finite(values), finite(baseline)
-    if len(first) != len(second):
+def finite_rows(values: np.ndarray) -> np.ndarray:
+    """Return a table of floats, a row a seed, none of them missing.
+
+    Raises
+    ------
+    ConfigError
+        If it has no row or no column, or a value is not finite.
+    """
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise ConfigError(
-            f"pairs need as many values on both sides, got {len(first)} and {len(second)}"
+            f"seeds by levels must be a table of finite values, got shape {array.shape} with "
+            f"{int((~np.isfinite(array)).sum())} not finite: censor them, do not drop them"
         )
-    return first - second
+    return array
+
+
+def varies(values: np.ndarray) -> np.ndarray:
+    """Return whether each sample (..., n) has a spread above rounding, (...)."""
+    return np.ptp(values, axis=-1) > ROUNDING * np.abs(values).max(axis=-1)

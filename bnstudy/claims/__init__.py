@@ -1,0 +1,33 @@
+"""From the tables of a study to verdicts on its registered claims.
+
+:func:`judge` reads each claim's rule from the plan and takes nothing else: no
+level, no margin, no choice of test.  Read on in this order: ``measures`` (what
+is read of a run), ``sample`` (one number a seed), ``rules`` (the test and the
+word), ``judging`` (the whole family), ``sentence``.  ``feasibility`` says before
+the first run what cannot come out, ``calibration`` how often the plan errs.
+"""
+
+from bnstudy.claims.calibration import Calibration, calibrate
+from bnstudy.claims.feasibility import Shortfall, refuse_what_cannot_come_out, shortfalls
+from bnstudy.claims.judging import judge
+from bnstudy.claims.measures import MEASURES, Reading, Run, measure
+from bnstudy.claims.sample import Sample, take_sample
+from bnstudy.claims.verdict import Outcome, Row, Verdict
+
+__all__ = [
+    "MEASURES",
+    "Calibration",
+    "Outcome",
+    "Reading",
+    "Row",
+    "Run",
+    "Sample",
+    "Shortfall",
+    "Verdict",
+    "calibrate",
+    "judge",
+    "measure",
+    "refuse_what_cannot_come_out",
+    "shortfalls",
+    "take_sample",
+]

@@ -1,0 +1,221 @@
+"""What a claim reads of one run: small named functions from a run to a number.
+
+Each follows the same rule for a run that diverged: it stays, with the value of
+a network that guesses, or censored at the horizon.  Add one with
+:func:`measure`, from inside or outside the package.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bnstudy.claim import Option, one_of
+from bnstudy.config import RunConfig
+from bnstudy.errors import ConfigError, NotMeasuredError
+from bnstudy.inference import log_deviations
+from bnstudy.lenet import CLASSES
+from bnstudy.study import known
+
+CHANCE = 1.0 / CLASSES
+TEST_IMAGES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, as measures see it.
+
+    Attributes
+    ----------
+    config
+        Its settings.
+    diverged
+        Whether its loss stopped being finite.
+    steps_per_epoch
+        Optimizer steps in one epoch.
+    curve, norms, measures
+        Its rows of the store's tables, in the order of steps.
+    """
+
+    config: RunConfig
+    diverged: bool
+    steps_per_epoch: int
+    curve: pd.DataFrame
+    norms: pd.DataFrame
+    measures: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number read of a run.
+
+    Attributes
+    ----------
+    value
+        Finite.
+    censored
+        Whether the true one is at least this, but was not seen.
+    """
+
+    value: float
+    censored: bool = False
+
+
+Measure = Callable[..., Reading]
+MEASURES: dict[str, Measure] = {}
+
+
+def measure(name: str) -> Callable[[Measure], Measure]:
+    """Register a measure under a name that estimands can use.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken.
+    """
+
+    def register(function: Measure) -> Measure:
+        if name in MEASURES:
+            raise ConfigError(f"there is a measure {name!r} already: choose another name")
+        MEASURES[name] = function
+        return function
+
+    return register
+
+
+def find_measure(name: str, options: Mapping[str, Option]) -> Measure:
+    """Return the measure of a name, if it takes these options.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such measure, or it has no such option, or lacks one.
+    """
+    function = known("measure", name, MEASURES)
+    try:
+        inspect.signature(function).bind(None, **options)
+    except TypeError as error:
+        raise ConfigError(
+            f"measure {name!r} does not take the options {dict(options)!r}: {error}"
+        ) from None
+    return function
+
+
+def read(run: Run, name: str, options: Mapping[str, Option]) -> Reading:
+    """Return what a measure reads of a run.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such measure, or it does not take these options.
+    NotMeasuredError
+        If the run does not hold what it reads.
+    """
+    reading = find_measure(name, options)(run, **options)
+    if not math.isfinite(reading.value):
+        raise NotMeasuredError(f"{name} is not finite")
+    return reading
+
+
+@measure("steps-to-target")
+def steps_to_target(
+    run: Run, *, target: float, epochs: float, column: str = "validation_accuracy"
+) -> Reading:
+    """Return optimizer steps until ``column`` first reaches ``target``.
+
+    A run that does not reach it within ``epochs``, or diverges before, is
+    censored there: min(T, horizon).
+    """
+    rows = _watched(run, epochs)
+    horizon = round(epochs * run.steps_per_epoch)
+    seen = rows[rows[column].notna()]
+    if not run.diverged and seen.empty:
+        raise NotMeasuredError(f"{column} was not measured")
+    there = seen[seen[column] >= target]
+    if there.empty:
+        return Reading(float(horizon), censored=True)
+    return Reading(float(there["step"].iloc[0]))
+
+
+@measure("accuracy")
+def accuracy(run: Run, *, epochs: float, statistics: str = "population") -> Reading:
+    """Return test accuracy in 0..1 after ``epochs``; a diverged run guesses among the classes.
+
+    ``statistics`` are the ``population`` statistics re-estimated on training
+    images, or the ``running`` averages.
+    """
+    return Reading(CHANCE if run.diverged else _test(run, "accuracy", epochs, statistics)[-1])
+
+
+@measure("loss")
+def loss(run: Run, *, epochs: float, statistics: str = "population") -> Reading:
+    """Return test cross-entropy after ``epochs``; a diverged run guesses: log of the classes."""
+    return Reading(
+        math.log(CLASSES) if run.diverged else _test(run, "loss", epochs, statistics)[-1]
+    )
+
+
+@measure("accuracy-deviation")
+def accuracy_deviation(
+    run: Run, *, epochs: float, last: int, statistics: str = "population"
+) -> Reading:
+    """Return the standard deviation of test accuracy over the ``last`` epochs up to ``epochs``.
+
+    At least 1 / the images tested on; a diverged run has this, guessing all along.
+    """
+    resolution = 1.0 / (run.config.test_images or TEST_IMAGES)
+    if run.diverged:
+        return Reading(resolution)
+    values = _test(run, "accuracy", epochs, statistics)[-last:]
+    if len(values) < max(last, 2):
+        raise NotMeasuredError(f"test accuracy was measured in fewer than {last} epochs")
+    return Reading(float(np.exp(log_deviations(values[None], resolution)[0])))
+
+
+@measure("generalization-gap")
+def generalization_gap(
+    run: Run, *, epochs: float, of: str = "accuracy", statistics: str = "population"
+) -> Reading:
+    """Return by how much a network does better in training than on test images after ``epochs``.
+
+    Training figures are those of the last evaluation interval.  A diverged run
+    guesses on both: no gap.
+    """
+    one_of("gap", of, ("accuracy", "loss"))
+    if run.diverged:
+        return Reading(0.0)
+    tested = _test(run, of, epochs, statistics)[-1]
+    trained = float(_watched(run, epochs)[f"train_{of}"].iloc[-1])
+    return Reading(trained - tested if of == "accuracy" else tested - trained)
+
+
+@measure("trains")
+def trains(run: Run, *, threshold: float, epochs: float) -> Reading:
+    """Return 1 if training accuracy reaches ``threshold`` within ``epochs``, else 0.
+
+    Not whether the loss is finite: sigmoids stay finite and learn nothing.
+    """
+    reached = (_watched(run, epochs)["train_accuracy"] >= threshold).any()
+    return Reading(float(reached and not run.diverged))
+
+
+def _watched(run: Run, epochs: float) -> pd.DataFrame:
+    """Return the curve up to a horizon that the run was planned to be watched to."""
+    if not 0 < epochs <= run.config.epochs:
+        raise NotMeasuredError(f"{epochs:g} epochs are read, {run.config.epochs} are trained")
+    return run.curve[run.curve["step"] <= epochs * run.steps_per_epoch + 1e-9]
+
+
+def _test(run: Run, what: str, epochs: float, statistics: str) -> np.ndarray:
+    """Return a test figure at the end of every epoch up to a horizon, the last one there."""
+    one_of("kind of statistics", statistics, ("population", "running"))
+    column = f"test_{what}" + ("_population" if statistics == "population" else "")
+    rows: Any = _watched(run, epochs)
+    rows = rows[rows[column].notna()]
+    if rows.empty or rows["step"].iloc[-1] != round(epochs * run.steps_per_epoch):
+        raise NotMeasuredError(f"{column} was not measured after {epochs:g} epochs")
+    return rows[column].to_numpy(dtype=float)

@@ -1,0 +1,173 @@
+"""One number a seed from several: slopes, interactions, log standard deviations."""
+
+import numpy as np
+
+from bnstudy.errors import ConfigError
+from bnstudy.inference.intervals import finite, finite_rows
+
+
+def slopes(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return each seed's least-squares slope over the levels.
+
+    With the same levels for every seed, testing these slopes loses nothing
+    against a mixed model, and cannot fail to converge.
+
+    Parameters
+    ----------
+    values
+        (n, k), a row a seed.
+    levels
+        (k,), at least two different ones; logarithms for an exponent.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,), in units of the values per unit of the levels.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not fit, a value is not finite, or all levels are one.
+    """
+    table, x = finite_rows(values), finite(levels)
+    if table.shape[1] != len(x):
+        raise ConfigError(f"a slope needs a value a level, got {table.shape[1]} for {len(x)}")
+    if np.ptp(x) == 0:
+        raise ConfigError(f"a slope needs two different levels, got {x.tolist()}")
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    return np.asarray(table @ weights)
+
+
+def knees(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return where two joined lines, fitted to each seed's values, meet.
+
+    Least squares over knees at a fine grid between the second level and the
+    last but one, so that each line has at least two levels.
+
+    Parameters
+    ----------
+    values
+        (n, k), a row a seed, k >= 4.
+    levels
+        (k,), increasing.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,), in the unit of the levels.  Values on one line have no knee; they
+        get the middle of the grid.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not fit, a value is not finite, or the levels are
+        fewer than four or do not increase.
+    """
+    table, x = finite_rows(values), finite(levels)
+    if table.shape[1] != len(x) or len(x) < 4 or (np.diff(x) <= 0).any():
+        raise ConfigError(
+            f"a knee needs values at four increasing levels or more, got {table.shape[1]} values "
+            f"at levels {x.tolist()}"
+        )
+    grid = np.linspace(x[1], x[-2], 201)
+    misfits = np.empty((len(grid), len(table)))
+    for place, knee in enumerate(grid):
+        lines = np.stack([np.ones_like(x), x, np.maximum(x - knee, 0.0)], axis=1)  # (k, 3)
+        weights = np.linalg.lstsq(lines, table.T, rcond=None)[0]
+        misfits[place] = ((table.T - lines @ weights) ** 2).sum(axis=0)
+    total = ((table - table.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    straight = np.ptp(misfits, axis=0) <= 1e-12 * total
+    return np.where(straight, grid[len(grid) // 2], grid[misfits.argmin(axis=0)])
+
+
+def spans(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return how many decades the levels span at which each seed has a positive value.
+
+    Parameters
+    ----------
+    values
+        (n, k), a row a seed; positive where an arm did what is asked.
+    levels
+        (k,), positive.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,), log10 of the largest such level over the smallest; 0 for one level or none.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not fit, or a value is not finite.
+    """
+    table, x = finite_rows(values), np.log10(finite(levels))
+    if table.shape[1] != len(x):
+        raise ConfigError(f"a range needs a value a level, got {table.shape[1]} for {len(x)}")
+    top = np.where(table > 0, x, -np.inf).max(axis=1)
+    bottom = np.where(table > 0, x, np.inf).min(axis=1)
+    return np.where((table > 0).any(axis=1), top, 0.0) - np.where(
+        (table > 0).any(axis=1), bottom, 0.0
+    )
+
+
+def interaction(
+    both: np.ndarray, first: np.ndarray, second: np.ndarray, neither: np.ndarray
+) -> np.ndarray:
+    """Return each seed's 2x2 contrast, (both - first) - (second - neither).
+
+    Its one-sample t, squared, is the F of the interaction in an analysis of
+    variance with repeated measures.
+
+    Parameters
+    ----------
+    both, first, second, neither
+        (n,) each: with both treatments, one alone, the other alone, none.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,).
+
+    Raises
+    ------
+    ConfigError
+        If the lengths differ, or a value is not finite.
+    """
+    cells = [finite(cell) for cell in (both, first, second, neither)]
+    if len({len(cell) for cell in cells}) > 1:
+        raise ConfigError(
+            f"a contrast needs as many values in each cell, got {[len(cell) for cell in cells]}"
+        )
+    return (cells[0] - cells[1]) - (cells[2] - cells[3])
+
+
+def log_deviations(values: np.ndarray, resolution: float) -> np.ndarray:
+    """Return the log of each seed's standard deviation over its columns.
+
+    Differences between two arms are log ratios of standard deviations.
+
+    Parameters
+    ----------
+    values
+        (n, k), a row a seed, k >= 2.
+    resolution
+        The step in which values are counted (1 / images for an accuracy),
+        positive.  A smaller deviation counts as this: constant values are
+        known to be constant only up to it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,), natural logarithms.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not finite, there is one column, or the resolution is not positive.
+    """
+    table = finite_rows(values)
+    if table.shape[1] < 2:
+        raise ConfigError("a standard deviation needs at least two values a seed, got 1")
+    if not 0 < resolution < np.inf:
+        raise ConfigError(f"a resolution must be positive, got {resolution!r}")
+    return np.log(np.maximum(table.std(axis=1, ddof=1), resolution))
