@@ -209,6 +209,13 @@ def test_values_without_spread_are_as_likely_as_their_signs():
     assert inference.beyond_margin(np.full(6, 2.0), 1.0).p == 2 / 2**6
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+@pytest.mark.parametrize("name", NULLS)
+def test_no_scale_leaves_the_range_of_floats(name, scale):
+    values = np.array([1.0, 2.0, -0.5, 3.0, 1.5, 2.5, 1.25])
+    assert NULLS[name](scale * values).p == pytest.approx(NULLS[name](values).p, rel=1e-3)
+
+
 def test_p_never_underflows_to_zero():
     values = 1.0 + 1e-6 * np.random.default_rng(0).normal(size=200)
     assert inference.t_test(values).p > 0
@@ -291,6 +298,32 @@ def test_levels_without_a_slope_are_refused(levels, message):
     with pytest.raises(ConfigError) as refusal:
         inference.slopes(np.ones((2, 3)), np.array(levels))
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("knee", [1.0, 2.35, 4.0])
+def test_a_knee_is_where_two_lines_meet(knee):
+    levels = np.arange(6.0)
+    table = np.array([-1.0, 0.3])[:, None] * levels + 2.0 * np.maximum(levels - knee, 0)
+    noise = np.random.default_rng(0).normal(0, 1e-4, table.shape)
+    assert inference.knees(table + noise, levels) == pytest.approx([knee] * 2, abs=0.02)
+
+
+def test_a_straight_line_has_its_knee_in_the_middle():
+    rows = np.array([[4.0, 3.0, 2.0, 1.0, 0.0], [0.3] * 5, [0.0] * 5])
+    assert inference.knees(rows, np.arange(5.0)) == pytest.approx([2.0] * 3)
+
+
+@pytest.mark.parametrize("levels", [[1.0, 2.0, 3.0], [1.0, 2.0, 2.0, 3.0], [4.0, 3.0, 2.0, 1.0]])
+def test_a_knee_needs_four_increasing_levels(levels):
+    with pytest.raises(ConfigError, match="a knee needs values at four increasing levels or more"):
+        inference.knees(np.ones((2, len(levels))), np.array(levels))
+
+
+def test_a_span_is_in_decades_and_nothing_where_at_most_one_level_works():
+    works = np.array([[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1.0]])
+    assert inference.spans(works, np.array([0.01, 0.1, 1.0, 10.0])) == pytest.approx([2, 0, 0, 3])
+    with pytest.raises(ConfigError, match="a range needs a value a level, got 4 for 2"):
+        inference.spans(works, np.array([1.0, 2.0]))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

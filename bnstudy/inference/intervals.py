@@ -62,9 +62,8 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interva
         return Interval(mean, -np.inf, np.inf, n, confidence)
     if not varies(values):
         return Interval(mean, mean, mean, n, confidence)
-    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1))
-    half = quantile * float(values.std(ddof=1)) / np.sqrt(n)
-    return Interval(mean, float(mean - half), float(mean + half), n, confidence)
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1) * standard_error(values))
+    return Interval(mean, mean - half, mean + half, n, confidence)
 
 
 def difference_interval(
@@ -179,3 +178,15 @@ def finite_rows(values: np.ndarray) -> np.ndarray:
 def varies(values: np.ndarray) -> np.ndarray:
     """Return whether each sample (..., n) has a spread above rounding, (...)."""
     return np.ptp(values, axis=-1) > ROUNDING * np.abs(values).max(axis=-1)
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """Return s / sqrt(n) of samples along the last axis, n >= 2, (..., n) -> (...).
+
+    Positive where the values vary: they are scaled first, so that no square
+    leaves the range of floats.
+    """
+    scale = np.abs(values).max(axis=-1)
+    scaled = values / np.where(scale > 0, scale, 1.0)[..., None]
+    error = scale * scaled.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+    return np.maximum(error, np.finfo(float).smallest_subnormal)

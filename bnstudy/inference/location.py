@@ -11,7 +11,14 @@ import numpy as np
 import scipy.stats
 
 from bnstudy.errors import ConfigError
-from bnstudy.inference.intervals import CONFIDENCE, Interval, finite, mean_interval, varies
+from bnstudy.inference.intervals import (
+    CONFIDENCE,
+    Interval,
+    finite,
+    mean_interval,
+    standard_error,
+    varies,
+)
 
 SMALLEST = sys.float_info.min  # a p that underflows is this, not 0
 
@@ -199,10 +206,10 @@ def _upper_p(values: np.ndarray, bound: float) -> np.ndarray:
     n, mean = array.shape[-1], array.mean(axis=-1)
     if n == 1:
         return np.ones_like(mean)
-    flat = ~varies(array)
-    error = np.where(flat, 1.0, array.std(axis=-1, ddof=1)) / np.sqrt(n)
-    p = np.maximum(scipy.stats.t.sf((mean - bound) / error, n - 1), SMALLEST)
-    return np.where(flat, np.where(mean > bound, 0.5**n, 1.0), p)
+    spread = varies(array)
+    t = (mean - bound) / np.where(spread, standard_error(array), 1.0)
+    p = np.maximum(scipy.stats.t.sf(t, n - 1), SMALLEST)
+    return np.where(spread, p, np.where(mean > bound, 0.5**n, 1.0))
 
 
 def _check_margin(margin: float) -> None:

@@ -76,7 +76,8 @@ def knees(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
         weights = np.linalg.lstsq(lines, table.T, rcond=None)[0]
         misfits[place] = ((table.T - lines @ weights) ** 2).sum(axis=0)
     total = ((table - table.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    straight = np.ptp(misfits, axis=0) <= 1e-12 * total
+    rounding = 1e-12 * total + 1e-24 * (table**2).max(axis=1)
+    straight = np.ptp(misfits, axis=0) <= rounding
     return np.where(straight, grid[len(grid) // 2], grid[misfits.argmin(axis=0)])
 
 
@@ -103,11 +104,10 @@ def spans(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     table, x = finite_rows(values), np.log10(finite(levels))
     if table.shape[1] != len(x):
         raise ConfigError(f"a range needs a value a level, got {table.shape[1]} for {len(x)}")
-    top = np.where(table > 0, x, -np.inf).max(axis=1)
-    bottom = np.where(table > 0, x, np.inf).min(axis=1)
-    return np.where((table > 0).any(axis=1), top, 0.0) - np.where(
-        (table > 0).any(axis=1), bottom, 0.0
-    )
+    some = table > 0
+    top = np.where(some, x, x.min()).max(axis=1)
+    bottom = np.where(some, x, x.max()).min(axis=1)
+    return np.where(some.any(axis=1), top - bottom, 0.0)
 
 
 def interaction(
