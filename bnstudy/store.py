@@ -40,6 +40,7 @@ from bnstudy.study import Plan, PlannedRun
 
 FINISHED = ("done", "diverged")
 LONGEST_NAME = 80
+CALIBRATION = "calibration.json"
 KEY_COLUMNS = ["experiment", "arm", "seed"]
 RUN_COLUMNS = [
     *KEY_COLUMNS,

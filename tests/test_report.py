@@ -44,6 +44,9 @@ class Kept:
     def tables(self, plan):
         return self.kept
 
+    def stored_plan(self):
+        return None
+
 
 def hostile_plan() -> Plan:
     return studies.plan(
