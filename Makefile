@@ -14,7 +14,7 @@ OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install all-experiments report test mutants lint bench bench-hooks clean
+.PHONY: help install all-experiments report test mutants lint bench bench-peers bench-hooks clean
 
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m bnstudy.lockstep.build
+	$(BIN)/python -m bnstudy.lockstep
 	@touch $@
 
 install: $(READY) ## create .venv and install the pinned packages (about 2 minutes, once)
@@ -52,8 +52,16 @@ lint: $(READY) ## style, docstrings, types, and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## training images per second, side by side with the notes' loop
-	$(BIN)/python -m benchmarks.training --data $(DATA)
+# Other tools in an environment of their own; without it they are left out of the table.
+PEERS   := .venv-bench/bin/python
+
+bench-peers: ## install the other tools that `make bench` can compare with (Lightning, JAX)
+	test -x $(PEERS) || $(PYTHON) -m venv .venv-bench
+	$(PEERS) -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[bench]'
+
+bench: $(READY) ## training images per second, side by side with other tools (quiet machine!)
+	$(BIN)/python -m benchmarks.training --data $(DATA) $(if $(wildcard $(PEERS)),--peers $(PEERS))
 
 bench-hooks: $(READY) ## what watching costs, beside other tools' ways of doing it
 	$(BIN)/python -m benchmarks.hooks

@@ -1,12 +1,29 @@
-"""Training images per second: bnstudy's two engines beside the notes' loop.
+"""Training images per second of LeNet: bnstudy's two engines beside other tools.
 
-All contestants train LeNet with batch normalization, batches of 256, SGD at
-0.9, on the same images in the same session, turn by turn, so that a slow
-minute of the machine hits all of them.  The notes' loop is their code as
-printed: torchvision's data set, ``ToTensor`` per image, a DataLoader with four
-worker processes, metrics as Python floats.  Evaluation is left out everywhere.
+Contestants, each at five batch sizes, with batch normalization and without:
 
-Run it: ``make bench``, or ``python -m benchmarks.training --repeats 5``.
+the notes' loop
+    As printed: torchvision's data set, ``ToTensor`` per image, a DataLoader with four
+    worker processes, metrics as Python floats, their own ``BatchNorm``.
+Lightning
+    ``Trainer(barebones=True)``, images in memory; a process a core, one thread each.
+torch eager
+    bnstudy's reference trainer: images in memory, one thread; one process, or one a core.
+JAX
+    Sixteen seeds vmapped in a jitted step, all cores.
+lockstep
+    bnstudy's kernel: sixteen seeds a process, a process a core.
+
+Contestants take turns, so that a slow minute of the machine hits all of them.  Loading
+data, compiling and evaluation are left out everywhere; drawing orders and gathering
+images are in.  Processes get the allocator setting of bnstudy's own workers.  The floor is
+what the arithmetic alone would take: the operations of a training image at the rate of
+a product of two 1024 x 1024 matrices, by torch or numpy, whichever is faster here, measured
+in turn with the rest.  Lightning and
+JAX are measured if ``--peers`` names a Python that has them, after their losses of the first
+steps were found equal to torch's.
+
+Run it: ``make bench``, or ``python -m benchmarks.training --repeats 5`` (about 10 minutes).
 """
 
 import argparse
@@ -14,148 +31,161 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-import torchvision
-from torch import nn
-from torchvision import transforms
-
+from benchmarks.contestants import (
+    eager_rate,
+    lockstep_rate,
+    losses_of_torch,
+    notes_loop,
+    sgemm_rate,
+    torchvision_copy,
+    training_flops,
+)
+from benchmarks.peers.serving import CHECKED_STEPS, Peer
 from bnstudy import data
-from bnstudy.config import RunConfig
-from bnstudy.lenet import lenet
-from bnstudy.lockstep import available, train_stack
-from bnstudy.training import train
+from bnstudy.lockstep import available
+from bnstudy.runner import cores
 from bnstudy.workers import worker_environment
 
-CONFIG = RunConfig(
-    norm="bn",
-    epochs=1,
-    train_split="all",
-    test_images=1_000,
-    population_images=1_000,
-    evaluations_per_epoch=1,
-)
+BATCH_SIZES = (4, 16, 64, 256, 1024)
+NORMS = ("bn", "none")
+LOCKSTEP, EAGER, NOTES, SGEMM = "lockstep", "torch eager", "the notes' loop", "sgemm"
+Contestant = Callable[[str, int], float]
 
 
-def write_idx(folder: Path, name: str, array: np.ndarray) -> None:
-    """Write one uncompressed IDX file of unsigned bytes."""
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    (folder / name).write_bytes(header + array.tobytes())
+@contextmanager
+def peers(python: Path, module: str, folder: Path, count: int) -> Iterator[Contestant]:
+    """Start processes of a peer and check its losses; yield what measures it."""
+    started = [Peer(python, f"benchmarks.peers.{module}", folder) for _ in range(count)]
+
+    def all_of(**question: Any) -> list[Any]:
+        for peer in started:
+            peer.ask(**question)
+        return [peer.answer() for peer in started]
+
+    def rate(norm: str, batch_size: int) -> float:
+        images = max(2_048, min(20_480, 200 * batch_size))
+        return sum(all_of(tell="rate", norm=norm, batch_size=batch_size, images=images))
+
+    try:
+        for norm in NORMS:
+            wanted = losses_of_torch(folder, norm, 64, CHECKED_STEPS)
+            for found in all_of(tell="losses", norm=norm, batch_size=64, steps=CHECKED_STEPS):
+                worst = max(abs(a / b - 1) for a, b in zip(found, wanted, strict=True))
+                if worst > 1e-4:
+                    raise SystemExit(f"error: {module} trains another net: losses {worst:.1e} off")
+        yield rate
+    finally:
+        for peer in started:
+            peer.close()
 
 
-def torchvision_copy(dataset: data.Dataset, root: Path) -> None:
-    """Lay the images out as torchvision's FashionMNIST class expects them."""
-    folder = root / "FashionMNIST" / "raw"
-    folder.mkdir(parents=True)
-    for name, tensor in (
-        ("train-images-idx3-ubyte", dataset.train_images),
-        ("train-labels-idx1-ubyte", dataset.train_labels),
-        ("t10k-images-idx3-ubyte", dataset.test_images),
-        ("t10k-labels-idx1-ubyte", dataset.test_labels),
-    ):
-        write_idx(folder, name, tensor.numpy())
+@contextmanager
+def contestants(
+    folder: Path, root: Path, processes: int, python: Path | None
+) -> Iterator[dict[str, Contestant]]:
+    """Start everything that lives as long as the benchmark; yield the contestants by name."""
+    with ExitStack() as stack:
+        stack.enter_context(worker_environment())
+        pool = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn")))
+
+        def together(task: Callable[..., float], count: int) -> Contestant:
+            def rate(norm: str, batch_size: int) -> float:
+                jobs = [pool.submit(task, str(folder), norm, batch_size, k) for k in range(count)]
+                return sum(job.result() for job in jobs)
+
+            return rate
+
+        found: dict[str, Contestant] = {NOTES: partial(notes_loop, root, 4)}
+        if python:
+            start = lambda *what: stack.enter_context(peers(python, *what))  # noqa: E731
+            name = f"Lightning, {processes} processes"
+            found[name] = start("lightning_lenet", folder, processes)
+        found[f"{EAGER}, 1 process"] = together(eager_rate, 1)
+        found[f"{EAGER}, {processes} processes"] = together(eager_rate, processes)
+        if python:
+            found["JAX, 16 seeds"] = start("jax_lenet", folder, 1)
+        if available()[0]:
+            found[f"{LOCKSTEP}, {processes} x 16 seeds"] = together(lockstep_rate, processes)
+            together(lockstep_rate, processes)("bn", 256)  # compiles
+        found[SGEMM] = together(sgemm_rate, processes)
+        yield found
 
 
-def notes_loop(
-    root: Path, workers: int, *, batch_size: int = 256, norm: str = "scratch", images: int = 60_000
-) -> float:
-    """Train one epoch over some images as the notes do; return images per second."""
-    whole = torchvision.datasets.FashionMNIST(root, train=True, transform=transforms.ToTensor())
-    part = torch.utils.data.Subset(whole, range(images))
-    loader = torch.utils.data.DataLoader(part, batch_size, shuffle=True, num_workers=workers)
-    net = lenet(RunConfig(norm=norm), seed=0)
-    optimizer, criterion = torch.optim.SGD(net.parameters(), lr=0.9), nn.CrossEntropyLoss()
-    metric = [0.0, 0.0, 0.0]
-    started = time.perf_counter()
-    for X, y in loader:
-        logits = net(X)
-        optimizer.zero_grad()
-        loss = criterion(logits, y)
-        loss.backward()
-        optimizer.step()
-        correct = float((logits.argmax(1) == y).sum())
-        added = (float(loss.detach() * len(y)), correct, float(len(y)))
-        metric = [total + more for total, more in zip(metric, added, strict=True)]
-    return images / (time.perf_counter() - started)
-
-
-def _train_alone(dataset_folder: str, seed: int) -> float:
-    torch.set_num_threads(1)
-    dataset = data.load(source="folder", folder=Path(dataset_folder))
-    return train(CONFIG, seed, data.split(dataset, CONFIG)).train_seconds
-
-
-def _train_stack(dataset_folder: str, first_seed: int) -> float:
-    dataset = data.load(source="folder", folder=Path(dataset_folder))
-    seeds = range(16 * first_seed, 16 * first_seed + 16)
-    return train_stack(CONFIG, seeds, data.split(dataset, CONFIG))[0].train_seconds
-
-
-def bnstudy_loop(train_one: Callable[[str, int], float], folder: Path, processes: int) -> float:
-    """Train one epoch in each of some processes at once; return images per second in all."""
-    with (
-        worker_environment(),
-        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
-    ):
-        seconds = list(pool.map(train_one, [str(folder)] * processes, range(processes)))
-    return sum(60_000 / each for each in seconds)
-
-
-def measure(contestants: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Let each contestant run in turn, ``repeats`` times around."""
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
+def measure(
+    found: dict[str, Contestant], batch_sizes: list[int], repeats: int
+) -> dict[tuple[str, str, int], list[float]]:
+    """Let every contestant run in turn; return the rates of (name, norm, batch size)."""
+    rates: dict[tuple[str, str, int], list[float]] = {}
     for _ in range(repeats):
-        for name, run in contestants.items():
-            rates[name].append(run())
+        for norm in NORMS:
+            for batch_size in batch_sizes:
+                for name, rate in found.items():
+                    rates.setdefault((name, norm, batch_size), []).append(rate(norm, batch_size))
     return rates
 
 
+def tables(rates: dict[tuple[str, str, int], list[float]]) -> str:
+    """Return the tables in Markdown: median and range of every contestant and batch size."""
+    names = list(dict.fromkeys(name for name, _, _ in rates if name != SGEMM))
+    batch_sizes = list(dict.fromkeys(batch_size for _, _, batch_size in rates))
+    sgemm = statistics.median([r for key, each in rates.items() if key[0] == SGEMM for r in each])
+    floor = sgemm / training_flops()
+    fastest_eager = [name for name in names if name.startswith(EAGER)][-1]
+    lines = []
+    for norm in NORMS:
+        lines += [
+            f"| {norm}, batch | {' | '.join(names)} | the last is | of the floor |",
+            "|---" * (len(names) + 3) + "|",
+        ]
+        for batch_size in batch_sizes:
+            median = {name: statistics.median(rates[name, norm, batch_size]) for name in names}
+            cells = []
+            for name in names:
+                low, high = min(rates[name, norm, batch_size]), max(rates[name, norm, batch_size])
+                cells.append(f"{median[name] / 1e3:.1f}k ({low / 1e3:.1f}-{high / 1e3:.1f})")
+            ours = median[names[-1]]
+            times = (
+                f"{ours / median[NOTES]:.1f} x notes, {ours / median[fastest_eager]:.1f} x eager"
+            )
+            lines.append(f"| {batch_size} | {' | '.join(cells)} | {times} | {ours / floor:.0%} |")
+        lines.append("")
+    lines.append(
+        f"Floor: {floor / 1e3:.0f}k images/s: {training_flops():,} operations an image at the "
+        f"{sgemm / 1e9:.0f} GFLOP/s of sgemm."
+    )
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the tables."""
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # that is the point
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=cores())
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES)
     parser.add_argument("--data", default="auto")
+    parser.add_argument("--peers", type=Path, help="a Python that has Lightning and JAX")
     options = parser.parse_args()
     dataset = data.load(source=options.data)
     if dataset.is_sample:
         raise SystemExit("error: the benchmark needs the whole data set: make bench DATA=<folder>")
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        torchvision_copy(dataset, root)
-        raw = root / "FashionMNIST" / "raw"
-        contestants = {
-            "the notes' loop, DataLoader with 4 workers": lambda: notes_loop(root, 4),
-            "bnstudy reference, 1 process": lambda: bnstudy_loop(_train_alone, raw, 1),
-            "bnstudy reference, 2 processes": lambda: bnstudy_loop(_train_alone, raw, 2),
-        }
-        if available()[0]:
-            contestants |= {
-                "bnstudy lockstep, 16 seeds in 1 process": lambda: bnstudy_loop(
-                    _train_stack, raw, 1
-                ),
-                "bnstudy lockstep, 2 x 16 seeds in 2 processes": lambda: bnstudy_loop(
-                    _train_stack, raw, 2
-                ),
-            }
-        rates = measure(contestants, options.repeats)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"LeNet + BN, batch 256, training images/s, {options.repeats} interleaved repeats")
-    print(f"{platform.machine()}, {cores} cores, torch {torch.__version__}\n")
-    print("| contestant | median | min - max | times the notes' loop |")
-    print("|---|---|---|---|")
-    baseline = statistics.median(next(iter(rates.values())))
-    for name, values in rates.items():
-        median = statistics.median(values)
-        spread = f"{min(values):,.0f} - {max(values):,.0f}"
-        print(f"| {name} | {median:,.0f} | {spread} | {median / baseline:.1f} |")
+        raw = torchvision_copy(dataset, Path(folder))
+        with contestants(raw, Path(folder), options.processes, options.peers) as found:
+            rates = measure(found, options.batch_sizes, options.repeats)
+    print(f"Training images/s, median and range of {options.repeats} interleaved repeats; ", end="")
+    print(f"{platform.machine()}, {cores()} cores, load before {load_before:.1f}\n")
+    print(tables(rates))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The command line: parse, call one function, print one line or one error."""
 
+import dataclasses
+import json
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from bnstudy import __version__, data
-from bnstudy.config import RunConfig
+from bnstudy.claims import calibrate, judge, refuse_what_cannot_come_out
+from bnstudy.config import RunConfig, canonical_json, stream
 from bnstudy.errors import BnstudyError, RunFailedError
 from bnstudy.lenet import trace as trace_layers
 from bnstudy.report import trace_table, write_report
 from bnstudy.runner import run_study
-from bnstudy.store import Store
+from bnstudy.store import CALIBRATION, Store, refuse_other_plan, write_whole
 from bnstudy.study import PROFILES, DataIdentity, Experiment, Plan, find_profile, known, make_plan
 from experiments import EXPERIMENTS
 
@@ -131,6 +134,7 @@ def run(
     click.echo(f"study {study}: {len(plan.runs)} runs, plan {plan.sha256[:12]}")
     for line in dataset.notes:
         click.echo(line)
+    refuse_what_cannot_come_out(plan)
     summary = run_study(
         plan,
         store,
@@ -168,6 +172,85 @@ def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
     click.echo(f"report: {index}")
     if open_it:
         webbrowser.open(index.resolve().as_uri())
+
+
+@main.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with rules and robustness rows.")
+def claims(as_json: bool, **options: Any) -> None:
+    """Print the verdict on every registered claim."""
+    _, plan, store, _ = open_study(**options)
+    verdicts = judge(plan, store.tables(plan), store.stored_plan() or plan.canonical())
+    if as_json:
+        click.echo(json.dumps([verdict.as_dict() for verdict in verdicts], indent=2))
+    elif not verdicts:
+        click.echo(f"the {plan.profile} profile registers no claims of these experiments")
+    for verdict in () if as_json else verdicts:
+        click.echo(f"{verdict.claim.id}: {verdict.sentence}")
+
+
+@main.group(name="plan")
+def plan_group() -> None:
+    """Show, freeze or check what a study registers before its first run."""
+
+
+@plan_group.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+def show(**options: Any) -> None:
+    """Print the plan as canonical JSON: everything a run or a verdict depends on."""
+    _, plan, _, _ = open_study(**options)
+    click.echo(canonical_json(plan.canonical()))
+
+
+@plan_group.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+def freeze(**options: Any) -> None:
+    """Store the plan now; the first run does it too."""
+    study, plan, store, _ = open_study(**options)
+    refuse_what_cannot_come_out(plan)
+    store.freeze(plan)
+    click.echo(f"study {study}: plan {plan.sha256[:12]} with {len(plan.claims)} claims is stored")
+
+
+@plan_group.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+def check(**options: Any) -> None:
+    """Say whether the seeds can decide the claims, and whether the stored plan is this one."""
+    study, plan, store, _ = open_study(**options)
+    refuse_what_cannot_come_out(plan)
+    stored = store.stored_plan()
+    if stored is None:
+        click.echo(f"study {study}: no plan is stored yet")
+    else:
+        refuse_other_plan(stored, plan.canonical(), study)
+        same = stored == json.loads(canonical_json(plan.canonical()))
+        click.echo(
+            f"study {study}: the stored plan is {'this' if same else 'a larger or older'} one"
+        )
+    click.echo(f"{len(plan.claims)} claims, {len(plan.seeds)} seeds: all can come out")
+
+
+@plan_group.command(name="calibrate")
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+@click.option("--studies", type=int, default=2_000, help="Simulated studies of each kind.")
+def calibrate_plan(studies: int, **options: Any) -> None:
+    """Simulate studies of this plan: how often it errs, and how often it finds what is there."""
+    study, plan, store, _ = open_study(**options)
+    found = calibrate(plan, stream(0, "calibration"), studies)
+    content = {"plan": plan.sha256, **dataclasses.asdict(found)}
+    store.root.mkdir(parents=True, exist_ok=True)
+    write_whole(store.root / CALIBRATION, canonical_json(content).encode())
+    click.echo(
+        f"study {study}: family-wise error {found.family_wise_error:.3f} "
+        f"(standard error {found.standard_error:.3f}) in {studies:,} null studies"
+    )
+    for claim, power in found.power.items():
+        click.echo(f"{claim}: found in {power:.1%} of studies with the pilot's effect")
 
 
 @main.command()

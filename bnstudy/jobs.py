@@ -17,9 +17,9 @@ from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.errors import BnstudyError, ConfigError
 from bnstudy.lockstep import LANES, available, train_stack, unsupported
+from bnstudy.probes import probed
 from bnstudy.progress import Echo
 from bnstudy.store import FINISHED, RunKey, Store
-from bnstudy.training import train
 
 ENGINES = ("auto", "reference", "lockstep")
 FEWEST_SEEDS = 4  # with fewer, most lanes of a stack would be idle
@@ -91,18 +91,23 @@ def plan_jobs(keys: list[RunKey], engine: str) -> list[Job]:
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
         arm = canonical_json(key.run.arm.config.canonical())
-        alone = engine == "reference" or bool(unsupported(key.run.arm.config))
+        alone = engine == "reference" or not _stackable(key)
         groups.setdefault(key.id if alone else arm, []).append(key)
     jobs = []
     for group in groups.values():
-        config = group[0].run.arm.config
-        stacked = engine != "reference" and not unsupported(config)
+        stacked = engine != "reference" and _stackable(group[0])
         if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
             parts = (group[start : start + LANES] for start in range(0, len(group), LANES))
             jobs += [Job(tuple(part), "lockstep") for part in parts]
         else:
             jobs += [Job((key,), "reference") for key in group]
     return jobs
+
+
+def _stackable(key: RunKey) -> bool:
+    """Return whether the lockstep engine may and can train a run."""
+    arm = key.run.arm
+    return not arm.by_reference and not arm.probes and not unsupported(arm.config)
 
 
 def image_passes(config: RunConfig, dataset: Dataset) -> int:
@@ -158,7 +163,8 @@ def _train_into(
     if engine == "lockstep":
         records = train_stack(config, seeds, splits)
     else:
-        records = [train(config, seed, splits, device=setup.device) for seed in seeds]
+        arm = keys[0].run.arm
+        records = [probed(config, seed, splits, arm.probes, device=setup.device) for seed in seeds]
     for key, record in zip(keys, records, strict=True):
         images = record.steps / record.steps_per_epoch * len(splits.train)
         times = {

@@ -7,31 +7,49 @@ import ast
 import hashlib
 import importlib.util
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-TRAINING = "bnstudy.training"
+ENGINES = ("bnstudy.training", "bnstudy.lockstep.engine")
+PROBES = "bnstudy.probes"
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
-# Errors change no result, and what the sources read is checked by its own checksum.
-NO_EFFECT = frozenset({"bnstudy", "bnstudy.errors", "bnstudy.data.idx", "bnstudy.data.sources"})
+# Errors change no result, what the sources read is checked by its own checksum, and compilers
+# differ between machines anyway.
+NO_EFFECT = frozenset(
+    {
+        "bnstudy",
+        "bnstudy.errors",
+        "bnstudy.data.idx",
+        "bnstudy.data.sources",
+        "bnstudy.lockstep.build",
+    }
+)
 
 
 @cache
-def code_digest(start: str = TRAINING) -> str:
+def code_digest(*starts: str) -> str:
     """Return the sha256 of the code that decides the result of a run.
 
-    Of the modules that ``start`` imports, directly or not, within the package:
-    their syntax trees without docstrings and comments, so that polishing words
-    retrains nothing.  Package files that only re-export do not count.
+    Of the modules that ``starts`` (by default both engines) import, directly or
+    not, within the package: their syntax trees without docstrings and comments,
+    so that polishing words retrains nothing.  Package files that only re-export
+    do not count; C++ files beside a module do.
     """
-    sha = hashlib.sha256()
-    for module in sorted(import_closure(start)):
+    sha, modules = hashlib.sha256(), set[str]()
+    for start in starts or ENGINES:
+        modules |= import_closure(start)
+    folders = set()
+    for module in sorted(modules):
         path = module_path(module)
         if path is not None and path.name != "__init__.py":
+            folders.add(path.parent)
             sha.update(f"{module}\n{code_of(path.read_text(encoding='utf-8'))}\n".encode())
+    for path in sorted(each for folder in folders for each in folder.glob("cpp/*.[ch]pp")):
+        sha.update(f"{path.name}\n{cpp_code_of(path.read_text(encoding='utf-8'))}\n".encode())
     return sha.hexdigest()
 
 
@@ -72,6 +90,11 @@ def code_of(source: str) -> str:
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def cpp_code_of(source: str) -> str:
+    """Return a C++ text without ``//`` comments and layout."""
+    return " ".join(re.sub(r"//.*", "", source).split())
 
 
 @cache

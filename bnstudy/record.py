@@ -24,6 +24,7 @@ CURVE_COLUMNS = (
     "test_loss_population",
     "test_accuracy_population",
 )
+MEASURE_COLUMNS = ("probe", "step", "layer", "tensor", "channel", "stat", "value")
 NORM_COLUMNS = ("layer", "channel", "gamma", "beta", "running_mean", "running_var")
 
 
@@ -53,6 +54,9 @@ class Record:
         images in the first epoch: equal across the arms of a seed.
     train_seconds, wall_seconds
         Time in training steps alone, and in the whole run.
+    measures
+        What probes saw, columns :data:`MEASURE_COLUMNS`, a row a number; None
+        without probes.
     """
 
     status: str
@@ -64,6 +68,7 @@ class Record:
     order_digest: str
     train_seconds: float
     wall_seconds: float
+    measures: pd.DataFrame | None = None
 
 
 def curve_frame(rows: Sequence[dict[str, float]]) -> pd.DataFrame:

@@ -25,7 +25,8 @@ from bnstudy.workers import Pool
 
 ATTEMPTS = 3
 TICK_SECONDS = 0.5
-ASSUMED_RATE = 10_000.0  # image-passes a second of a worker, until a run has shown better
+# image-passes a second of a worker, evaluation included, until a run has shown better
+ASSUMED_RATES = {"reference": 10_000.0, "lockstep": 40_000.0}
 
 
 @dataclass
@@ -138,7 +139,7 @@ def run_study(
     jobs = plan_jobs(todo, choose_engine(engine, device, echo))
     costs = {key.id: image_passes(key.run.arm.config, dataset) for key in todo}
     if dry_run:
-        announce(plan, store, keys, statuses, costs, count, echo)
+        announce(plan, store, keys, statuses, jobs, costs, count, echo)
         return Summary(skipped=len(keys) - len(todo), left=len(todo))
     try:
         store.freeze(plan)
@@ -194,6 +195,7 @@ def announce(
     store: Store,
     keys: list[RunKey],
     statuses: Mapping[str, str],
+    jobs: list[Job],
     costs: Mapping[str, int],
     workers: int,
     echo: Echo,
@@ -208,22 +210,26 @@ def announce(
             if kind in found
         )
         echo(f"{planned.experiment.name}: {len(mine)} runs ({counts or 'shared with others'})")
-    passes = sum(costs.values())
-    rate, basis = measured_rate(plan, store)
-    seconds = passes / (rate * workers)
+    rates, basis = measured_rates(plan, store)
+    seconds = [sum(costs[key.id] for key in job.keys) / rates[job.engine] for job in jobs]
+    # no sooner than the longest job, however many workers there are
+    wall = max(sum(seconds) / workers, max(seconds, default=0.0))
+    stacks = sum(job.engine == "lockstep" for job in jobs)
     echo(
-        f"{len(costs)} runs to train, {passes / 1e6:.1f} M image-passes, "
-        f"about {duration(seconds)} with {workers} workers ({basis})"
+        f"{len(costs)} runs to train, {stacks} stacks and {len(jobs) - stacks} single runs, "
+        f"{sum(costs.values()) / 1e6:.1f} M image-passes, "
+        f"about {duration(wall)} with {workers} workers ({basis})"
     )
 
 
-def measured_rate(plan: Plan, store: Store) -> tuple[float, str]:
-    """Return image-passes a second of one worker, evaluation included, and where it is from."""
+def measured_rates(plan: Plan, store: Store) -> tuple[dict[str, float], str]:
+    """Return image-passes a second of one worker by engine, and where the figures are from."""
     runs = store.tables(plan).runs
     if "images_per_second" not in runs or not (runs["status"] != "missing").any():
-        return ASSUMED_RATE, f"assuming {ASSUMED_RATE:,.0f} images/s a worker"
-    rate = float(runs["images_per_second"].median())
-    return rate, f"measured on the runs that are there: {rate:,.0f} images/s a worker"
+        return ASSUMED_RATES, "at assumed speeds"
+    found = runs.groupby("engine")["images_per_second"].median().dropna()
+    measured = {str(engine): float(rate) for engine, rate in found.items()}
+    return {**ASSUMED_RATES, **measured}, "at the speed of the runs that are there"
 
 
 def _drive(

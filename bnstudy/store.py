@@ -4,7 +4,7 @@
 
     runs/<study>/plan.json
     runs/<study>/<experiment>/<arm>/seed=007-<id>/
-        spec.json  curve.parquet  norms.parquet  provenance.json
+        spec.json  curve.parquet  norms.parquet  measures.parquet?  provenance.json
         result.json        written last: the run is done when it is there
     runs/<study>/claims/<id>    locked by the process that trains the run
 
@@ -34,12 +34,13 @@ import pyarrow.parquet as pq
 from bnstudy.config import canonical_json, digest
 from bnstudy.data.idx import sha256
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
-from bnstudy.provenance import code_digest
-from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
+from bnstudy.provenance import PROBES, code_digest
+from bnstudy.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.study import Plan, PlannedRun
 
 FINISHED = ("done", "diverged")
 LONGEST_NAME = 80
+CALIBRATION = "calibration.json"
 KEY_COLUMNS = ["experiment", "arm", "seed"]
 RUN_COLUMNS = [
     *KEY_COLUMNS,
@@ -79,6 +80,8 @@ def identify(run: PlannedRun, data_digest: str) -> RunKey:
         "code": code_digest(),
         "data": data_digest,
     }
+    if run.arm.probes:  # changing a probe retrains what it looked into, and nothing else
+        spec["probes"] = {"code": code_digest(PROBES), "options": dict(run.arm.probes)}
     return RunKey(run, spec, digest(spec)[:12])
 
 
@@ -91,14 +94,15 @@ class Tables:
     runs
         A row per planned run: its status (``missing`` if it is not there), id,
         steps, hashes of weights and order, and its provenance, flattened.
-    curves, norms
-        The rows of every finished run's ``curve`` and ``norms`` (see
+    curves, norms, measures
+        The rows of every finished run's ``curve``, ``norms`` and ``measures`` (see
         :class:`~bnstudy.record.Record`), experiment, arm and seed first.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     norms: pd.DataFrame
+    measures: pd.DataFrame
 
 
 class Store:
@@ -210,6 +214,8 @@ class Store:
             "norms.parquet": parquet_bytes(record.norms),
             "provenance.json": canonical_json(provenance).encode(),
         }
+        if record.measures is not None:
+            contents["measures.parquet"] = parquet_bytes(record.measures)
         for name, content in contents.items():
             write_whole(folder / name, content)
         result = {
@@ -299,7 +305,7 @@ class Store:
             If the arms of a seed are not paired.
         """
         folders = self._folders()
-        rows, curves, norms = [], [], []
+        rows, curves, norms, measures = [], [], [], []
         for run in plan.runs:
             key = identify(run, plan.data.digest)
             where: dict[str, Any] = {
@@ -316,10 +322,17 @@ class Store:
             rows.append({**where, **result, "id": key.id, **provenance})
             curves.append(pd.read_parquet(folder / "curve.parquet").assign(**where))
             norms.append(pd.read_parquet(folder / "norms.parquet").assign(**where))
+            if "measures.parquet" in result["files"]:
+                measures.append(pd.read_parquet(folder / "measures.parquet").assign(**where))
         runs = pd.DataFrame(rows).drop(columns="files", errors="ignore")
         runs = runs.reindex(columns=[*RUN_COLUMNS, *sorted(set(runs.columns) - set(RUN_COLUMNS))])
         refuse_broken_pairs(plan, runs)
-        return Tables(runs, _stack(curves, CURVE_COLUMNS), _stack(norms, NORM_COLUMNS))
+        return Tables(
+            runs,
+            _stack(curves, CURVE_COLUMNS),
+            _stack(norms, NORM_COLUMNS),
+            _stack(measures, MEASURE_COLUMNS),
+        )
 
 
 def folder_name(text: str) -> str:

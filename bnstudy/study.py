@@ -15,6 +15,7 @@ from bnstudy.claim import Claim
 from bnstudy.config import RunConfig, check_seed, digest
 from bnstudy.data import Dataset
 from bnstudy.errors import ConfigError
+from bnstudy.norm import parse_norm
 
 T = TypeVar("T")
 
@@ -88,11 +89,20 @@ class Arm:
         Its settings.
     label
         How figures and tables call it; the name if not given.
+    by_reference
+        Whether the reference engine must train it: where a layer's own code is
+        what is tested, a kernel that computes the same formula is no witness.
+    probes
+        What looks inside its runs while they are trained, by name with options:
+        see :mod:`bnstudy.probes`.  Such runs are apart from those of the same
+        settings without probes, and the reference engine trains them.
     """
 
     name: str
     config: RunConfig
     label: str = ""
+    by_reference: bool = False
+    probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip() or re.search(r"[\x00-\x1f]", self.name):
@@ -101,6 +111,11 @@ class Arm:
             )
         if not self.label:
             object.__setattr__(self, "label", self.name)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return everything that a run of the arm depends on, as plain data."""
+        config = self.config.canonical()
+        return {**config, "probes": dict(self.probes)} if self.probes else config
 
 
 @dataclass(frozen=True)
@@ -269,6 +284,13 @@ class Plan:
                     f"experiment {planned.experiment.name!r} has two arms named {twice[0]!r}: "
                     f"rename one"
                 )
+            for arm in planned.arms:
+                try:
+                    parse_norm(arm.config.norm)
+                except ConfigError as error:
+                    raise ConfigError(
+                        f"experiment {planned.experiment.name!r}, arm {arm.name!r}: {error}"
+                    ) from None
             for claim in planned.claims:
                 for name in claim.estimand.arm_names:
                     planned.arm(name)
@@ -315,7 +337,7 @@ def _canonical(planned: PlannedExperiment) -> dict[str, Any]:
     plain = {
         "name": planned.experiment.name,
         "targets": list(planned.experiment.targets),
-        "arms": {arm.name: arm.config.canonical() for arm in planned.arms},
+        "arms": {arm.name: arm.canonical() for arm in planned.arms},
     }
     if not planned.claims:  # hashed as before claims existed
         return plain

@@ -52,9 +52,10 @@ class Training:
     net, optimizer
         Of the run.  An observer may read them, and must leave no trace.
     images, labels
-        The batch of the last step: float32 (N, 1, 28, 28) and int64 (N,).
+        The batch of the last step: float32 (N, 1, 28, 28) and int64 (N,);
+        N = 0 before the first step.
     loss
-        Of that batch, before its step.
+        Of that batch, before its step; NaN before the first.
     """
 
     net: nn.Module
@@ -118,7 +119,7 @@ def train(
         A torch device, such as ``cpu`` or ``cuda``.
     observers
         Called in turn with the :class:`~bnstudy.config.Step` and the
-        :class:`Training` after every optimizer step.
+        :class:`Training`, before the first optimizer step and after every one.
 
     Returns
     -------
@@ -149,6 +150,9 @@ def train(
     step, tally, clock = Step(0, len(slices)), _Tally(), _Clock()
     rows: list[dict[str, float]] = []
     status = "done"
+    nothing = scale(splits.train.images[:0]).to(device), splits.train.labels[:0].to(device)
+    for observer in observers:
+        observer(step, Training(net, optimizer, *nothing, math.nan))
 
     for _ in range(config.epochs):
         order = epoch_order(order_rng, n)

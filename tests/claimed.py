@@ -7,7 +7,7 @@ import pandas as pd
 
 from bnstudy.claim import Claim, Estimand, Pilot
 from bnstudy.config import RunConfig
-from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS
+from bnstudy.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
 from bnstudy.store import Tables
 from bnstudy.study import Arm, DataIdentity, Experiment, Plan, PlannedExperiment
 
@@ -97,7 +97,8 @@ def tables(
     keys = ["experiment", "arm", "seed"]
     stacked = pd.concat(curves) if curves else pd.DataFrame(columns=[*keys, *CURVE_COLUMNS])
     runs = pd.DataFrame(rows).reindex(columns=[*keys, "status", "steps_per_epoch"])
-    return Tables(runs, stacked, pd.DataFrame(columns=[*keys, *NORM_COLUMNS]))
+    nothing = (pd.DataFrame(columns=[*keys, *each]) for each in (NORM_COLUMNS, MEASURE_COLUMNS))
+    return Tables(runs, stacked, *nothing)
 
 
 def curve(rises: float, given: Mapping[str, Sequence[float] | float]) -> pd.DataFrame:

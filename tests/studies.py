@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.store import Tables
+from bnstudy.record import MEASURE_COLUMNS
+from bnstudy.store import KEY_COLUMNS, Tables
 from bnstudy.study import Arm, DataIdentity, Exhibit, Experiment, Plan, PlannedExperiment
 
 PER_EPOCH, IMAGES = 235, 60_000
@@ -64,8 +65,50 @@ def source(title: str = "The source", images: int = IMAGES) -> PlannedExperiment
     )
 
 
+def inside() -> PlannedExperiment:
+    """An experiment whose runs were watched."""
+    notes = RunConfig(epochs=4)
+    probes = {"activations": {"every": 47}}
+    arms = (
+        Arm("none", notes, "without BN", probes=probes),
+        Arm("bn", notes.replace(norm="bn"), "with BN", probes=probes),
+    )
+    lines = {"layers": ("act1", "act4"), "tensor": "grad", "stat": "std", "label": "Gradient"}
+    exhibits = (
+        Exhibit("percentile-bands", "Bands.", {"layers": ("act1", "act4"), "tensor": "in"}),
+        Exhibit("layer-lines", "Ratio.", {**lines, "log": True, "ratio": ("act4", "act1")}),
+        Exhibit("layer-lines", "Highest.", {**lines, "percent": True}),
+    )
+    words = ("Inside", "Question?", "Literature.", "Design.", "Limits.")
+    return PlannedExperiment(
+        Experiment("inside", *words, lambda profile: arms, exhibits=exhibits), arms
+    )
+
+
+def measures(arm: Arm, steps: int) -> pd.DataFrame:
+    """Return what a recorder saw at four points of the first epoch.
+
+    Without BN all percentiles rise by 0.1 from record to record, with it by 0.05, the
+    outer two being 2 apart; the gradient of act4 is 1000 times that of act1 without BN,
+    and twice with it.
+    """
+    bare, rows = arm.config.norm == "none", []
+    for record in range(4):
+        step = record * PER_EPOCH // 4
+        if step > steps:
+            break
+        drift = (0.1 if bare else 0.05) * record
+        for layer in ("act1", "act4"):
+            for stat, value in (("q15", -1.0), ("q50", 0.0), ("q85", 1.0)):
+                rows.append((step, layer, "in", stat, value + drift))
+            ratio = 1000.0 if bare else 2.0
+            rows.append((step, layer, "grad", "std", 1e-4 * (ratio if layer == "act4" else 1.0)))
+    frame = pd.DataFrame(rows, columns=["step", "layer", "tensor", "stat", "value"])
+    return frame.assign(probe="activations", channel=-1)
+
+
 def plan(*experiments: PlannedExperiment, seeds: int = 6, sample: bool = False) -> Plan:
-    """Return a plan of these experiments, both of the above if none is given."""
+    """Return a plan of these experiments, the first two of the above if none is given."""
     return Plan(
         "quick",
         tuple(range(seeds)),
@@ -117,7 +160,7 @@ def tables(
         first epoch: those with an even seed after two rows, the others at once.
     """
     rng = np.random.default_rng(5)
-    rows, curves, norms = [], [], []
+    rows, curves, norms, measured = [], [], [], []
     for number, run in enumerate(plan.runs):
         where = {"experiment": run.experiment, "arm": run.arm.name, "seed": run.seed}
         if run.arm.name in missing:
@@ -131,7 +174,11 @@ def tables(
         curves.append(points.assign(**where))
         if run.arm.config.norm != "none":
             norms.append(_norms(rng).assign(**where))
-    return Tables(_stacked(rows), _joined(curves), _joined(norms))
+        if run.arm.probes:
+            measured.append(measures(run.arm, len(points) * 47).assign(**where))
+    columns = [*KEY_COLUMNS, *MEASURE_COLUMNS]
+    found = pd.concat(measured, ignore_index=True) if measured else pd.DataFrame(columns=columns)
+    return Tables(_stacked(rows), _joined(curves), _joined(norms), found[columns])
 
 
 def _result(number: int, steps: int, lost: bool) -> dict[str, object]:
@@ -185,6 +232,6 @@ def shuffled(tables: Tables) -> Tables:
     """Return the same tables with their rows in another order."""
     mixed = (
         frame.sample(frac=1.0, random_state=3).reset_index(drop=True)
-        for frame in (tables.runs, tables.curves, tables.norms)
+        for frame in (tables.runs, tables.curves, tables.norms, tables.measures)
     )
     return Tables(*mixed)

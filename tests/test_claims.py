@@ -396,7 +396,10 @@ def test_the_order_of_rows_and_seeds_beyond_the_plan_change_nothing():
     there = verdicts(made, tables(made, {"bn": FAST, "none": SLOW}))
     more = tables(wide, {"bn": FAST, "none": SLOW})
     shuffled = Tables(
-        *(table.sample(frac=1, random_state=1) for table in (more.runs, more.curves, more.norms))
+        *(
+            table.sample(frac=1, random_state=1)
+            for table in (more.runs, more.curves, more.norms, more.measures)
+        )
     )
     assert verdicts(made, shuffled) == there
 

@@ -1,6 +1,7 @@
 """The lockstep engine, against float64 autograd and the reference trainer."""
 
 import copy
+import dataclasses
 import stat
 from pathlib import Path
 
@@ -344,6 +345,28 @@ def test_stacks_hold_the_seeds_of_one_arm(sample):
     few = [identify(run, plan.data.digest) for run in plan_of(sample, seeds=3).runs]
     assert {job.engine for job in plan_jobs(few, "auto")} == {"reference"}
     assert {job.engine for job in plan_jobs(few, "lockstep")} == {"lockstep"}
+
+
+def test_an_arm_that_tests_a_layers_own_code_is_never_stacked(sample):
+    plan = plan_of(sample, seeds=8, norms=("scratch", "bn"))
+    keys = [identify(run, plan.data.digest) for run in plan.runs]
+    own = [
+        dataclasses.replace(
+            key,
+            run=dataclasses.replace(
+                key.run, arm=dataclasses.replace(key.run.arm, by_reference=True)
+            ),
+        )
+        for key in keys
+        if key.run.arm.name == "scratch"
+    ]
+    others = [key for key in keys if key.run.arm.name != "scratch"]
+    for word in ("auto", "lockstep"):
+        jobs = plan_jobs(own + others, word)
+        assert [(job.engine, len(job.keys)) for job in jobs] == [
+            *[("reference", 1)] * 8,
+            ("lockstep", 8),
+        ]
 
 
 def test_a_stack_leaves_ordinary_runs_and_skips_those_that_are_there(sample, tmp_path):

@@ -44,6 +44,9 @@ class Kept:
     def tables(self, plan):
         return self.kept
 
+    def stored_plan(self):
+        return None
+
 
 def hostile_plan() -> Plan:
     return studies.plan(
@@ -316,8 +319,9 @@ def test_first_layer_parameters_are_compared_by_rank():
 
 
 def test_every_kind_of_exhibit_is_exercised_here():
-    planned = [*studies.source().experiment.exhibits, *studies.convergence().experiment.exhibits]
-    assert {exhibit.kind for exhibit in planned} == set(MAKERS)
+    experiments = [studies.source(), studies.convergence(), studies.inside()]
+    kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
+    assert kinds == set(MAKERS)
 
 
 def test_an_unknown_exhibit_is_refused_by_name():
@@ -412,12 +416,41 @@ def test_runs_beyond_the_plan_change_nothing():
     assert render(build(small, more)) == render(build(small, cut))
 
 
+# Inside the networks --------------------------------------------------------------------
+
+
+def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
+    planned = studies.inside()
+    found = finding_of(planned, "percentile-bands")
+    # four records, three ways of 0.1 or 0.05 each, the band 2 wide: 0.15 and 0.075
+    assert found.sentence.startswith("In widths of their band, percentiles drift 2.0 times as far")
+    assert "in without BN as in with BN" in found.sentence
+    (table,) = found.tables
+    assert [row[0] for row in table.rows] == ["without BN", "with BN"]
+
+
+def test_the_ratio_of_two_layers_is_told_arm_by_arm():
+    found = finding_of(studies.inside(), "layer-lines")
+    assert "is 1,000 times that of act1 for without BN" in found.sentence
+    assert "and 2 times that of act1 for with BN" in found.sentence
+
+
+@pytest.mark.parametrize("gaps", [{"missing"}, {"diverged"}, {"missing", "diverged"}])
+def test_pages_from_inside_survive_what_is_missing_or_diverged(gaps):
+    arms = {"missing": frozenset({"none"}), "diverged": frozenset({"bn"})}
+    plan = studies.plan(studies.inside())
+    files = pages_of(plan, **{name: arms[name] for name in gaps})
+    assert "nan" not in shown(files["inside.html"]).lower().split()
+    nothing = pages_of(plan, missing=frozenset({"none", "bn"}))
+    assert "Nothing to show" in shown(nothing["inside.html"])
+
+
 # HTML ---------------------------------------------------------------------------------
 
 
 def test_pages_pass_a_strict_parser(files, hostile):
     for page in [*html_of(files).values(), *html_of(hostile).values()]:
-        parsed(page)
+        assert parsed(page).find(".//{*}main") is not None
 
 
 def test_no_page_asks_for_anything_from_elsewhere(files):

@@ -126,7 +126,10 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(sample, tmp_path):
     summary = run_study(plan_of(sample), store, sample, workers=2, dry_run=True, echo=lines.append)
     assert summary.left == 4
     assert lines[0] == "speed: 4 runs (4 missing)"
-    assert lines[1].startswith("4 runs to train, 0.0 M image-passes, about 0 s with 2 workers")
+    assert lines[1] == (
+        "4 runs to train, 0 stacks and 4 single runs, 0.0 M image-passes, "
+        "about 0 s with 2 workers (at assumed speeds)"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -79,12 +80,34 @@ def test_polishing_words_keeps_the_code_digest_and_changing_code_does_not():
     assert provenance.code_of(source) != provenance.code_of(source.replace("1", "2"))
 
 
+def test_comments_in_the_kernel_keep_the_code_digest_and_changing_it_does_not():
+    source = "// add\nint f(int x) {\n  return x + 1;  // why\n}\n"
+    polished = "int f(int x) { return x + 1; }  // said better\n"
+    assert provenance.cpp_code_of(source) == provenance.cpp_code_of(polished)
+    assert provenance.cpp_code_of(source) != provenance.cpp_code_of(source.replace("1", "2"))
+
+
+def test_the_code_digest_covers_the_kernel(monkeypatch):
+    kernel = provenance.module_path("bnstudy.lockstep.kernel").parent / "cpp" / "kernel.cpp"
+    before = provenance.code_digest.__wrapped__()
+    read = Path.read_text
+
+    def changed(path, **options):
+        return read(path, **options) + (" int more;" if path == kernel else "")
+
+    monkeypatch.setattr(Path, "read_text", changed)
+    assert provenance.code_digest.__wrapped__() != before
+
+
 def test_the_code_digest_covers_the_training_modules_and_nothing_above():
     closure = provenance.import_closure("bnstudy.training")
     wanted = {"training", "lenet", "config", "norm.functional", "norm.layer", "data.splits"}
     assert {f"bnstudy.{name}" for name in wanted} <= closure
     above = {"study", "store", "runner", "cli", "report", "figures", "inference", "errors"}
     assert not {f"bnstudy.{name}" for name in above} & closure
+    assert not {f"bnstudy.{name}" for name in above - {"errors"}} & provenance.import_closure(
+        "bnstudy.lockstep.engine"
+    )
 
 
 # Whole and damaged ----------------------------------------------------------------------

@@ -57,6 +57,15 @@ def test_two_arms_of_one_name_are_refused():
     assert str(refusal.value) == "experiment 'speed' has two arms named 'bn': rename one"
 
 
+def test_a_misspelled_normalization_is_refused_before_anything_runs():
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((experiment(arms=("none", "gost:size=3")),), PROFILES["tiny"], DATA)
+    assert str(refusal.value) == (
+        "experiment 'speed', arm 'gost:size=3': there is no normalization 'gost': "
+        "did you mean 'ghost'?"
+    )
+
+
 @pytest.mark.parametrize("name", ["", " bn", "bn\n", "bn\x00"])
 def test_an_arm_needs_a_printable_name(name):
     with pytest.raises(ConfigError, match="an arm's name must be printable"):

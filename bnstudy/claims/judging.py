@@ -117,7 +117,7 @@ def _deviation(
     before = experiments.get(planned.experiment.name)
     if before is None or claim.id not in before.get("claims", {}):
         return "it was registered after the runs began"
-    arms = {arm.name: arm.config.canonical() for arm in planned.arms}
+    arms = {arm.name: arm.canonical() for arm in planned.arms}
     for name in claim.estimand.arm_names:
         if before["arms"].get(name) != json.loads(canonical_json(arms[name])):
             return f"arm {name} changed after the runs began"

@@ -37,8 +37,8 @@ class Run:
         Whether its loss stopped being finite.
     steps_per_epoch
         Optimizer steps in one epoch.
-    curve, norms
-        Its rows of the store's tables, curves in the order of steps.
+    curve, norms, measures
+        Its rows of the store's tables, in the order of steps.
     """
 
     config: RunConfig
@@ -46,6 +46,7 @@ class Run:
     steps_per_epoch: int
     curve: pd.DataFrame
     norms: pd.DataFrame
+    measures: pd.DataFrame
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def finished_runs(plan: Plan, tables: Tables) -> dict[RunKey, Run]:
     keys = ["experiment", "arm", "seed"]
     curves = dict(list(tables.curves.sort_values("step", kind="stable").groupby(keys)))
     norms = dict(list(tables.norms.groupby(keys)))
+    measures = dict(list(tables.measures.sort_values("step", kind="stable").groupby(keys)))
     runs = {}
     for row in tables.runs[tables.runs["status"].isin(("done", "diverged"))].to_dict("records"):
         arm, seed = (row["experiment"], row["arm"]), int(row["seed"])
@@ -69,6 +70,7 @@ def finished_runs(plan: Plan, tables: Tables) -> dict[RunKey, Run]:
                 steps_per_epoch=int(row["steps_per_epoch"]),
                 curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
                 norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
+                measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
             )
     return runs
 

@@ -7,6 +7,7 @@ until text in them has a contrast of 4.5:1 on white; each arm also has a marker
 and a line style of its own.  An open triangle is always a censored value.
 """
 
+from bnstudy.figures.inside import layer_lines, percentile_bands
 from bnstudy.figures.plots import (
     evaluation_statistics,
     learning_curves,
@@ -28,10 +29,12 @@ __all__ = [
     "Look",
     "Scale",
     "evaluation_statistics",
+    "layer_lines",
     "learning_curves",
     "learning_rates",
     "paired_differences",
     "paired_steps",
+    "percentile_bands",
     "printed_results",
     "sorted_parameters",
     "to_svg",

@@ -71,6 +71,8 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     """Label and scale the axes."""
     if scale.log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
     if scale.label:
@@ -83,6 +85,13 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     axes.margins(y=0.06)
     if scale.least:
         keep_span(axes, scale.least)
+
+
+def power_of_ten(value: float) -> str:
+    """Write a power of ten with raised digits, which need no mathematical typesetting: 10⁻⁴."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
 
 
 def keep_span(axes: Axes, least: float) -> None:

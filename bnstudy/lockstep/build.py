@@ -1,7 +1,7 @@
 """Compiling the kernel, once for each kernel text, compiler and processor.
 
-Run it: ``python -m bnstudy.lockstep.build`` compiles now and says whether it worked;
-otherwise the first study does.
+``python -m bnstudy.lockstep`` compiles now and says whether it worked; otherwise the first
+study does.
 """
 
 import ctypes
@@ -99,16 +99,3 @@ def _run(command: list[str]) -> str:
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=SECONDS
     ).stdout
-
-
-def main() -> None:
-    """Compile the kernel and say whether it worked."""
-    library, reason = load()
-    if library is None:
-        print(f"lockstep engine: not available, {reason}; the reference engine will be used")
-    else:
-        print("lockstep engine: available")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,19 @@
 """From plan and tables to the report model."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import pandas as pd
 
+from bnstudy.claims import Verdict
 from bnstudy.config import RunConfig
 from bnstudy.report import text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
+from bnstudy.report.verdicts import judgement, verdict_table
 from bnstudy.store import Tables
 from bnstudy.study import PROFILES, Plan
 
@@ -26,7 +28,12 @@ FIRST_LOOK = (
 )
 
 
-def build(plan: Plan, tables: Tables, provenance: Mapping[str, str] | None = None) -> Report:
+def build(
+    plan: Plan,
+    tables: Tables,
+    provenance: Mapping[str, str] | None = None,
+    verdicts: Sequence[Verdict] = (),
+) -> Report:
     """Build the report of a study.
 
     Parameters
@@ -37,6 +44,8 @@ def build(plan: Plan, tables: Tables, provenance: Mapping[str, str] | None = Non
         What is there.
     provenance
         Further lines of the provenance table.
+    verdicts
+        On the plan's claims.
 
     Raises
     ------
@@ -46,12 +55,14 @@ def build(plan: Plan, tables: Tables, provenance: Mapping[str, str] | None = Non
     pages = []
     for planned in plan.experiments:
         evidence = Evidence.of(plan, planned, tables)
-        pages.append(_page(evidence))
+        mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
+        pages.append(_page(evidence, mine))
     planned_runs = _planned(plan, tables.runs)
     return Report(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
+        verdicts=verdict_table(verdicts) if verdicts else None,
         pages=tuple(pages),
         provenance=_provenance(plan, planned_runs, provenance or {}),
         commands=_commands(plan),
@@ -66,7 +77,7 @@ def _banner(plan: Plan) -> str:
     return FIRST_LOOK.format(profile=plan.profile) if small else ""
 
 
-def _page(evidence: Evidence) -> Page:
+def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
     experiment = evidence.planned.experiment
     findings: list[Finding] = []
     kinds: Counter[str] = Counter()
@@ -85,6 +96,7 @@ def _page(evidence: Evidence) -> Page:
         state=_state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
         arms=_arms(evidence),
         settings=_settings(evidence),
+        judgements=tuple(map(judgement, verdicts)),
         findings=tuple(findings),
         command=_command(evidence.plan, experiment.name),
     )

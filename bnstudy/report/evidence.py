@@ -28,7 +28,7 @@ class Evidence:
     ----------
     plan, planned
         The study, and which of its experiments this is.
-    runs, curves, norms
+    runs, curves, norms, measures
         The store's tables, cut to the experiment, in the order of arms and seeds.
     """
 
@@ -37,6 +37,7 @@ class Evidence:
     runs: pd.DataFrame
     curves: pd.DataFrame
     norms: pd.DataFrame
+    measures: pd.DataFrame
 
     @classmethod
     def of(cls, plan: Plan, planned: PlannedExperiment, tables: Tables) -> "Evidence":
@@ -47,6 +48,7 @@ class Evidence:
             _cut(plan, planned, tables.runs, []),
             _cut(plan, planned, tables.curves, ["step"]),
             _cut(plan, planned, tables.norms, ["layer", "channel"]),
+            _cut(plan, planned, tables.measures, ["probe", "step", "layer", "tensor", "stat"]),
         )
 
     def arms(self, names: Iterable[str] | None = None) -> tuple[Arm, ...]:
@@ -70,6 +72,32 @@ class Evidence:
     def curve(self, arm: str) -> pd.DataFrame:
         """Return the curves of an arm's seeds."""
         return self.curves[self.curves["arm"] == arm]
+
+    def measured(
+        self, arms: Iterable[Arm], layers: Iterable[str], tensor: str, stats: Iterable[str]
+    ) -> pd.DataFrame:
+        """Return what the activation recorder saw of some layers.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``arm``, ``layer``, ``seed``, ``epoch``, ``stat``, ``value``; of whole
+            tensors, not of channels.
+        """
+        rows = self.measures
+        rows = rows[
+            (rows["probe"] == "activations")
+            & (rows["channel"] == -1)
+            & (rows["tensor"] == tensor)
+            & rows["arm"].isin([arm.name for arm in arms])
+            & rows["layer"].isin(list(layers))
+            & rows["stat"].isin(list(stats))
+        ]
+        per_epoch = self.runs.groupby("arm")["steps_per_epoch"].first()
+        epoch = rows["step"].astype(float) / rows["arm"].map(per_epoch).astype(float)
+        columns = ["arm", "layer", "seed", "epoch", "stat", "value"]
+        rows = rows.assign(epoch=epoch, value=rows["value"].astype(float))
+        return rows[columns].reset_index(drop=True)
 
     def horizon(self, arms: Iterable[Arm]) -> float:
         """Return the last step that every one of these arms was to be watched to; NaN if unknown.

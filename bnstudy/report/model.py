@@ -86,6 +86,36 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """A verdict on a claim, with its rule.
+
+    Attributes
+    ----------
+    anchor
+        Its id on the page.
+    word
+        The verdict, with its symbol.
+    claim, quote, source
+        What is claimed, in the words of the notes where they say it, and by whom.
+    rule
+        What was registered before the first run.
+    sentence
+        What came out.
+    table
+        The registered computation and the robustness rows.
+    """
+
+    anchor: str
+    word: str
+    claim: str
+    quote: str
+    source: str
+    rule: str
+    sentence: str
+    table: Table
+
+
+@dataclass(frozen=True)
 class Page:
     """The page of one experiment.
 
@@ -97,6 +127,8 @@ class Page:
         Which of its runs are there, in a sentence.
     arms, settings
         What differs between the arms; what all of them share.
+    judgements
+        One for each claim.
     findings
         One for each exhibit.
     command
@@ -112,6 +144,7 @@ class Page:
     state: str
     arms: Table
     settings: Table
+    judgements: tuple[Judgement, ...]
     findings: tuple[Finding, ...]
     command: str
 
@@ -128,6 +161,8 @@ class Report:
         The study in a paragraph, for somebody who has not heard of it.
     banner
         What every page warns of; empty if there is nothing.
+    verdicts
+        On all claims; None if the study registers none.
     pages
         One for each experiment, in the order of the plan.
     provenance
@@ -141,6 +176,7 @@ class Report:
     title: str
     introduction: str
     banner: str
+    verdicts: Table | None
     pages: tuple[Page, ...]
     provenance: Table
     commands: tuple[str, ...]

@@ -1,10 +1,13 @@
 """Putting a report into a folder, whole: what was there before is replaced at once."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from bnstudy.claims import judge
+from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.report.build import build
 from bnstudy.report.model import Report
@@ -44,7 +47,9 @@ def write_report(
     StoreError
         If the store holds a damaged run.
     """
-    return write_files(build(plan, store.tables(plan), provenance), folder)
+    tables = store.tables(plan)
+    frozen = store.stored_plan() or json.loads(canonical_json(plan.canonical()))
+    return write_files(build(plan, tables, provenance, judge(plan, tables, frozen)), folder)
 
 
 def write_files(report: Report, folder: Path) -> Path:

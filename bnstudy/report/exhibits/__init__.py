@@ -11,6 +11,7 @@ from types import MappingProxyType
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.accuracy import evaluation_statistics, final_accuracy
 from bnstudy.report.exhibits.curves import learning_curves
+from bnstudy.report.exhibits.inside import layer_lines, percentile_bands
 from bnstudy.report.exhibits.printed import first_layer_parameters, printed_results
 from bnstudy.report.exhibits.steps import learning_rates, steps_to_target
 from bnstudy.report.model import Finding
@@ -27,6 +28,8 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
         "first-layer-parameters": first_layer_parameters,
         "evaluation-statistics": evaluation_statistics,
         "final-accuracy": final_accuracy,
+        "percentile-bands": percentile_bands,
+        "layer-lines": layer_lines,
     }
 )
 

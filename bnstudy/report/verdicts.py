@@ -1,0 +1,143 @@
+"""Verdicts as the report shows them: a table of all, and each one with its rule."""
+
+import math
+from collections.abc import Sequence
+
+from bnstudy.claim import Claim
+from bnstudy.claims import Outcome, Row, Verdict
+from bnstudy.report import text
+from bnstudy.report.model import Judgement, Table
+
+SYMBOLS = {
+    Outcome.SUPPORTED: "✔",
+    Outcome.REFUTED: "✘",
+    Outcome.INCONCLUSIVE: "?",
+    Outcome.INADMISSIBLE: "–",
+    Outcome.DEVIATED: "≠",
+}
+EXPLORED = "explored"
+TESTS = {
+    "sign-flip": "exact paired sign-flip test",
+    "t": "paired t test",
+    "sign": "sign test",
+    "tost": "two one-sided t tests",
+    "page": "Page's test of an order",
+}
+
+
+def word(verdict: Verdict) -> str:
+    """Return the verdict word with its symbol, so that neither colour nor sight is needed."""
+    if verdict.outcome is None:
+        return EXPLORED
+    return f"{SYMBOLS[verdict.outcome]} {verdict.outcome.value}"
+
+
+def effect(row: Row) -> str:
+    """Write an effect with its interval in natural units: 10.6 times (9.06 to 12.5)."""
+    if row.effect is None or not math.isfinite(row.effect.estimate):
+        return text.MISSING
+    estimate = number(row.effect.estimate, row.unit)
+    unit = "points" if row.unit == "points" else row.unit
+    if not (math.isfinite(row.effect.low) and math.isfinite(row.effect.high)):
+        return f"{estimate} {unit}, no interval"
+    low, high = (number(end, row.unit) for end in (row.effect.low, row.effect.high))
+    return f"{estimate} {unit} ({text.confidence(row.effect)} {text.span(low, high)})"
+
+
+def number(value: float, unit: str) -> str:
+    """Write a value of a unit."""
+    if unit == "points":
+        return text.points(value, 2)
+    return text.factor(value) if unit == "times" else text.decimal(value, 3, sign=True)
+
+
+def p_value(value: float | None) -> str:
+    """Write a p: never 0."""
+    if value is None:
+        return text.MISSING
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return all verdicts, a row each."""
+    rows = tuple(
+        (
+            verdict.claim.sentence,
+            word(verdict),
+            effect(verdict.result),
+            p_value(verdict.p_adjusted),
+            f"{verdict.seeds:,}",
+            f"{verdict.censored:,} of {verdict.runs:,}",
+            f"{verdict.diverged:,}",
+            verdict.experiment,
+        )
+        for verdict in verdicts
+    )
+    heads = (
+        "Claim",
+        "Verdict",
+        "Effect",
+        "p, adjusted",
+        "Seeds",
+        "Censored runs",
+        "Diverged",
+        "Page",
+    )
+    return Table("What people say about batch normalization, and what this study says", heads, rows)
+
+
+def judgement(verdict: Verdict) -> Judgement:
+    """Return one verdict with its rule and its robustness rows."""
+    claim = verdict.claim
+    rows = tuple(
+        (
+            row.label,
+            TESTS.get(row.test, row.test),
+            effect(row),
+            p_value(row.p),
+            text.MISSING if row.as_claimed is None else "yes" if row.as_claimed else "no",
+        )
+        for row in (verdict.result, *verdict.robustness)
+    )
+    table = Table(
+        "The registered computation, then other ways to compute it, which decide nothing",
+        ("Way", "Test", "Effect", "p, raw", "As claimed"),
+        rows,
+    )
+    return Judgement(
+        anchor=f"claim-{claim.id}",
+        word=word(verdict),
+        claim=claim.sentence,
+        quote=claim.quote,
+        source=claim.source,
+        rule=rule(claim),
+        sentence=verdict.sentence,
+        table=table,
+    )
+
+
+def rule(claim: Claim) -> str:
+    """Write what was registered before the first run, in a sentence or two."""
+    estimand = claim.estimand
+    options = ", ".join(f"{name} {value}" for name, value in sorted(estimand.options.items()))
+    groups = [" + ".join(group) for group in estimand.arms]
+    compared = " against ".join(groups) if len(groups) < 4 else "; ".join(groups)
+    summary = "" if estimand.summary == "value" else f", its {estimand.summary} over levels"
+    read = f"{estimand.measure}{f' ({options})' if options else ''}{summary}: {compared}"
+    natural = math.exp(claim.null) if estimand.in_ratios else claim.null
+    centre = number(natural, claim.unit)
+    if claim.direction == "within":
+        wanted = f"within a margin of {number(claim.margin or 0.0, claim.unit)} around {centre}"
+    else:
+        wanted = f"{claim.direction} than {centre}"
+    pilot = ""
+    if claim.pilot is not None:
+        pilot = (
+            f" Pilot seeds {claim.pilot.seeds[0]} to {claim.pilot.seeds[-1]}, which no claim uses, "
+            f"gave {claim.pilot.effect:.3g} with a standard deviation of {claim.pilot.spread:.3g} "
+            "on the scale of analysis."
+        )
+    return (
+        f"Read is {read}. Supported if the {estimand.scale} is {wanted} by the "
+        f"{TESTS[claim.test]} at 0.05 after Holm's correction.{pilot}"
+    )

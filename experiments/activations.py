@@ -1,0 +1,149 @@
+"""What does batch normalization change inside the network while it learns?
+
+Arms: ``none`` and ``bn`` at the notes' settings (LeNet, sigmoid, batches of
+256, SGD at 0.9), watched by :func:`bnstudy.activations.watch`: percentiles of
+what comes into each activation function and out of it, gradients, weights and
+updates.
+
+Cost: 3.5 M image-passes at the standard size (2 arms x 16 seeds x 110,000),
+by the reference engine, which alone can be watched.
+
+Expected: without normalization the layers' inputs wander and the lower layers
+hardly get a gradient at first; with it percentiles stay, and layers learn at
+comparable paces.
+
+Run it: ``python -m experiments.activations`` or ``bnstudy run activations``.
+
+Source: Ioffe & Szegedy (2015), figure 1; the notes' opening argument.
+"""
+
+from bnstudy.config import RunConfig
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+
+SIZES = {
+    "tiny": {
+        "train_images": 600,
+        "validation_images": 200,
+        "test_images": 300,
+        "population_images": 300,
+        "epochs": 1,
+        "batch_size": 64,
+    },
+    "quick": {
+        "train_images": 10_240,  # 40 whole batches
+        "validation_images": 1_000,
+        "test_images": 2_000,
+        "population_images": 1_000,
+        "epochs": 3,
+    },
+    "standard": {"epochs": 2},
+    "full": {"epochs": 5},
+}
+EVERY = {"tiny": 2, "quick": 4, "standard": 10, "full": 20}
+ACTIVATIONS = ("act1", "act2", "act3", "act4")
+WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return the notes' settings with and without normalization, watched."""
+    notes = RunConfig().replace(**SIZES[profile.name])
+    watch = {
+        "every": EVERY[profile.name],
+        "layers": list(ACTIVATIONS),
+        "tensors": "both",
+        "stats": ["quantiles", "std", "saturated"],
+        "grads": True,
+        "params": True,
+        "bn": False,
+    }
+    probes = {"activations": watch}
+    return (
+        Arm("none", notes, "no BN", probes=probes),
+        Arm("bn", notes.replace(norm="bn"), "BN", probes=probes),
+    )
+
+
+ACTIVATIONS_EXPERIMENT = Experiment(
+    name="activations",
+    title="What happens inside the network?",
+    question=(
+        "Batch normalization is said to keep the distributions inside a network from wandering "
+        "while it learns, and to let all layers learn at the same pace. What do activations, "
+        "gradients and updates do with it and without it?"
+    ),
+    literature=(
+        "Ioffe & Szegedy (2015, figure 1) show percentiles of one sigmoid's input that jump "
+        "without normalization and stay with it. The notes argue that during training layers "
+        "near the output learn faster than those near the input, and must learn anew when those "
+        "have changed. Santurkar et al. (2018) doubt that steadier distributions are why it helps."
+    ),
+    design=(
+        "LeNet with sigmoids at the notes' settings: batches of 256, plain SGD at 0.9, "
+        "Xavier-uniform weights, with and without batch normalization before each sigmoid. The "
+        "runs are watched by bnstudy's own recorder, which reads every layer on training batches "
+        "every few steps and leaves the training as it would be without it, bit by bit. A seed "
+        "gives both arms the same initial weights and the same order of images."
+    ),
+    limits=(
+        "It describes one network, one rate and the first epochs. That distributions are steadier "
+        "does not show that training is faster for that reason. At the same rate the two arms are "
+        "at different losses, so their gradients are compared within an arm, layer against layer."
+    ),
+    arms=arms,
+    exhibits=(
+        Exhibit(
+            "percentile-bands",
+            "What comes into each sigmoid on training batches: the band from the 15th to the 85th "
+            "percentile and the median, means of the seeds; thin lines: the median of every seed.",
+            {"layers": ACTIVATIONS, "tensor": "in"},
+        ),
+        Exhibit(
+            "layer-lines",
+            "Standard deviation of the gradient of the loss by each sigmoid's output, on a "
+            "logarithmic scale. Thin lines: seeds; thick: their geometric mean.",
+            {
+                "layers": ACTIVATIONS,
+                "tensor": "grad",
+                "stat": "std",
+                "label": "Size of the gradient",
+                "log": True,
+                "ratio": ("act4", "act1"),
+            },
+        ),
+        Exhibit(
+            "layer-lines",
+            "Length of a step's change of the weights, relative to the length of the weights, "
+            "layer by layer from the input (conv1) to the output (fc3).",
+            {
+                "layers": WEIGHTED,
+                "tensor": "weight",
+                "stat": "update_ratio",
+                "label": "Relative update",
+                "log": True,
+                "ratio": ("fc3", "conv1"),
+            },
+        ),
+        Exhibit(
+            "layer-lines",
+            "Share of each sigmoid's outputs that are within 0.05 of 0 or 1, where its slope is "
+            "small.",
+            {
+                "layers": ACTIVATIONS,
+                "tensor": "out",
+                "stat": "saturated",
+                "label": "Saturated outputs",
+                "percent": True,
+            },
+        ),
+        Exhibit(
+            "learning-curves",
+            "Validation accuracy of the same runs; thin lines: seeds, thick: their mean.",
+            {},
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", ACTIVATIONS_EXPERIMENT.name])  # type: ignore[has-type]
