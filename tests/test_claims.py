@@ -82,6 +82,14 @@ def test_the_sentence_says_all_of_it():
     )
 
 
+def test_the_sentence_warns_where_the_horizon_cuts_most_of_an_arm():
+    warning = "(more than half of an arm, so the effect is that within the horizon)."
+    for lost, warned in ((5, False), (6, True)):
+        verdict = one(claim(), reached={"bn": FAST, "none": [200] * (10 - lost) + [NAN] * lost})
+        assert verdict.outcome is Outcome.SUPPORTED
+        assert verdict.sentence.endswith(warning) == warned == verdict.crowded
+
+
 # Censored, diverged, missing ------------------------------------------------------------
 
 

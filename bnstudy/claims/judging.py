@@ -163,6 +163,7 @@ def _verdict(
         censored=sample.censored,
         diverged=sample.diverged,
         robustness=tuple(_robustness(case, plan, runs, with_p=tested)),
+        crowded=sample.crowded,
     )
     return replace(verdict, sentence=write_sentence(verdict))
 

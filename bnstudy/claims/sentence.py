@@ -61,6 +61,8 @@ def _runs(verdict: Verdict) -> str:
     words = f"{_count(verdict.seeds, 'seed')}, {_count(verdict.runs, 'run')}"
     for count, what in ((verdict.censored, "censored"), (verdict.diverged, "diverged")):
         words += f", {count or 'none'} {what}"
+    if verdict.crowded:
+        words += " (more than half of an arm, so the effect is that within the horizon)"
     return words
 
 

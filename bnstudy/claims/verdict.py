@@ -85,6 +85,10 @@ class Verdict:
         The registered other ways.
     sentence
         All of it in one sentence.
+    crowded
+        Whether in some arm more than half of the runs were censored or
+        diverged: the effect is then that within the horizon, and the arms may
+        lie further apart.
     """
 
     claim: Claim
@@ -100,6 +104,7 @@ class Verdict:
     diverged: int
     robustness: tuple[Row, ...]
     sentence: str = ""
+    crowded: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as plain data for JSON: an end at infinity is None."""
