@@ -14,7 +14,7 @@ OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install all-experiments report test lint bench bench-peers bench-hooks clean
+.PHONY: help install all-experiments report test mutants lint bench bench-peers bench-hooks clean
 
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ report: $(READY) ## write the report again from the runs that are there
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+mutants: $(READY) ## put faults into the statistics; each must make a test fail (minutes)
+	$(BIN)/python -m tests.mutants
 
 lint: $(READY) ## style, docstrings, types, and the direction of imports
 	$(BIN)/ruff check .

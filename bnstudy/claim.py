@@ -39,7 +39,7 @@ class Estimand:
     options
         Of the measure, for example ``{"target": 0.8, "epochs": 5}``.
     baseline_options
-        Those that differ for every group but the first: the same arm may be
+        Those that differ for the second group of a pair: the same arm may be
         read in two ways.
     summary
         What a group comes to in each seed: the ``value`` of its one arm; over
@@ -99,7 +99,7 @@ class Estimand:
 
     def options_of(self, place: int) -> dict[str, Option]:
         """Return the options that a group of arms is read with: 0 for the first."""
-        return {**self.options, **(self.baseline_options if place else {})}
+        return {**self.options, **(self.baseline_options if place % 2 else {})}
 
     @property
     def arm_names(self) -> tuple[str, ...]:

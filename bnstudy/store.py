@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from bnstudy.config import canonical_json, digest
 from bnstudy.data.idx import sha256
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
+from bnstudy.pairing import refuse_broken_pairs
 from bnstudy.provenance import PROBES, code_digest
 from bnstudy.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.study import Plan, PlannedRun
@@ -421,34 +422,6 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return f"{len(value)} seeds"
     return str(value["digest"][:8]) if isinstance(value, dict) else str(value)
-
-
-def refuse_broken_pairs(plan: Plan, runs: pd.DataFrame) -> None:
-    """Refuse arms of one seed that did not start from the same weights and order.
-
-    Raises
-    ------
-    StoreError
-        Naming the experiment and the seed.
-    """
-    sizes = {
-        (planned.experiment.name, arm.name): (arm.config.train_split, arm.config.train_images)
-        for planned in plan.experiments
-        for arm in planned.arms
-    }
-    there = runs[runs["status"] != "missing"].copy()
-    keys = zip(there["experiment"], there["arm"], strict=True)
-    there["size"] = [str(sizes[key]) for key in keys]
-    for by, column in ((["seed"], "weights_digest"), (["seed", "size"], "order_digest")):
-        kinds = there.groupby(by)[column].nunique()
-        if (kinds > 1).any():
-            first = kinds[kinds > 1].index[0]
-            seed = first[0] if isinstance(first, tuple) else first
-            what = "initial weights" if column == "weights_digest" else "order of images"
-            raise StoreError(
-                f"the arms of seed {seed} must share their {what}, but do not: "
-                "the store mixes runs that are no pairs, use a fresh one"
-            )
 
 
 def _stack(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:

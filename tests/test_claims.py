@@ -5,14 +5,16 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
 from bnstudy.claim import Estimand, Pilot, Variant
 from bnstudy.claims import Outcome, judge, measure, refuse_what_cannot_come_out, shortfalls
+from bnstudy.claims.measures import Run, read
 from bnstudy.claims.rules import examine, examine_many
-from bnstudy.config import canonical_json
-from bnstudy.errors import ConfigError
+from bnstudy.config import RunConfig, canonical_json
+from bnstudy.errors import ConfigError, NotMeasuredError
 from bnstudy.store import Tables
 from tests.claimed import ACCURACY, EPOCHS, HORIZON, NAN, STEPS, claim, plan, same, tables
 
@@ -314,6 +316,57 @@ def test_a_knee_is_found_where_two_lines_meet():
     }
     later = claim(estimand=estimand, direction="greater", centre=5.0, unit="doublings")
     assert one(later, arms=arms, values=values).result.effect.estimate == pytest.approx(6, abs=0.02)
+
+
+def watched(rows, *, diverged=False):
+    """A run in which a probe saw some (step, layer, value) of one statistic."""
+    frame = pd.DataFrame(rows, columns=["step", "layer", "value"])
+    frame = frame.assign(probe="activations", stat="std", tensor="output", channel=-1)
+    empty = pd.DataFrame()
+    return Run(RunConfig(epochs=EPOCHS), diverged, 100, empty, empty, frame)
+
+
+SEEN = [(0, "conv1", 1.0), (0, "fc1", 3.0), (100, "conv1", 2.0), (100, "fc1", 6.0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({}, 3.0),
+        ({"layer": "fc1"}, 4.5),
+        ({"take": "last"}, 4.0),
+        ({"end": 0.5}, 2.0),
+        ({"start": 0.5, "layer": "conv1"}, 2.0),
+    ],
+)
+def test_what_a_probe_saw_is_averaged(options, value):
+    seen = {"probe": "activations", "stat": "std", **options}
+    assert read(watched(SEEN), "probe", seen).value == value
+
+
+def test_a_probe_of_a_diverged_run_counts_while_it_was_finite():
+    seen, broken = {"probe": "activations", "stat": "std"}, [*SEEN, (200, "fc1", np.inf)]
+    assert read(watched(broken, diverged=True), "probe", seen).value == 3.0
+    for run, words in (
+        (watched(broken), "probe is not finite"),
+        (watched([]), "probe activations saw no std"),
+    ):
+        with pytest.raises(NotMeasuredError) as refusal:
+            read(run, "probe", seen)
+        assert str(refusal.value) == words
+
+
+def test_two_arms_can_be_compared_in_two_readings_each():
+    estimand = Estimand(
+        "accuracy",
+        (("bn",), ("bn",), ("none",), ("none",)),
+        {"epochs": EPOCHS, "statistics": "population"},
+        {"statistics": "running"},
+    )
+    values = {"bn": {"test_accuracy": [0.80] * 10}, "none": {"test_accuracy": [0.84] * 10}}
+    verdict = one(claim(estimand=estimand, unit="points"), values=values)
+    assert verdict.result.effect.estimate == pytest.approx((0.85 - 0.80) - (0.85 - 0.84))
+    assert verdict.runs == 20
 
 
 def test_a_measure_can_be_added_once_and_is_known_by_name():

@@ -95,6 +95,15 @@ def test_beyond_enumeration_the_drawn_p_is_near_the_exact_one_and_counts_the_dat
     assert drawn.interval.low == pytest.approx(inference.t_test(values).interval.low, abs=0.1)
 
 
+def test_many_drawn_samples_count_the_data_itself_too():
+    samples = np.stack([np.arange(1.0, 31.0), np.resize([1.0, -1.0], 30)])
+    p = inference.sign_flip_p(samples, rng=np.random.default_rng(0), resamples=999)
+    assert p.tolist() == [1 / 1000, 1.0]
+    with pytest.raises(ConfigError) as refusal:
+        inference.sign_flip_p(samples)
+    assert str(refusal.value) == "only 1 to 20 pairs can be enumerated, got 30: give an rng"
+
+
 def test_enumeration_draws_nothing():
     rng = np.random.default_rng(1)
     before = rng.bit_generator.state

@@ -203,6 +203,38 @@ def trains(run: Run, *, threshold: float, epochs: float) -> Reading:
     return Reading(float(reached and not run.diverged))
 
 
+@measure("probe")
+def probe(
+    run: Run,
+    *,
+    probe: str,
+    stat: str,
+    layer: str = "",
+    tensor: str = "",
+    start: float = 0.0,
+    end: float = math.inf,
+    take: str = "mean",
+) -> Reading:
+    """Return the ``mean`` of what a probe saw from epoch ``start`` to ``end``, or the ``last``.
+
+    Averaged over steps, layers and channels, of one layer or tensor where they
+    are named.  Of a diverged run, what was seen while it was finite.
+    """
+    one_of("way to take a probe", take, ("mean", "last"))
+    rows = run.measures
+    for column, wanted in (("probe", probe), ("stat", stat), ("layer", layer), ("tensor", tensor)):
+        rows = rows[rows[column] == wanted] if wanted else rows
+    epochs = rows["step"] / run.steps_per_epoch
+    rows = rows[(epochs >= start) & (epochs <= end)]
+    if run.diverged:
+        rows = rows[np.isfinite(rows["value"].astype(float))]
+    if rows.empty:
+        raise NotMeasuredError(f"probe {probe} saw no {stat}" + (f" of {layer}" if layer else ""))
+    if take == "last":
+        rows = rows[rows["step"] == rows["step"].max()]
+    return Reading(float(rows["value"].to_numpy(dtype=float).mean()))
+
+
 def _watched(run: Run, epochs: float) -> pd.DataFrame:
     """Return the curve up to a horizon that the run was planned to be watched to."""
     if not 0 < epochs <= run.config.epochs:

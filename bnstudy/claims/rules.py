@@ -110,7 +110,12 @@ def examine_many(
 
 
 def decide(p_adjusted: float, as_claimed: bool) -> Outcome:
-    """Return the word for an adjusted p and the side of the estimate."""
+    """Return the word for an adjusted p and the side of the estimate.
+
+    Where neither a claim nor its opposite is true, Holm holds the chance of any
+    decision at alpha.  A decision for the wrong side is held there too if the
+    tests are independent (Shaffer 1980, Annals of Statistics 8).
+    """
     if p_adjusted > ALPHA:
         return Outcome.INCONCLUSIVE
     return Outcome.SUPPORTED if as_claimed else Outcome.REFUTED

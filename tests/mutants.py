@@ -1,0 +1,150 @@
+"""Faults put into the statistics on purpose, one at a time: each must make a test fail.
+
+Run it with ``make mutants``, or ``python -m tests.mutants [WORD]`` for the
+faults whose name contains a word.  It works on a copy and takes a few minutes.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("bnstudy", "experiments", "tests", "pyproject.toml")
+TESTS = ("tests/test_inference.py", "tests/test_claims.py", "tests/test_honesty.py")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in a file, some words become others."""
+
+    name: str
+    path: str
+    before: str
+    after: str
+
+    def source(self, root: Path) -> Path:
+        """Return the file, below a copy of the tree."""
+        return root / "bnstudy" / self.path
+
+
+MUTANTS = (
+    Mutant(
+        "flip a direction",
+        "claims/rules.py",
+        'distance > 0 if claim.direction == "greater" else distance < 0',
+        'distance < 0 if claim.direction == "greater" else distance > 0',
+    ),
+    Mutant(
+        "swap the arms",
+        "claims/sample.py",
+        "paired_differences(parts[0], parts[1])",
+        "paired_differences(parts[1], parts[0])",
+    ),
+    Mutant(
+        "take min for max in TOST",
+        "inference/location.py",
+        "return np.maximum(above, _upper_p(-np.asarray(values), -(centre + margin)))",
+        "return np.minimum(above, _upper_p(-np.asarray(values), -(centre + margin)))",
+    ),
+    Mutant(
+        "drop censored runs",
+        "claims/sample.py",
+        "        return reading.value\n",
+        '        return float("nan") if reading.censored else reading.value\n',
+    ),
+    Mutant(
+        "call a censored run missing",
+        "claims/measures.py",
+        "        return Reading(float(horizon), censored=True)\n",
+        '        raise NotMeasuredError("the target was not reached")\n',
+    ),
+    Mutant("skip Holm", "claims/judging.py", "holm(np.array(p))", "np.array(p)"),
+    Mutant(
+        "correct over the claims that have data only",
+        "claims/judging.py",
+        "+ [1.0] * (size - len(family))",
+        "",
+    ),
+    Mutant(
+        "read test for validation",
+        "claims/measures.py",
+        'column: str = "validation_accuracy"',
+        'column: str = "test_accuracy"',
+    ),
+    Mutant(
+        "read running for population statistics",
+        "claims/measures.py",
+        '("_population" if statistics == "population" else "")',
+        '("_population" if statistics == "running" else "")',
+    ),
+    Mutant(
+        "leave the data out of the permutations",
+        "inference/signflip.py",
+        "    return (1 + hits) / (1 + signs.shape[1])",
+        "    return hits / signs.shape[1]",
+    ),
+    Mutant(
+        "test one side",
+        "inference/signflip.py",
+        "(np.abs(total - 2.0 * sums) >= abs(total) - tolerance)",
+        "(total - 2.0 * sums >= total - tolerance)",
+    ),
+    Mutant(
+        "judge by a plan that was changed",
+        "claims/judging.py",
+        "    if deviation:\n",
+        "    if not deviation and False:\n",
+    ),
+    Mutant(
+        "call two arms equal that are cut at one horizon",
+        "claims/judging.py",
+        'if claim.direction == "within" and sample.crowded:',
+        "if False:",
+    ),
+    Mutant(
+        "take a margin of a ratio for a difference",
+        "claim.py",
+        "return math.log(self.margin) if self.estimand.in_ratios else self.margin",
+        "return self.margin",
+    ),
+    Mutant(
+        "use the whole alpha for every claim",
+        "claims/feasibility.py",
+        "ALPHA / len(claims)",
+        "ALPHA",
+    ),
+)
+
+
+def survives(mutant: Mutant) -> bool:
+    """Return whether all tests pass in spite of a fault."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for part in COPIED:
+            source = ROOT / part
+            ignored = shutil.ignore_patterns("__pycache__")
+            if source.is_dir():
+                shutil.copytree(source, root / part, ignore=ignored)
+            else:
+                shutil.copy(source, root / part)
+        path = mutant.source(root)
+        path.write_text(path.read_text().replace(mutant.before, mutant.after))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+        return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
+
+
+def main(word: str = "") -> int:
+    """Try the faults; return how many no test noticed."""
+    survivors = 0
+    for mutant in (each for each in MUTANTS if word in each.name):
+        survived = survives(mutant)
+        survivors += survived
+        print(f"{'SURVIVED' if survived else 'noticed':9} {mutant.name}", flush=True)
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]) > 0)
