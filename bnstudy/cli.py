@@ -10,14 +10,30 @@ from typing import Any, TypeVar
 import click
 
 from bnstudy import __version__, data
-from bnstudy.claims import calibrate, judge, refuse_what_cannot_come_out
+from bnstudy.claims import (
+    calibrate,
+    finished_runs,
+    judge,
+    pilot_of,
+    refuse_what_cannot_come_out,
+    take_sample,
+)
 from bnstudy.config import RunConfig, canonical_json, stream
 from bnstudy.errors import BnstudyError, RunFailedError
 from bnstudy.lenet import trace as trace_layers
 from bnstudy.report import trace_table, write_report
 from bnstudy.runner import run_study
 from bnstudy.store import CALIBRATION, Store, refuse_other_plan, write_whole
-from bnstudy.study import PROFILES, DataIdentity, Experiment, Plan, find_profile, known, make_plan
+from bnstudy.study import (
+    PILOT_SEED,
+    PROFILES,
+    DataIdentity,
+    Experiment,
+    Plan,
+    find_profile,
+    known,
+    make_plan,
+)
 from experiments import EXPERIMENTS
 
 INTERRUPTED = 130
@@ -69,6 +85,11 @@ def study_options(command: Command) -> Command:
             ),
             click.option("--study", "name", metavar="NAME", help="Name of the study."),
             click.option(
+                "--pilot",
+                is_flag=True,
+                help="Use seeds from 1000 on, which no claim uses, to choose targets and margins.",
+            ),
+            click.option(
                 "--runs",
                 "runs_folder",
                 type=click.Path(path_type=Path),
@@ -101,13 +122,16 @@ def open_study(
     seeds: int | None,
     source: str,
     name: str | None,
+    pilot: bool,
     runs_folder: Path,
 ) -> tuple[str, Plan, Store, data.Dataset]:
     """Resolve the options of a study to its name, plan, store and images."""
     size, picked = find_profile(profile), chosen(experiments)
     dataset = load_data(source)
-    plan = make_plan(picked, size, DataIdentity.of(dataset), seeds)
-    study = name or (f"{profile}-sample" if dataset.is_sample else profile)
+    first = PILOT_SEED if pilot else 0
+    plan = make_plan(picked, size, DataIdentity.of(dataset), seeds, first)
+    ending = "-pilot" * pilot + "-sample" * dataset.is_sample
+    study = name or f"{profile}{ending}"
     return study, plan, Store(runs_folder / study), dataset
 
 
@@ -134,7 +158,8 @@ def run(
     click.echo(f"study {study}: {len(plan.runs)} runs, plan {plan.sha256[:12]}")
     for line in dataset.notes:
         click.echo(line)
-    refuse_what_cannot_come_out(plan)
+    if not options["pilot"]:
+        refuse_what_cannot_come_out(plan)
     summary = run_study(
         plan,
         store,
@@ -228,9 +253,8 @@ def check(**options: Any) -> None:
     else:
         refuse_other_plan(stored, plan.canonical(), study)
         same = stored == json.loads(canonical_json(plan.canonical()))
-        click.echo(
-            f"study {study}: the stored plan is {'this' if same else 'a larger or older'} one"
-        )
+        which = "this" if same else "an older or a larger"
+        click.echo(f"study {study}: the stored plan is {which} one")
     click.echo(f"{len(plan.claims)} claims, {len(plan.seeds)} seeds: all can come out")
 
 
@@ -251,6 +275,25 @@ def calibrate_plan(studies: int, **options: Any) -> None:
     )
     for claim, power in found.power.items():
         click.echo(f"{claim}: found in {power:.1%} of studies with the pilot's effect")
+
+
+@plan_group.command(name="pilot")
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@study_options
+def show_pilot(**options: Any) -> None:
+    """Print what pilot runs (run --pilot) say of each claim's number, for its registration."""
+    _, plan, store, _ = open_study(**{**options, "pilot": True})
+    runs = finished_runs(plan, store.tables(plan))
+    click.echo("claim: effect, standard deviation, share of censored runs (scale of analysis)")
+    for planned in plan.experiments:
+        for claim in planned.claims:
+            sample = take_sample(claim, plan, planned, runs)
+            if sample.missing:
+                click.echo(f"{claim.id}: missing are {', '.join(sample.missing)}")
+                continue
+            effect, spread = pilot_of(sample)
+            share = sample.censored / sample.runs
+            click.echo(f"{claim.id}: {effect:.4g}, {spread:.4g}, {share:.2f}")
 
 
 @main.command()

@@ -40,6 +40,8 @@ class Profile:
     cost: str
 
 
+PILOT_SEED = 1_000  # no claim ever uses this seed or one above
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -349,6 +351,7 @@ def make_plan(
     profile: Profile,
     data: DataIdentity,
     seeds: int | None = None,
+    first_seed: int = 0,
 ) -> Plan:
     """Resolve experiments for a profile.
 
@@ -362,6 +365,8 @@ def make_plan(
         The images that will be used.
     seeds
         How many seeds, instead of the profile's number.
+    first_seed
+        The first of them: :data:`PILOT_SEED` for a pilot.
 
     Raises
     ------
@@ -373,7 +378,7 @@ def make_plan(
         raise ConfigError(f"the number of seeds must be at least 1, got {count!r}")
     return Plan(
         profile=profile.name,
-        seeds=tuple(range(count)),
+        seeds=tuple(range(first_seed, first_seed + count)),
         data=data,
         experiments=tuple(
             PlannedExperiment(experiment, experiment.arms(profile), experiment.claims(profile))

@@ -17,28 +17,10 @@ Run it: ``python -m experiments.activations`` or ``bnstudy run activations``.
 Source: Ioffe & Szegedy (2015), figure 1; the notes' opening argument.
 """
 
-from bnstudy.config import RunConfig
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes
 
-SIZES = {
-    "tiny": {
-        "train_images": 600,
-        "validation_images": 200,
-        "test_images": 300,
-        "population_images": 300,
-        "epochs": 1,
-        "batch_size": 64,
-    },
-    "quick": {
-        "train_images": 10_240,  # 40 whole batches
-        "validation_images": 1_000,
-        "test_images": 2_000,
-        "population_images": 1_000,
-        "epochs": 3,
-    },
-    "standard": {"epochs": 2},
-    "full": {"epochs": 5},
-}
+EPOCHS = {"tiny": 1, "quick": 3, "standard": 2, "full": 5}
 EVERY = {"tiny": 2, "quick": 4, "standard": 10, "full": 20}
 ACTIVATIONS = ("act1", "act2", "act3", "act4")
 WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
@@ -46,7 +28,7 @@ WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the notes' settings with and without normalization, watched."""
-    notes = RunConfig().replace(**SIZES[profile.name])
+    base = notes(profile).replace(epochs=EPOCHS[profile.name])
     watch = {
         "every": EVERY[profile.name],
         "layers": list(ACTIVATIONS),
@@ -58,8 +40,8 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     }
     probes = {"activations": watch}
     return (
-        Arm("none", notes, "no BN", probes=probes),
-        Arm("bn", notes.replace(norm="bn"), "BN", probes=probes),
+        Arm("none", base, "no BN", probes=probes),
+        Arm("bn", base.replace(norm="bn"), "BN", probes=probes),
     )
 
 

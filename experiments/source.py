@@ -16,36 +16,61 @@ Source: the lecture notes the project grew from, cells 15 to 18, after the
 batch normalization chapter of Zhang et al., Dive into Deep Learning (2021).
 """
 
-from bnstudy.config import RunConfig
+from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, pilot, registers
 from experiments.printed import FIRST_LAYER_BETA, FIRST_LAYER_GAMMA, PRINTED
 
-SIZES = {
-    "tiny": {
-        "train_images": 600,
-        "test_images": 300,
-        "population_images": 300,
-        "epochs": 1,
-        "batch_size": 64,
-    },
-    "quick": {
-        "train_images": 10_240,  # 40 whole batches
-        "test_images": 2_000,
-        "population_images": 1_000,
-        "epochs": 2,
-    },
-    "standard": {},
-    "full": {},
-}
+# differences on pilot seeds: mean and standard deviation
+PILOT = {"accuracy": (0.0, 0.004), "steps": (0.0, 0.02)}
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the two trainings of the notes; below ``standard`` with fewer images."""
-    notes = RunConfig(train_split="all").replace(**SIZES[profile.name])
+    base = notes(profile, train_split="all").replace(train_split="all", validation_images=0)
     return (
         # by the reference engine, as its own code is what is compared
-        Arm("scratch", notes.replace(norm="scratch"), "from-scratch BN", by_reference=True),
-        Arm("concise", notes.replace(norm="bn"), "torch BN"),
+        Arm("scratch", base.replace(norm="scratch"), "from-scratch BN", by_reference=True),
+        Arm("concise", base.replace(norm="bn"), "torch BN"),
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that the from-scratch layer trains to the same result as torch's."""
+    if not registers(profile):
+        return ()
+    pair = (("scratch",), ("concise",))
+    source = "Lecture notes; Zhang et al. 2021"
+    return (
+        Claim(
+            id="from-scratch",
+            sentence="The from-scratch layer trains to the same accuracy as torch's",
+            source=source,
+            estimand=Estimand("accuracy", pair, {"epochs": 10}),
+            unit="points",
+            direction="within",
+            test="tost",
+            margin=0.005,
+            pilot=pilot(*PILOT["accuracy"]),
+            robustness=(Variant("after 5 epochs", {"epochs": 5}),),
+        ),
+        Claim(
+            id="from-scratch-speed",
+            sentence="The from-scratch layer needs as many steps as torch's",
+            source=source,
+            estimand=Estimand(
+                "steps-to-target",
+                pair,
+                {"target": 0.8, "epochs": 10, "column": "train_accuracy"},
+                scale="ratio",
+            ),
+            unit="times",
+            direction="within",
+            test="tost",
+            margin=1.1,
+            pilot=pilot(*PILOT["steps"]),
+            robustness=(Variant("target 85%", {"target": 0.85}),),
+        ),
     )
 
 
@@ -80,6 +105,7 @@ SOURCE = Experiment(
         "notes print no such run."
     ),
     arms=arms,
+    claims=claims,
     exhibits=(
         Exhibit(
             "printed-results",

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bnstudy import cli
+from experiments import EXPERIMENTS
 
 TINY = ["--profile", "tiny", "--data", "sample"]
 
@@ -56,9 +57,7 @@ def test_a_study_ends_in_a_report_that_holds_its_experiments(studied):
     assert (index.parent / "README.md").is_file()
     assert {path.name for path in index.parent.glob("*.html")} == {
         "index.html",
-        "source.html",
-        "convergence.html",
-        "activations.html",
+        *(f"{name}.html" for name in EXPERIMENTS),
     }
 
 
@@ -85,7 +84,7 @@ def test_a_second_run_trains_nothing_and_its_report_has_the_same_bytes(studied):
 def test_a_dry_run_counts_and_writes_nothing(tmp_path):
     result = invoke(tmp_path, "run", "all", *TINY, "--dry-run")
     assert result.exit_code == 0
-    assert "12 runs" in result.output
+    assert "54 runs" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from bnstudy.claims.calibration import Calibration, calibrate
 from bnstudy.claims.feasibility import Shortfall, refuse_what_cannot_come_out, shortfalls
 from bnstudy.claims.judging import judge
 from bnstudy.claims.measures import MEASURES, Reading, Run, measure
-from bnstudy.claims.sample import Sample, take_sample
+from bnstudy.claims.sample import Sample, finished_runs, pilot_of, take_sample
 from bnstudy.claims.verdict import Outcome, Row, Verdict
 
 __all__ = [
@@ -25,8 +25,10 @@ __all__ = [
     "Shortfall",
     "Verdict",
     "calibrate",
+    "finished_runs",
     "judge",
     "measure",
+    "pilot_of",
     "refuse_what_cannot_come_out",
     "shortfalls",
     "take_sample",

@@ -118,6 +118,16 @@ def take_sample(
     )
 
 
+def pilot_of(sample: Sample) -> tuple[float, float]:
+    """Return effect and spread of a pilot's sample, as :class:`~bnstudy.claim.Pilot` has them."""
+    values = sample.values
+    if values.ndim == 1:
+        return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    means = values.mean(axis=0)
+    within = values - values.mean(axis=1, keepdims=True) - means + means.mean()
+    return float(means[-1] - means[0]), float(within.std(ddof=1))
+
+
 @dataclass
 class _Tally:
     """Reads runs and counts what happened to them, by arm and seed."""

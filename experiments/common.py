@@ -1,0 +1,46 @@
+"""What the experiments share: the notes' settings at each size, and who registers claims."""
+
+from bnstudy.claim import Pilot
+from bnstudy.config import RunConfig
+from bnstudy.study import Profile
+
+NOTES_RATE = 0.9
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {
+        "train_images": 600,
+        "validation_images": 200,
+        "test_images": 200,
+        "population_images": 200,
+        "epochs": 1,
+        "batch_size": 64,
+    },
+    "quick": {
+        "train_images": 10_240,  # 40 whole batches
+        "validation_images": 1_000,
+        "test_images": 2_000,
+        "population_images": 1_000,
+        "epochs": 2,
+    },
+    "standard": {},
+    "full": {},
+}
+
+
+def notes(profile: Profile, **changes: object) -> RunConfig:
+    """Return the notes' settings, on part of the images below the standard size.
+
+    ``changes`` hold at the standard size and above; below, the size decides about
+    images, epochs and batches.
+    """
+    size = SIZES[profile.name]
+    return RunConfig().replace(**{**changes, **size})
+
+
+def registers(profile: Profile) -> bool:
+    """Return whether claims are registered: a first look on part of the images decides none."""
+    return profile.name in ("standard", "full")
+
+
+def pilot(effect: float, spread: float, censored: float = 0.0) -> Pilot:
+    """Return what the pilot seeds gave, which no plan uses: ``bnstudy plan pilot`` prints it."""
+    return Pilot(effect, spread, tuple(range(1_000, 1_016)), censored)

@@ -1,0 +1,112 @@
+"""Does batch normalization still work when noise undoes the steadiness it brings?
+
+Arms: ``none``, ``bn``, and ``noisy``: batch normalization followed by random shifts and
+scales, new for every step, channel and image.
+
+Cost: 26.4 M image-passes at the standard size, of which 17.6 M are shared with
+``convergence``.
+
+Expected: if Santurkar et al. are right, ``noisy`` trains about as fast as ``bn`` and far
+faster than ``none``.
+
+Run it: ``python -m experiments.noisy`` or ``bnstudy run noisy``.
+
+Source: Santurkar, Tsipras, Ilyas & Madry 2018, section 2.2.
+"""
+
+from bnstudy.claim import Claim, Estimand, Variant
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, pilot, registers
+
+EPOCHS = 10
+LABELS = {"none": "no BN", "bn": "BN", "noisy": "BN + noise"}
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return no normalization, normalization, and normalization with noise after it."""
+    base = notes(profile)
+    return tuple(Arm(norm, base.replace(norm=norm), label) for norm, label in LABELS.items())
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that the noise neither slows BN down much nor makes it as slow as none."""
+    if not registers(profile):
+        return ()
+
+    def steps(*pair: str) -> Estimand:
+        options = {"target": 0.7, "epochs": EPOCHS}
+        return Estimand("steps-to-target", tuple((name,) for name in pair), options, scale="ratio")
+
+    source = "Santurkar et al. 2018"
+    return (
+        Claim(
+            id="noisy-bn-faster",
+            sentence="BN with random shifts and scales after it still trains faster than no BN",
+            source=source,
+            estimand=steps("none", "noisy"),
+            unit="times",
+            direction="greater",
+            test="sign-flip",
+            robustness=(
+                Variant("target 75%", {"target": 0.75}),
+                Variant("sign test", test="sign"),
+            ),
+        ),
+        Claim(
+            id="noisy-bn-as-fast",
+            sentence="BN with random shifts and scales after it trains about as fast as BN",
+            source=source,
+            estimand=steps("noisy", "bn"),
+            unit="times",
+            direction="within",
+            test="tost",
+            margin=1.25,
+            pilot=pilot(NOISY_EFFECT, NOISY_SPREAD),
+            robustness=(Variant("target 75%", {"target": 0.75}), Variant("margin 1.5", margin=1.5)),
+        ),
+    )
+
+
+NOISY_EFFECT, NOISY_SPREAD = 0.0, 0.1
+
+NOISY = Experiment(
+    name="noisy",
+    title="Does batch normalization work because it steadies distributions?",
+    question=(
+        "If batch normalization helped because it keeps distributions steady, then random shifts "
+        "and scales put right after it should undo the help. Do they?"
+    ),
+    literature=(
+        "Ioffe & Szegedy (2015) explain batch normalization by steadier distributions (less "
+        "internal covariate shift). Santurkar et al. (2018) add noise after it, so that "
+        "distributions vary more than without any normalization, and find that it trains about as "
+        "well as before."
+    ),
+    design=(
+        "LeNet with sigmoids at the notes' settings. The noisy arm multiplies and shifts what "
+        "batch normalization passes on: for every step and channel a mean shift of U(-0.5, 0.5) "
+        "and a mean scale of U(1, 1.25) are drawn, and around these, within 0.1, a shift and a "
+        "scale for every image."
+    ),
+    limits=(
+        "The noise is that of the paper, for a network with ReLUs and images of 32 x 32 in "
+        "colour; for sigmoids its size may mean something else."
+    ),
+    arms=arms,
+    claims=claims,
+    targets=(0.70, 0.75),
+    exhibits=(
+        Exhibit("learning-curves", "Validation accuracy by epoch.", {}),
+        Exhibit(
+            "steps-to-target",
+            "Optimizer steps until the validation accuracy first reaches a target.",
+            {"baseline": "bn"},
+        ),
+        Exhibit("final-accuracy", "Test accuracy at the end.", {"baseline": "bn"}),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", NOISY.name])  # type: ignore[has-type]

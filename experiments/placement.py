@@ -1,0 +1,102 @@
+"""Before the activation, after it, or on the input of each layer: does the place matter?
+
+Arms: batch normalization on the output of each layer before its sigmoid, after the sigmoid,
+and on the input of each layer; at learning rate 0.3.
+
+Cost: 26.4 M image-passes at the standard size (3 arms x 16 seeds x 550,000).
+
+Expected: the notes name the first and the last as possible and prefer none.
+
+Run it: ``python -m experiments.placement`` or ``bnstudy run placement``.
+
+Source: the notes; Ioffe & Szegedy 2015, section 3.2.
+"""
+
+from bnstudy.claim import Claim, Estimand, Variant
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, pilot, registers
+
+EPOCHS, RATE = 10, 0.3
+LABELS = {
+    "output": "before the sigmoid",
+    "activated": "after the sigmoid",
+    "input": "on the layer's input",
+}
+QUOTE = "1. 全连接层和卷积层的输出上，激活函数前 … 2. 全连接层和卷积层的输入上"
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return the three places."""
+    base = notes(profile, norm="bn", learning_rate=RATE)
+    return tuple(
+        Arm(place, base.replace(placement=place), words) for place, words in LABELS.items()
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that the other two places are as good as the first."""
+    if not registers(profile):
+        return ()
+    return tuple(
+        Claim(
+            id=f"placement-{place}",
+            sentence=f"BN {LABELS[place]} ends at the accuracy of BN before the sigmoid",
+            source="Lecture notes; Ioffe & Szegedy 2015",
+            quote=QUOTE,
+            estimand=Estimand("accuracy", ((place,), ("output",)), {"epochs": EPOCHS}),
+            unit="points",
+            direction="within",
+            test="tost",
+            margin=0.01,
+            pilot=pilot(*PILOT[place]),
+            robustness=(
+                Variant("with running averages", {"statistics": "running"}),
+                Variant("within half a point", margin=0.005),
+            ),
+        )
+        for place in ("activated", "input")
+    )
+
+
+PILOT = {"activated": (0.0, 0.004), "input": (0.0, 0.004)}
+
+PLACEMENT = Experiment(
+    name="placement",
+    title="Does it matter where batch normalization stands?",
+    question=(
+        "Batch normalization can stand before a layer's activation, after it, or on the input of "
+        "a layer. Does the place change how well the network ends up?"
+    ),
+    literature=(
+        "The notes: it acts on the output of convolutional and linear layers before the "
+        "activation, or on their input. Ioffe & Szegedy (2015) argue for the first, since sums "
+        "are more nearly Gaussian than what an activation leaves."
+    ),
+    design=(
+        f"LeNet with sigmoids, batches of 256, SGD at {RATE} for {EPOCHS} epochs, a rate that "
+        "suits all three on pilot seeds. On the input means that images are normalized too, and "
+        "the last layer's input."
+    ),
+    limits="One activation, one rate; other activations may tell the places apart.",
+    arms=arms,
+    claims=claims,
+    targets=(0.70, 0.80),
+    exhibits=(
+        Exhibit("learning-curves", "Validation accuracy by epoch.", {}),
+        Exhibit(
+            "final-accuracy",
+            "Test accuracy at the end, one point per seed, and differences within seeds.",
+            {"baseline": "output"},
+        ),
+        Exhibit(
+            "steps-to-target",
+            "Optimizer steps until the validation accuracy first reaches a target.",
+            {"baseline": "output"},
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", PLACEMENT.name])  # type: ignore[has-type]

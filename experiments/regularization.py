@@ -1,0 +1,164 @@
+"""Is batch normalization a noise regularizer?
+
+Arms, all with SGD batches of 256 on 5,000 training images, long enough to overfit: ghost
+batch normalization in groups of 8, 32 and 128, plain ``bn`` (256), and ``population``,
+which normalizes by moving averages and so has no noise from the batch.
+
+Cost: 24 M image-passes at the standard size (5 arms x 16 seeds x 300,000).
+
+Expected: the smaller the group, the noisier its moments, and the smaller the gap between
+training and test if the noise regularizes.
+
+Run it: ``python -m experiments.regularization`` or ``bnstudy run regularization``.
+
+Source: the notes, 'it may control complexity by adding noise'; Ioffe & Szegedy 2015,
+section 3.4; Hoffer, Hubara & Soudry 2017; Luo et al. 2019.
+"""
+
+from bnstudy.claim import Claim, Estimand, Option, Variant
+from bnstudy.config import RunConfig
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, registers
+
+IMAGES, EPOCHS, RATE = 5_000, 60, 0.9
+GHOSTS = (8, 32, 128)
+GROUPS = (*(f"ghost-{size}" for size in GHOSTS), "bn")
+SIZES = (*map(float, GHOSTS), 256.0)
+QUOTE = (
+    "后续有论文指出它可能就是通过在每个小批量里加入噪音来控制模型复杂度，"
+    "因为每个小批量的均值和方差都是在随机变动的。"
+)
+
+
+def small_data(profile: Profile) -> RunConfig:
+    """Return settings that overfit: few images, many epochs, one evaluation an epoch."""
+    return notes(
+        profile,
+        train_images=IMAGES,
+        epochs=EPOCHS,
+        evaluations_per_epoch=1,
+        population_images=IMAGES,
+        learning_rate=RATE,
+    )
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return normalization in groups of growing size, and without noise from the batch."""
+    base = small_data(profile)
+    ghosts = tuple(
+        Arm(f"ghost-{size}", base.replace(norm=f"ghost:size={size}"), f"BN by {size}")
+        for size in GHOSTS
+    )
+    return (
+        *ghosts,
+        Arm("bn", base.replace(norm="bn"), "BN by 256"),
+        Arm("population", base.replace(norm="population"), "noise-free BN"),
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that smaller groups, and noise at all, shrink the generalization gap."""
+    if not registers(profile):
+        return ()
+    gap: dict[str, Option] = {"epochs": EPOCHS, "of": "loss"}
+    return (
+        Claim(
+            id="noise-regularizes",
+            sentence="Smaller normalization groups at the same SGD batch shrink the "
+            "generalization gap",
+            source="Lecture notes; Ioffe & Szegedy 2015; Hoffer et al. 2017; Luo et al. 2019",
+            quote=QUOTE,
+            estimand=Estimand(
+                "generalization-gap",
+                (GROUPS,),
+                gap,
+                summary="slope",
+                levels=SIZES,
+                level_scale="log2",
+            ),
+            unit="of loss per doubling",
+            direction="greater",
+            test="sign-flip",
+            robustness=(
+                Variant("gap of accuracy", {"of": "accuracy"}, unit="of accuracy per doubling"),
+                Variant("after 30 epochs", {"epochs": 30}),
+                Variant("t test", test="t"),
+            ),
+        ),
+        Claim(
+            id="noise-lowers-loss",
+            sentence="Smaller normalization groups at the same SGD batch lower the test loss",
+            source="Hoffer et al. 2017; Luo et al. 2019",
+            estimand=Estimand(
+                "loss",
+                (GROUPS,),
+                {"epochs": EPOCHS},
+                summary="slope",
+                levels=SIZES,
+                level_scale="log2",
+            ),
+            unit="of loss per doubling",
+            direction="greater",
+            test="sign-flip",
+            robustness=(Variant("after 30 epochs", {"epochs": 30}), Variant("t test", test="t")),
+        ),
+        Claim(
+            id="noise-free",
+            sentence="BN has a smaller generalization gap than BN without the batch's noise",
+            source="Luo et al. 2019; lecture notes",
+            quote=QUOTE,
+            estimand=Estimand("generalization-gap", (("bn",), ("population",)), gap),
+            unit="of loss",
+            direction="less",
+            test="sign-flip",
+            robustness=(Variant("gap of accuracy", {"of": "accuracy"}, unit="points"),),
+        ),
+    )
+
+
+REGULARIZATION = Experiment(
+    name="regularization",
+    title="Is batch normalization a noise regularizer?",
+    question=(
+        "The mean and variance of every small batch vary at random. Does that noise regularize: "
+        "is the gap between training and test smaller the smaller the groups are over which the "
+        "moments are taken, all else equal?"
+    ),
+    literature=(
+        "The notes: later papers say that it may work by adding noise to every batch. Ioffe & "
+        "Szegedy (2015, section 3.4) call it a regularizer; Hoffer, Hubara & Soudry (2017) "
+        "normalize in small groups (ghost batches) to keep the effect at large batches; Luo et "
+        "al. (2019) derive it as a penalty on gamma and a decay of rates."
+    ),
+    design=(
+        f"{IMAGES:,} training images, {EPOCHS} epochs of SGD at {RATE} with batches of 256, so "
+        "that networks overfit. Arms differ only in the group over which moments are taken: 8, "
+        "32, 128 or all 256 images of the batch; and one arm normalizes by moving averages, with "
+        "the gradient of batch normalization but none of its noise."
+    ),
+    limits=(
+        "Small groups also change what is differentiated, not only the noise. The gap depends on "
+        "how far training loss has fallen, so an arm that trains more slowly has a smaller gap at "
+        "the same epoch: read it beside the test loss."
+    ),
+    arms=arms,
+    claims=claims,
+    exhibits=(
+        Exhibit("learning-curves", "Training loss by epoch.", {"y": "train_loss"}),
+        Exhibit(
+            "learning-curves",
+            "Test loss by epoch with population statistics.",
+            {"y": "test_loss_population"},
+        ),
+        Exhibit(
+            "final-accuracy",
+            "Test accuracy at the end, and differences within seeds to plain BN.",
+            {"baseline": "bn"},
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", REGULARIZATION.name])  # type: ignore[has-type]
