@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from bnstudy import data
-from bnstudy.config import RunConfig, stream
+from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import epoch_order, scale
 from bnstudy.errors import ConfigError
 from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet
-from bnstudy.probes import probed
+from bnstudy.probes import PROBES, Scene, probed
 from bnstudy.provenance import code_digest
 from bnstudy.record import MEASURE_COLUMNS
 from bnstudy.runner import run_study
 from bnstudy.store import Store, identify
 from bnstudy.study import PROFILES, Arm, DataIdentity, PlannedRun, make_plan
-from bnstudy.training import train
+from bnstudy.training import Training, train
 from tests.test_runner import plan_of
 
 CONFIG = RunConfig(
@@ -34,7 +34,7 @@ CONFIG = RunConfig(
     evaluations_per_epoch=1,
 )
 WATCH = {"every": 2, "layers": ["act1", "act4"], "tensors": "both", "stats": ["std", "quantiles"]}
-PROBES = {"activations": {**WATCH, "grads": True, "params": True}}
+WATCHING = {"activations": {**WATCH, "grads": True, "params": True}}
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,74 @@ def small(sample):
 
 @pytest.fixture(scope="module")
 def record(small):
-    return probed(CONFIG, 3, small, PROBES)
+    return probed(CONFIG, 3, small, WATCHING)
 
 
-def test_a_probe_leaves_no_trace(record, small):
-    alone = train(CONFIG, 3, small)
+MOMENTS = (0, 0.4, 1)
+OTHERS = {
+    "batch-noise": {"epochs": MOMENTS, "sizes": [4, 8, 16], "batches": 3},
+    "geometry": {"epochs": MOMENTS, "images": 40},
+    "gradient-shift": {"epochs": MOMENTS},
+    "landscape": {"epochs": MOMENTS, "images": 40, "points": 2},
+    "uncertainty": {"epochs": MOMENTS, "batches": 2},
+    "variance-shift": {"epochs": MOMENTS, "batches": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def alone(small):
+    return train(CONFIG, 3, small)
+
+
+@pytest.mark.parametrize("norm", ["bn", "noisy"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_probe_at_moments_leaves_no_trace(name, norm, small):
+    # dropout and noise: the run draws from streams of its own in every step
+    config = CONFIG.replace(norm=norm)
+    record = probed(config, 3, small, {name: OTHERS[name]})
+    plain = train(config, 3, small)
+    np.testing.assert_array_equal(record.curve.to_numpy(), plain.curve.to_numpy())
+    np.testing.assert_array_equal(
+        record.norms.drop(columns="layer").to_numpy(), plain.norms.drop(columns="layer").to_numpy()
+    )
+    measures = record.measures
+    assert tuple(measures.columns) == MEASURE_COLUMNS
+    assert sorted(set(measures["step"])) == [0, 2, 5]
+    assert set(measures["probe"]) == {name}
+    assert np.isfinite(measures["value"]).all()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_probe_leaves_buffers_mode_gradients_and_generators(name, small):
+    probe = PROBES[name](Scene(CONFIG, 3, small), **{**OTHERS[name], "epochs": (0, 0.2)})
+    net = lenet(CONFIG, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    X, y = scale(small.train.images[:50]), small.train.labels[:50]
+    probe(Step(0, 5), Training(net, optimizer, X[:0], y[:0], float("nan")))
+    torch.nn.functional.cross_entropy(net(X), y).backward()
+    optimizer.step()
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    gradients = [parameter.grad.clone() for parameter in net.parameters()]
+    draws = net.dropout3.rng.bit_generator.state
+    hooks = [len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in net.modules()]
+    probe(Step(1, 5), Training(net, optimizer, X, y, 2.3))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    for parameter, gradient in zip(net.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+        assert parameter.requires_grad
+    assert net.dropout3.rng.bit_generator.state == draws
+    assert all(layer.training for layer in net.modules())
+    after = [len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in net.modules()]
+    assert after == hooks
+    assert len(probe.close())
+
+
+def test_a_moment_outside_the_run_is_refused(small):
+    with pytest.raises(ConfigError, match=r"moments within 0\.\.2 epochs, got \[3\]"):
+        probed(CONFIG, 0, small, {"geometry": {"epochs": [3]}})
+
+
+def test_a_probe_leaves_no_trace(record, alone):
     np.testing.assert_array_equal(record.curve.to_numpy(), alone.curve.to_numpy())
     np.testing.assert_array_equal(
         record.norms.drop(columns="layer").to_numpy(), alone.norms.drop(columns="layer").to_numpy()
@@ -80,7 +143,10 @@ def test_what_it_saw_first_is_what_numpy_finds_in_the_first_batch(record, small)
 def test_an_unknown_probe_is_refused(small):
     with pytest.raises(ConfigError) as refusal:
         probed(CONFIG, 0, small, {"xray": {}})
-    assert str(refusal.value) == "there is no probe 'xray': choose one of activations"
+    assert str(refusal.value) == (
+        "there is no probe 'xray': choose one of activations, batch-noise, geometry, "
+        "gradient-shift, landscape, uncertainty, variance-shift"
+    )
 
 
 def planned(probes):
@@ -88,31 +154,31 @@ def planned(probes):
 
 
 def test_probed_runs_are_apart_and_a_changed_probe_touches_only_them(monkeypatch):
-    alone, watched = (identify(planned(probes), "d" * 64) for probes in ({}, PROBES))
+    alone, watched = (identify(planned(probes), "d" * 64) for probes in ({}, WATCHING))
     assert alone.id != watched.id
-    other = {"activations": {**PROBES["activations"], "every": 3}}
+    other = {"activations": {**WATCHING["activations"], "every": 3}}
     assert identify(planned(other), "d" * 64).id != watched.id
     monkeypatch.setattr(
         "bnstudy.store.code_digest", lambda *start: "changed" if start else code_digest()
     )
     assert identify(planned({}), "d" * 64).id == alone.id
-    assert identify(planned(PROBES), "d" * 64).id != watched.id
+    assert identify(planned(WATCHING), "d" * 64).id != watched.id
 
 
 @pytest.mark.parametrize("engine", ["auto", "lockstep", "reference"])
 def test_probed_runs_are_trained_by_the_reference_engine(engine):
-    keys = [identify(planned(PROBES), "d" * 64) for _ in range(6)]
+    keys = [identify(planned(WATCHING), "d" * 64) for _ in range(6)]
     assert {job.engine for job in plan_jobs(keys, engine)} == {"reference"}
 
 
 def test_the_store_gives_back_what_the_probe_saw(sample, tmp_path, small):
     experiment = plan_of(sample, seeds=1).experiments[0].experiment
-    arm = Arm("bn", CONFIG, probes=PROBES)
+    arm = Arm("bn", CONFIG, probes=WATCHING)
     watched = dataclasses.replace(experiment, arms=lambda profile: (arm,))
     plan = make_plan((watched,), PROFILES["tiny"], DataIdentity.of(sample), seeds=1)
     store = Store(tmp_path / "store")
     assert run_study(plan, store, sample, workers=1, echo=lambda line: None).trained == 1
     there = store.tables(plan).measures
-    expected = probed(CONFIG, 0, small, PROBES).measures
+    expected = probed(CONFIG, 0, small, WATCHING).measures
     assert there["arm"].unique().tolist() == ["bn"]
     np.testing.assert_array_equal(there["value"].to_numpy(), expected["value"].to_numpy())
