@@ -2,13 +2,18 @@
 
 from bnstudy.study import Experiment
 from experiments.activations import ACTIVATIONS_EXPERIMENT
+from experiments.batch_noise import BATCH_NOISE
+from experiments.collapse import COLLAPSE
 from experiments.convergence import CONVERGENCE
 from experiments.dropout import DROPOUT
 from experiments.final import FINAL
+from experiments.landscape import LANDSCAPE
 from experiments.noisy import NOISY
 from experiments.placement import PLACEMENT
 from experiments.regularization import REGULARIZATION
 from experiments.source import SOURCE
+from experiments.uncertainty import UNCERTAINTY
+from experiments.variance_shift import VARIANCE_SHIFT
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -21,5 +26,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         NOISY,
         PLACEMENT,
         ACTIVATIONS_EXPERIMENT,
+        BATCH_NOISE,
+        COLLAPSE,
+        LANDSCAPE,
+        VARIANCE_SHIFT,
+        UNCERTAINTY,
     )
 }

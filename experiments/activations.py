@@ -5,7 +5,9 @@ Arms: ``none`` and ``bn`` at the notes' settings (LeNet, sigmoid, batches of
 what comes into each activation function and out of it, gradients, weights and
 updates.
 
-Cost: 3.5 M image-passes at the standard size (2 arms x 16 seeds x 110,000),
+The same with ReLUs at a rate of 0.1, for one claim only.
+
+Cost: 7.0 M image-passes at the standard size (4 arms x 16 seeds x 110,000),
 by the reference engine, which alone can be watched.
 
 Expected: without normalization the layers' inputs wander and the lower layers
@@ -17,12 +19,15 @@ Run it: ``python -m experiments.activations`` or ``bnstudy run activations``.
 Source: Ioffe & Szegedy (2015), figure 1; the notes' opening argument.
 """
 
+from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes
+from experiments.common import notes, registers
 
 EPOCHS = {"tiny": 1, "quick": 3, "standard": 2, "full": 5}
 EVERY = {"tiny": 2, "quick": 4, "standard": 10, "full": 20}
 ACTIVATIONS = ("act1", "act2", "act3", "act4")
+SHOWN = ("none", "bn")
+RELU_RATE = 0.1  # provisional: one at which both arms train
 WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
 
 
@@ -39,10 +44,69 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         "bn": False,
     }
     probes = {"activations": watch}
+    relu = base.replace(activation="relu", learning_rate=RELU_RATE)
     return (
         Arm("none", base, "no BN", probes=probes),
         Arm("bn", base.replace(norm="bn"), "BN", probes=probes),
+        Arm("none/relu", relu, "no BN, ReLU", probes=probes),
+        Arm("bn/relu", relu.replace(norm="bn"), "BN, ReLU", probes=probes),
     )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that percentiles drift less with BN, and that layers learn more evenly."""
+    if not registers(profile):
+        return ()
+    made = [
+        Claim(
+            id="drift",
+            sentence="The distributions of pre-activations drift less with BN",
+            source="Lecture notes; Ioffe & Szegedy 2015, figure 1",
+            estimand=Estimand("drift", (("bn",), ("none",)), scale="ratio"),
+            unit="times",
+            direction="less",
+            test="sign-flip",
+            robustness=tuple(Variant(f"into {name}", {"layer": name}) for name in ACTIVATIONS),
+        )
+    ]
+    for suffix, words in (("", "sigmoids"), ("/relu", "ReLUs")):
+        bn, none = (f"bn{suffix}",), (f"none{suffix}",)
+        options: dict[str, Option] = {
+            "tensor": "weight",
+            "stat": "update_ratio",
+            "upper": WEIGHTED[-1],
+            "lower": WEIGHTED[0],
+            "end": 1.0,
+        }
+        tag = suffix.replace("/", "-")
+        lower = Variant("against the second layer", {"lower": WEIGHTED[1]})
+        made += [
+            Claim(
+                id=f"gradient-balance-none{tag}",
+                sentence=f"Without BN the last layer learns faster than the first, with {words}: "
+                "its relative updates over the first epoch are larger",
+                source="Lecture notes; Ioffe & Szegedy 2015",
+                estimand=Estimand("layer-ratio", (none,), options, scale="ratio"),
+                unit="times",
+                direction="greater",
+                test="sign-flip",
+                robustness=(lower, Variant("in the first half epoch", {"end": 0.5})),
+            ),
+            Claim(
+                id=f"gradient-balance{tag}",
+                sentence="With BN the relative updates of the first and the last layer are closer "
+                f"to each other than without, with {words}",
+                source="Lecture notes; Ioffe & Szegedy 2015",
+                estimand=Estimand(
+                    "layer-ratio", (bn, none), {**options, "distance": True}, scale="ratio"
+                ),
+                unit="times",
+                direction="less",
+                test="sign-flip",
+                robustness=(lower, Variant("in the first half epoch", {"end": 0.5})),
+            ),
+        ]
+    return tuple(made)
 
 
 ACTIVATIONS_EXPERIMENT = Experiment(
@@ -64,7 +128,8 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         "Xavier-uniform weights, with and without batch normalization before each sigmoid. The "
         "runs are watched by bnstudy's own recorder, which reads every layer on training batches "
         "every few steps and leaves the training as it would be without it, bit by bit. A seed "
-        "gives both arms the same initial weights and the same order of images."
+        "gives both arms the same initial weights and the same order of images. Two more arms with "
+        "ReLUs, at a rate of 0.1, serve the claims about the layers' pace."
     ),
     limits=(
         "It describes one network, one rate and the first epochs. That distributions are steadier "
@@ -72,18 +137,20 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         "at different losses, so their gradients are compared within an arm, layer against layer."
     ),
     arms=arms,
+    claims=claims,
     exhibits=(
         Exhibit(
             "percentile-bands",
             "What comes into each sigmoid on training batches: the band from the 15th to the 85th "
             "percentile and the median, means of the seeds; thin lines: the median of every seed.",
-            {"layers": ACTIVATIONS, "tensor": "in"},
+            {"arms": SHOWN, "layers": ACTIVATIONS, "tensor": "in"},
         ),
         Exhibit(
             "layer-lines",
             "Standard deviation of the gradient of the loss by each sigmoid's output, on a "
             "logarithmic scale. Thin lines: seeds; thick: their geometric mean.",
             {
+                "arms": SHOWN,
                 "layers": ACTIVATIONS,
                 "tensor": "grad",
                 "stat": "std",
@@ -97,6 +164,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
             "Length of a step's change of the weights, relative to the length of the weights, "
             "layer by layer from the input (conv1) to the output (fc3).",
             {
+                "arms": SHOWN,
                 "layers": WEIGHTED,
                 "tensor": "weight",
                 "stat": "update_ratio",
@@ -110,6 +178,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
             "Share of each sigmoid's outputs that are within 0.05 of 0 or 1, where its slope is "
             "small.",
             {
+                "arms": SHOWN,
                 "layers": ACTIVATIONS,
                 "tensor": "out",
                 "stat": "saturated",
@@ -120,7 +189,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         Exhibit(
             "learning-curves",
             "Validation accuracy of the same runs; thin lines: seeds, thick: their mean.",
-            {},
+            {"arms": SHOWN},
         ),
     ),
 )

@@ -9,6 +9,7 @@ the first run what cannot come out, ``calibration`` how often the plan errs.
 
 from bnstudy.claims.calibration import Calibration, calibrate
 from bnstudy.claims.feasibility import Shortfall, refuse_what_cannot_come_out, shortfalls
+from bnstudy.claims.inside import drift, layer_ratio, probe_at_loss
 from bnstudy.claims.judging import judge
 from bnstudy.claims.measures import MEASURES, Reading, Run, measure
 from bnstudy.claims.sample import Sample, finished_runs, pilot_of, take_sample
@@ -25,10 +26,13 @@ __all__ = [
     "Shortfall",
     "Verdict",
     "calibrate",
+    "drift",
     "finished_runs",
     "judge",
+    "layer_ratio",
     "measure",
     "pilot_of",
+    "probe_at_loss",
     "refuse_what_cannot_come_out",
     "shortfalls",
     "take_sample",

@@ -74,9 +74,14 @@ class Evidence:
         return self.curves[self.curves["arm"] == arm]
 
     def measured(
-        self, arms: Iterable[Arm], layers: Iterable[str], tensor: str, stats: Iterable[str]
+        self,
+        arms: Iterable[Arm],
+        layers: Iterable[str],
+        tensor: str,
+        stats: Iterable[str],
+        probe: str = "activations",
     ) -> pd.DataFrame:
-        """Return what the activation recorder saw of some layers.
+        """Return what a probe, by default the activation recorder, saw of some layers.
 
         Returns
         -------
@@ -86,7 +91,7 @@ class Evidence:
         """
         rows = self.measures
         rows = rows[
-            (rows["probe"] == "activations")
+            (rows["probe"] == probe)
             & (rows["channel"] == -1)
             & (rows["tensor"] == tensor)
             & rows["arm"].isin([arm.name for arm in arms])

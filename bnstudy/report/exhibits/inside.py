@@ -122,13 +122,16 @@ def _percentile_table(points: pd.DataFrame, arms: Sequence[Arm], layers: Sequenc
 def layer_lines(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     """Show one number of several layers over training.
 
-    Options: ``arms``; ``layers``; ``tensor`` and ``stat``, which number; ``label``, its name,
+    Options: ``arms``; ``layers``; ``probe`` (the recorder by default), ``tensor`` and ``stat``,
+    which number; ``label``, its name,
     ``percent`` or ``log``, its scale; ``ratio``, a pair of layers whose ratio over the first
     epoch is the finding, or none, where it is the layer with the highest last value.
     """
     options = exhibit.options
     arms, layers = evidence.arms(options.get("arms")), options["layers"]
-    rows = evidence.measured(arms, layers, options["tensor"], (options["stat"],))
+    rows = evidence.measured(
+        arms, layers, options["tensor"], (options["stat"],), options.get("probe", "activations")
+    )
     notes = parts.gaps(evidence, arms, "what was recorded until then is shown.")
     points = rows[np.isfinite(rows["value"])].drop(columns="stat").reset_index(drop=True)
     if points.empty:

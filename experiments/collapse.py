@@ -1,0 +1,144 @@
+"""Does a sigmoid network without normalization start as nearly a constant function?
+
+Arms: ``none``, ``bn``, ``layer`` and ``group`` at the notes' settings; the same 256
+training images pass at the start and at moments of early training.
+
+Cost: 7.0 M image-passes at the standard size (4 arms x 16 seeds x 110,000).
+
+Expected: without normalization the last hidden layer hardly differs between
+images, and its outputs point the same way; with batch normalization they differ.
+
+Run it: ``python -m experiments.collapse`` or ``bnstudy run collapse``.
+
+Source: Daneshmand et al. 2020; Labatie 2019.
+"""
+
+from bnstudy.claim import Claim, Estimand, Option, Variant
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, registers
+
+EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 5}
+MOMENTS = (0, 0.1, 0.25, 0.5, 0.75, 1.0)
+LABELS = {"none": "no norm", "bn": "BN", "layer": "layer norm", "group": "group norm"}
+LAYERS = ("act1", "act2", "act3", "act4")
+LAST = "act4"
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return no normalization and three kinds of it, looked at early."""
+    base = notes(profile).replace(epochs=EPOCHS[profile.name])
+    later = range(2, base.epochs + 1)
+    probes = {"geometry": {"epochs": [*MOMENTS, *later], "layers": list(LAYERS)}}
+    return tuple(
+        Arm(norm, base.replace(norm=norm), label, probes=probes) for norm, label in LABELS.items()
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that BN keeps images apart at the start, and none does not."""
+    if not registers(profile):
+        return ()
+
+    def at_start(stat: str, scale: str) -> Estimand:
+        options: dict[str, Option] = {"probe": "geometry", "stat": stat, "layer": LAST, "end": 0.0}
+        return Estimand("probe", (("bn",), ("none",)), options, scale=scale)
+
+    return (
+        Claim(
+            id="collapse-share",
+            sentence="At the start a larger share of the last hidden layer's energy varies across "
+            "images with BN than without",
+            source="Labatie 2019; Daneshmand et al. 2020",
+            estimand=at_start("varying_share", "ratio"),
+            unit="times",
+            direction="greater",
+            test="sign-flip",
+            robustness=(
+                Variant("ten times as large", centre=10.0),
+                *(Variant(f"in {layer}", {"layer": layer}) for layer in LAYERS[:-1]),
+            ),
+        ),
+        Claim(
+            id="collapse-cosine",
+            sentence="At the start the last hidden layer's outputs for two images are less alike "
+            "in direction with BN than without",
+            source="Daneshmand et al. 2020",
+            estimand=at_start("cosine", "difference"),
+            unit="of cosine",
+            direction="less",
+            test="sign-flip",
+            robustness=(Variant("t test", test="t"),),
+        ),
+        Claim(
+            id="collapse-rank",
+            sentence="At the start the last hidden layer's outputs have a higher stable rank with "
+            "BN than without",
+            source="Daneshmand et al. 2020",
+            estimand=at_start("stable_rank", "ratio"),
+            unit="times",
+            direction="greater",
+            test="sign-flip",
+            robustness=(Variant("of what varies", {"stat": "centred_rank"}),),
+        ),
+    )
+
+
+COLLAPSE = Experiment(
+    name="collapse",
+    title="Does a network without normalization start as a constant?",
+    question=(
+        "A network whose last hidden layer gives the same for every image can only learn the "
+        "frequencies of classes. Does a sigmoid LeNet start like that, and does normalization "
+        "prevent it?"
+    ),
+    literature=(
+        "Daneshmand et al. (2020) prove that with depth the hidden layers of networks lose rank, "
+        "and that batch normalization avoids it. Labatie (2019) follows the share of signal that "
+        "varies between inputs through random networks."
+    ),
+    design=(
+        "LeNet with sigmoids at the notes' settings, with no, batch, layer and group "
+        "normalization; a seed gives all arms the same weights. The same 256 training images pass "
+        "in training mode; of each sigmoid's outputs the share of energy that varies across "
+        "images, the mean cosine of pairs and the stable rank are taken."
+    ),
+    limits=(
+        "Four hidden layers are not the depth of the theory. Sigmoids have means above 0, so "
+        "cosines are high with every normalization. That the plateau at the start follows from the "
+        "collapse is not tested here: it is a question across seeds and arms, not within a seed."
+    ),
+    arms=arms,
+    claims=claims,
+    exhibits=(
+        *(
+            Exhibit(
+                "layer-lines",
+                caption,
+                {
+                    "probe": "geometry",
+                    "layers": LAYERS,
+                    "tensor": "out",
+                    "stat": stat,
+                    "label": label,
+                    **scale,
+                },
+            )
+            for stat, label, scale, caption in (
+                (
+                    "varying_share",
+                    "Share that varies",
+                    {"log": True},
+                    "Share of each sigmoid's energy that varies across images, logarithmic.",
+                ),
+                ("cosine", "Mean cosine", {}, "Mean cosine of the outputs for two images."),
+                ("stable_rank", "Stable rank", {}, "Stable rank of the outputs for 256 images."),
+            )
+        ),
+        Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", COLLAPSE.name])  # type: ignore[has-type]

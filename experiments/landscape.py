@@ -1,0 +1,212 @@
+"""Does batch normalization reduce internal covariate shift, or smooth the loss?
+
+Arms: ``none`` and ``bn`` at the notes' settings, looked at ten times an epoch: how
+gradients change when lower layers move, and how loss and gradient change along
+the gradient.
+
+Cost: 8.8 M image-passes at the standard size (2 arms x 16 seeds x 275,000), and
+about twice that for the probes.
+
+Expected, by Santurkar et al.: gradients change no less with batch normalization,
+and the loss is smoother.
+
+Run it: ``python -m experiments.landscape`` or ``bnstudy run landscape``.
+
+Source: Santurkar, Tsipras, Ilyas & Madry 2018.
+"""
+
+from typing import Any
+
+from bnstudy.claim import Claim, Estimand, Option, Variant
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, pilot, registers
+
+EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
+LOOKS = {"tiny": 2, "quick": 10, "standard": 10, "full": 10}  # an epoch
+LABELS = {"none": "no BN", "bn": "BN"}
+LAYERS = ("conv2", "fc1", "fc2", "fc3")
+# provisional, until the pilot seeds have run
+MATCHED_LOSS = 1.0
+ICS_EFFECT, ICS_SPREAD = 0.0, 0.2
+ICS_MARGIN = 1.25
+COSINE_MARGIN = 0.05
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return the notes' settings with and without normalization, looked at along the way."""
+    base = notes(profile).replace(epochs=EPOCHS[profile.name])
+    looks = LOOKS[profile.name]
+    moments = [k / looks for k in range(looks * base.epochs)]
+    probes: dict[str, dict[str, Any]] = {
+        "gradient-shift": {"epochs": moments},
+        "landscape": {"epochs": moments, "images": 512, "points": 6},
+    }
+    return tuple(
+        Arm(norm, base.replace(norm=norm), label, probes=probes) for norm, label in LABELS.items()
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that gradients shift no less with BN, and that the loss is smoother."""
+    if not registers(profile):
+        return ()
+    pair, source = (("bn",), ("none",)), "Santurkar et al. 2018"
+
+    def matched(probe: str, tensor: str, stat: str, scale: str) -> Estimand:
+        options: dict[str, Option] = {
+            "probe": probe,
+            "tensor": tensor,
+            "stat": stat,
+            "loss": MATCHED_LOSS,
+        }
+        return Estimand("probe-at-loss", pair, options, scale=scale)
+
+    def at_start(stat: str) -> Estimand:
+        options: dict[str, Option] = {"probe": "landscape", "stat": stat, "end": 0.0}
+        return Estimand("probe", pair, options, scale="ratio")
+
+    by_layer = tuple(Variant(f"in {layer}", {"layer": layer}) for layer in LAYERS)
+    relative = matched("gradient-shift", "gradient", "relative", "ratio")
+    smooth = {"source": source, "unit": "times", "test": "sign-flip"}
+    raw = "at the same loss, with BN than without"
+    return (
+        Claim(
+            id="ics-gradient",
+            sentence="At the same loss BN does not reduce by a fifth or more how far a layer's "
+            "gradient changes when the layers below it move",
+            source=source,
+            estimand=relative,
+            unit="times",
+            direction="greater",
+            centre=0.8,
+            test="sign-flip",
+            robustness=(*by_layer, Variant("does not reduce it at all", centre=1.0)),
+        ),
+        Claim(
+            id="ics-gradient-same",
+            sentence="At the same loss a layer's gradient changes as much with BN as without when "
+            "the layers below it move",
+            source=source,
+            estimand=relative,
+            unit="times",
+            direction="within",
+            margin=ICS_MARGIN,
+            test="tost",
+            pilot=pilot(ICS_EFFECT, ICS_SPREAD),
+            robustness=by_layer,
+        ),
+        Claim(
+            id="ics-cosine",
+            sentence="At the same loss BN does not raise the cosine of gradients before and after "
+            "the layers below move by 0.05 or more",
+            source=source,
+            estimand=matched("gradient-shift", "gradient", "cosine", "difference"),
+            unit="of cosine",
+            direction="less",
+            centre=COSINE_MARGIN,
+            test="sign-flip",
+            robustness=(*by_layer, Variant("does not raise it at all", centre=0.0)),
+        ),
+        *(
+            Claim(
+                id=f"smoothness-{name}",
+                sentence=f"{what} {raw}",
+                estimand=matched("landscape", "loss", stat, "ratio"),
+                direction="less",
+                robustness=rows,
+                **smooth,  # type: ignore[arg-type]
+            )
+            for name, what, stat, rows in (
+                (
+                    "loss",
+                    "Steps along the gradient change the loss less,",
+                    "loss_range",
+                    (Variant("relative to the loss", {"stat": "loss_range_relative"}),),
+                ),
+                (
+                    "gradient",
+                    "Steps along the gradient change the gradient less,",
+                    "gradient_change",
+                    (Variant("relative to the gradient", {"stat": "gradient_change_relative"}),),
+                ),
+                (
+                    "beta",
+                    "The gradient changes less per unit of weight along the gradient,",
+                    "beta",
+                    (),
+                ),
+            )
+        ),
+        Claim(
+            id="smoothness-start",
+            sentence="At initial weights it is the other way round: the gradient changes more per "
+            "unit of weight with BN",
+            estimand=at_start("beta"),
+            direction="greater",
+            family="exploratory",
+            robustness=(Variant("range of the loss", {"stat": "loss_range"}),),
+            **smooth,  # type: ignore[arg-type]
+        ),
+    )
+
+
+def _lines(probe: str, tensor: str, stat: str, label: str, caption: str, log: bool) -> Exhibit:
+    layers = LAYERS if tensor == "gradient" else ("",)
+    options = {"probe": probe, "layers": layers, "tensor": tensor, "stat": stat, "label": label}
+    return Exhibit("layer-lines", caption, {**options, "log": log})
+
+
+LANDSCAPE = Experiment(
+    name="landscape",
+    title="Less covariate shift, or a smoother loss?",
+    question=(
+        "Batch normalization was introduced to reduce internal covariate shift. Does it, if shift "
+        "is measured by what lower layers do to the gradients of upper ones? And is the loss "
+        "smoother along the gradient instead?"
+    ),
+    literature=(
+        "Ioffe & Szegedy (2015) introduced batch normalization against internal covariate shift. "
+        "Santurkar et al. (2018) measure it by gradients and find as much or more of it; they hold "
+        "that the loss becomes smoother: loss and gradient change less along the gradient."
+    ),
+    design=(
+        "LeNet with sigmoids at the notes' settings, with and without batch normalization. Ten "
+        "times an epoch two probes look. One compares the gradient of every layer, on the batch "
+        "of a step, before and after the layers below have made that step. The other goes 1/2 to 4 "
+        "learning rates along the gradient of a fixed batch, in training mode. Both work on copies "
+        "and leave no trace. Arms are compared when each first reaches the same loss."
+    ),
+    limits=(
+        "The same loss is a different time of training, and one rate is used for both. A step of "
+        "the same learning rate is a longer way where gradients are larger; per unit of weight is "
+        "another measure than per step, and the two may disagree. Behind batch normalization the "
+        "length of weights has no meaning of its own."
+    ),
+    arms=arms,
+    claims=claims,
+    exhibits=(
+        _lines(
+            "gradient-shift", "gradient", "relative", "Relative change of the gradient",
+            "Change of each layer's gradient when the layers below it move, over its length.",
+            True,
+        ),
+        _lines(
+            "gradient-shift", "gradient", "cosine", "Cosine of the gradients",
+            "Cosine of each layer's gradient before and after the layers below it move.", False,
+        ),
+        _lines(
+            "landscape", "loss", "loss_range", "Range of the loss",
+            "Largest less smallest loss for steps of 1/2 to 4 learning rates.", True,
+        ),
+        _lines(
+            "landscape", "loss", "beta", "Effective beta",
+            "Largest change of the gradient per unit of weight for the same steps.", True,
+        ),
+        Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
+    ),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", LANDSCAPE.name])  # type: ignore[has-type]

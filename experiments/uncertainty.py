@@ -1,0 +1,118 @@
+"""Does averaging over batch statistics tell better what a network does not know?
+
+Arms: ``bn`` with batches of 16, 64 and 256, at the notes' rate.  At the end every
+network is read by its running averages, and by averaging its probabilities over
+random training batches' statistics: nothing is trained anew.
+
+Cost: 13.2 M image-passes at the standard size (3 arms x 16 seeds x 275,000), and
+16 M forward passes of test images.
+
+Expected: Teye et al. find better likelihoods, most for small batches.
+
+Run it: ``python -m experiments.uncertainty`` or ``bnstudy run uncertainty``.
+
+Source: Teye, Azizpour & Smith 2018.
+"""
+
+from bnstudy.claim import Claim, Estimand, Variant
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, registers
+
+EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
+BATCHES = {"tiny": 2, "quick": 16, "standard": 32, "full": 64}
+SIZES = (16, 64, 256)
+SCORES = {
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return batch normalization with batches of three sizes."""
+    base = notes(profile).replace(epochs=EPOCHS[profile.name], norm="bn")
+    look = {"uncertainty": {"batches": BATCHES[profile.name]}}
+    return tuple(
+        Arm(f"bn/B={size}", base.replace(batch_size=size), f"BN, batches of {size}", probes=look)
+        for size in SIZES
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that averaging over batches lowers every score, at every batch size."""
+    if not registers(profile):
+        return ()
+    return tuple(
+        Claim(
+            id=f"mc-bn-{score}-{size}",
+            sentence="Averaging over the statistics of random training batches lowers the test "
+            f"{words}, against running averages, with batches of {size}",
+            source="Teye et al. 2018",
+            estimand=Estimand(
+                "probe",
+                ((f"bn/B={size}",), (f"bn/B={size}",)),
+                {"probe": "uncertainty", "stat": score, "tensor": "batches"},
+                {"tensor": "running"},
+            ),
+            unit=f"of {words}",
+            direction="less",
+            test="sign-flip",
+            robustness=(Variant("t test", test="t"),),
+        )
+        for score, words in SCORES.items()
+        for size in SIZES
+    )
+
+
+UNCERTAINTY = Experiment(
+    name="uncertainty",
+    title="Do random batches tell how sure a network is?",
+    question=(
+        "With batch normalization a prediction depends on the batch that gave the statistics. "
+        "Are predicted probabilities better if they are averaged over many random training "
+        "batches, as if over networks?"
+    ),
+    literature=(
+        "Teye et al. (2018) read batch normalization as approximate Bayesian inference: averaging "
+        "over batch statistics estimates uncertainty without another training."
+    ),
+    design=(
+        "LeNet with batch normalization at the notes' settings, batches of 16, 64 and 256. At the "
+        "end test images are classified by running averages, by population statistics, and by the "
+        "mean of probabilities over the statistics of random training batches of the arm's size. "
+        "Both readings are of the same weights."
+    ),
+    limits=(
+        "Running averages that lag or are noisy lose by themselves; the comparison to population "
+        "statistics is shown beside it. Calibration error by bins is biased upwards for few "
+        "images. Uncertainty on images unlike the training images is not tested."
+    ),
+    arms=arms,
+    claims=claims,
+    exhibits=(
+        *(
+            Exhibit(
+                "layer-lines",
+                f"Test {SCORES['nll']} at the end, by {words}.",
+                {
+                    "probe": "uncertainty",
+                    "layers": ("",),
+                    "tensor": kind,
+                    "stat": "nll",
+                    "label": f"Likelihood loss by {words}",
+                },
+            )
+            for kind, words in (
+                ("running", "running averages"),
+                ("population", "population statistics"),
+                ("batches", "averaging over batches"),
+            )
+        ),
+        Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", UNCERTAINTY.name])  # type: ignore[has-type]
