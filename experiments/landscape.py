@@ -92,6 +92,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             direction="within",
             margin=ICS_MARGIN,
             test="tost",
+            family="exploratory",  # its spread is not known; the claim above is the one judged
             pilot=pilot(ICS_EFFECT, ICS_SPREAD),
             robustness=by_layer,
         ),
@@ -113,6 +114,8 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                 sentence=f"{what} {raw}",
                 estimand=matched("landscape", "loss", stat, "ratio"),
                 direction="less",
+                # per unit of weight is what theory is about; the others depend on the rate too
+                family="confirmatory" if name == "beta" else "exploratory",
                 robustness=rows,
                 **smooth,  # type: ignore[arg-type]
             )
@@ -151,7 +154,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
 
 
 def _lines(probe: str, tensor: str, stat: str, label: str, caption: str, log: bool) -> Exhibit:
-    layers = LAYERS if tensor == "gradient" else ("",)
+    layers = LAYERS if tensor == "gradient" else ("network",)
     options = {"probe": probe, "layers": layers, "tensor": tensor, "stat": stat, "label": label}
     return Exhibit("layer-lines", caption, {**options, "log": log})
 

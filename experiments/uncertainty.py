@@ -57,6 +57,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             unit=f"of {words}",
             direction="less",
             test="sign-flip",
+            family="confirmatory" if score == "nll" else "exploratory",
             robustness=(Variant("t test", test="t"),),
         )
         for score, words in SCORES.items()
@@ -96,7 +97,7 @@ UNCERTAINTY = Experiment(
                 f"Test {SCORES['nll']} at the end, by {words}.",
                 {
                     "probe": "uncertainty",
-                    "layers": ("",),
+                    "layers": ("network",),
                     "tensor": kind,
                     "stat": "nll",
                     "label": f"Likelihood loss by {words}",

@@ -71,8 +71,8 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             margin=SLOPE_MARGIN,
             pilot=pilot(SLOPE_EFFECT, SLOPE_SPREAD),
             robustness=(Variant("in the next layer", {"layer": LAST}),),
-            # at the smallest rate the shift is as small as other differences of the two modes
-            family="exploratory" if rate == RATES[0] else "confirmatory",
+            # one rate is judged: every claim more makes all of the plan harder to decide
+            family="confirmatory" if rate == MAIN else "exploratory",
         )
         for rate in RATES
     ]

@@ -86,7 +86,7 @@ def test_every_experiment_has_arms_for_every_profile(profile):
     from_profile = {"tiny": 2, "quick": 16, "standard": 16, "full": 32}
     for experiment in EXPERIMENTS.values():
         size = type("Size", (), {"name": profile, "seeds": from_profile[profile]})
-        assert len({arm.name for arm in experiment.arms(size)}) >= 2
+        assert len({arm.name for arm in experiment.arms(size)}) >= 1
 
 
 def test_the_tree_holds_no_path_of_a_machine_and_no_large_file():

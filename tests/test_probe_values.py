@@ -206,7 +206,7 @@ def test_gradient_shift_moves_only_the_layers_below(small):
     assert found["fc1", "relative"] == pytest.approx(shift / np.linalg.norm(before), rel=1e-4)
     cosine = before @ after / np.linalg.norm(before) / np.linalg.norm(after)
     assert found["fc1", "cosine"] == pytest.approx(cosine, rel=1e-5)
-    assert found["", "loss"] == pytest.approx(loss, rel=1e-6)
+    assert found["network", "loss"] == pytest.approx(loss, rel=1e-6)
 
 
 def test_predicted_shift_is_that_of_units_dropped_one_by_one():

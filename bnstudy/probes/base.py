@@ -19,6 +19,7 @@ from bnstudy.record import MEASURE_COLUMNS
 from bnstudy.training import Training
 
 Seen: TypeAlias = tuple[str, str, int, str, float]  # layer, tensor, channel, stat, value
+NETWORK = "network"  # the layer of a number that is of the whole network
 WHOLE = -1  # the channel of a number that is of a whole layer
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnstudy.activations import gradient_shift, snapshot
 from bnstudy.config import Step
-from bnstudy.probes.base import WHOLE, Moments, Scene, Seen
+from bnstudy.probes.base import NETWORK, WHOLE, Moments, Scene, Seen
 from bnstudy.training import Training
 
 LAYERS = ("conv2", "fc1", "fc2", "fc3")  # below the first there is nothing that moves
@@ -23,8 +23,8 @@ class GradientShift(Moments):
     """Change of each layer's gradient G to G' by the update of the layers below it.
 
     Rows of each layer, ``tensor`` ``gradient``: ``norm`` of G, ``shift`` = |G' - G|,
-    ``relative`` = shift / norm, ``cosine`` of G and G'; and of the whole network
-    (no layer) the ``loss`` of the batch before its step.
+    ``relative`` = shift / norm, ``cosine`` of G and G'; and of the layer
+    ``network`` the ``loss`` of the batch before its step.
 
     Parameters
     ----------
@@ -51,12 +51,11 @@ class GradientShift(Moments):
 
     def look(self, step: Step, training: Training) -> Iterator[Seen]:
         """Return what the step just made did to the gradients."""
-        assert self._before is not None
         images, labels = training.images, training.labels
         shifts = gradient_shift(
-            training.net, lambda net: F.cross_entropy(net(images), labels), self._before
+            training.net, lambda net: F.cross_entropy(net(images), labels), self._before or {}
         ).set_index("layer")
         for layer in self._layers:
             for stat in STATS:
                 yield layer, "gradient", WHOLE, stat, float(shifts.loc[layer, stat])  # type: ignore[arg-type]
-        yield "", "gradient", WHOLE, "loss", training.loss
+        yield NETWORK, "gradient", WHOLE, "loss", training.loss

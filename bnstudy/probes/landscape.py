@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnstudy.config import Step
-from bnstudy.probes.base import WHOLE, Moments, Scene, Seen, batch_of, twin_of
+from bnstudy.probes.base import NETWORK, WHOLE, Moments, Scene, Seen, batch_of, twin_of
 from bnstudy.training import Training
 
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
@@ -35,7 +35,7 @@ FEWEST, MOST = 0.5, 4.0  # learning rates
 
 
 class Landscape(Moments):
-    """Loss and gradient along the gradient; ``tensor`` ``loss``, of the whole network (no layer).
+    """Loss and gradient along the gradient; ``tensor`` ``loss``, layer ``network``.
 
     All parameters move, gamma and beta among them.
 
@@ -71,7 +71,7 @@ class Landscape(Moments):
             return F.cross_entropy(functional_call(net, weights, (images,)), labels)
 
         for stat, value in landscape(training.net, loss_of, sizes).items():
-            yield "", "loss", WHOLE, stat, value
+            yield NETWORK, "loss", WHOLE, stat, value
 
 
 def landscape(net: nn.Module, loss_of: LossOf, sizes: Sequence[float]) -> dict[str, float]:

@@ -24,7 +24,16 @@ from bnstudy.activations.layer import batch_moments
 from bnstudy.config import Step
 from bnstudy.data import Images, batches
 from bnstudy.norm import has_running_statistics, set_running_statistics
-from bnstudy.probes.base import WHOLE, Moments, Scene, Seen, batch_of, random_batch, twin_of
+from bnstudy.probes.base import (
+    NETWORK,
+    WHOLE,
+    Moments,
+    Scene,
+    Seen,
+    batch_of,
+    random_batch,
+    twin_of,
+)
 from bnstudy.training import Training, population_statistics
 
 BINS = 15
@@ -33,7 +42,9 @@ SMALLEST = 1e-12  # of a probability, so that its logarithm is finite
 
 
 class Uncertainty(Moments):
-    """Scores of predicted probabilities on test images; ``tensor`` names the statistics.
+    """Scores of predicted probabilities on test images.
+
+    Rows of the layer ``network``; ``tensor`` names the statistics.
 
     Parameters
     ----------
@@ -62,7 +73,7 @@ class Uncertainty(Moments):
             found["batches"] = self._over_batches(twin, test, rng)
         for kind, p in found.items():
             for stat, value in scores(p, labels).items():
-                yield "", kind, WHOLE, stat, value
+                yield NETWORK, kind, WHOLE, stat, value
 
     def _over_batches(self, twin: nn.Module, test: Images, rng: np.random.Generator) -> np.ndarray:
         train, size = self.scene.splits.train, self.scene.config.batch_size
