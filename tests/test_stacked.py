@@ -11,16 +11,21 @@ from hypothesis import strategies as st
 
 from bnstudy import lockstep
 from bnstudy.errors import ConfigError
+from bnstudy.jobs import choose_engine, plan_jobs
 from bnstudy.lenet import lenet, norm_layers
+from bnstudy.lockstep import build
 from bnstudy.lockstep.chance import Chance
 from bnstudy.lockstep.engine import train_by
 from bnstudy.lockstep.kernel import Kernel
 from bnstudy.lockstep.precision import exactly
 from bnstudy.lockstep.stacked import Stack, merged
 from bnstudy.norm import parameters_of
+from bnstudy.runner import run_study
+from bnstudy.store import Store, identify
 from bnstudy.training import train
 from tests.conftest import SMALL
 from tests.stacks import ARMS, check_fifty_steps, check_one_step, check_records
+from tests.test_runner import plan_of
 
 GPU = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -131,10 +136,10 @@ def test_a_diverged_network_keeps_its_state_and_leaves_the_others_alone(device, 
         after = [copy.deepcopy(net) for net in these]
         for lane, net in enumerate(after):
             stack.take(lane, net)
-        results.append((losses[:, 0], after))
+        results.append((losses, after))
     (beside_nan, after), (beside_another, others) = results
-    assert np.isnan(losses[:, 1]).sum() == 0
-    np.testing.assert_array_equal(beside_nan, beside_another)
+    assert np.isnan(beside_nan[:, 1]).all()
+    np.testing.assert_array_equal(beside_nan[:, 0], beside_another[:, 0])
     for ours, theirs in zip(after[0].parameters(), others[0].parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(after[1].conv1.weight, nets[1].conv1.weight)
@@ -189,6 +194,36 @@ def test_an_arm_without_momentum_has_no_velocity(small):
         stack.velocity(next(iter(stack.tensors)))
 
 
+# In the runner ----------------------------------------------------------------------------
+
+
+def test_a_gpu_gets_stacks_of_more_seeds_and_fewer_of_large_batches(sample):
+    plan = plan_of(sample, seeds=70, norms=("bn",))
+    keys = [identify(run, plan.data.digest) for run in plan.runs]
+    for device, sizes in (("cuda", [64, 6]), ("cuda:1", [64, 6]), ("cpu", [16] * 4 + [6])):
+        jobs = plan_jobs(keys, "auto", device)
+        assert {job.engine for job in jobs} == {"lockstep"}
+        assert [len(job.keys) for job in jobs] == sizes
+    batches = {size: SMALL.replace(batch_size=size) for size in (4, 512, 1024, 100_000)}
+    found = {size: lockstep.stack_size(config, "cuda") for size, config in batches.items()}
+    assert found == {4: 64, 512: 64, 1024: 32, 100_000: 1}
+
+
+def test_a_gpu_needs_no_compiler_and_other_devices_use_the_reference(monkeypatch):
+    monkeypatch.setenv("BNSTUDY_KERNEL", "off")
+    build.load.cache_clear()
+    assert lockstep.available("cuda:0") == (True, "")
+    assert lockstep.available("mps") == (False, "it runs on cpu and cuda, not on mps")
+    lines = []
+    assert choose_engine("auto", "cuda", lines.append) == "auto"
+    assert choose_engine("auto", "mps", lines.append) == "reference"
+    assert lines == [
+        "reference engine: the faster lockstep engine cannot be had, "
+        "it runs on cpu and cuda, not on mps"
+    ]
+    build.load.cache_clear()
+
+
 # On a GPU ---------------------------------------------------------------------------------
 
 
@@ -239,6 +274,11 @@ def test_nothing_waits_for_the_device_within_an_epoch(graphs, small):
 
 
 @on_gpu
-def test_a_study_on_a_gpu_is_trained_in_stacks(small):
-    records = lockstep.train_stack(SMALL.replace(norm="bn"), range(64), small, device="cuda")
-    assert {record.status for record in records} == {"done"}
+def test_a_study_on_a_gpu_leaves_ordinary_runs(sample, tmp_path):
+    store, plan = Store(tmp_path / "store"), plan_of(sample, seeds=6)
+    summary = run_study(plan, store, sample, device="cuda", echo=lambda line: None)
+    runs = store.tables(plan).runs
+    assert summary.trained == len(runs)
+    assert set(runs["engine"]) == {"lockstep"}
+    assert set(runs["device"]) == {"cuda"}
+    assert runs["accelerator"].str.len().min() > 0
