@@ -3,11 +3,6 @@
 from bnstudy.study import Experiment
 from experiments.activations import ACTIVATIONS_EXPERIMENT
 from experiments.convergence import CONVERGENCE
-from experiments.dropout import DROPOUT
-from experiments.final import FINAL
-from experiments.noisy import NOISY
-from experiments.placement import PLACEMENT
-from experiments.regularization import REGULARIZATION
 from experiments.source import SOURCE
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -15,11 +10,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         SOURCE,
         CONVERGENCE,
-        FINAL,
-        REGULARIZATION,
-        DROPOUT,
-        NOISY,
-        PLACEMENT,
         ACTIVATIONS_EXPERIMENT,
     )
 }
