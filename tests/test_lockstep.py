@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from bnstudy import lockstep
+from bnstudy.data import Images, split
 from bnstudy.errors import ConfigError
 from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet, norm_layers
@@ -20,7 +21,7 @@ from bnstudy.lockstep.kernel import LANES, Kernel
 from bnstudy.norm import parameters_of
 from bnstudy.runner import run_study
 from bnstudy.store import Store, identify
-from bnstudy.training import train
+from bnstudy.training import evaluate, population_statistics, train
 from tests.conftest import SMALL
 from tests.stacks import ARMS, check_fifty_steps, check_one_step, check_records
 from tests.test_runner import plan_of
@@ -94,6 +95,29 @@ def test_a_diverged_lane_keeps_its_last_parameters_and_leaves_the_others_alone(s
     assert torch.equal(after.conv1.weight, nets[1].conv1.weight)
     assert torch.equal(after.norm1.weight, nets[1].norm1.weight)
     assert not torch.equal(after.norm1.running_mean, nets[1].norm1.running_mean)  # one forward pass
+
+
+@pytest.mark.parametrize("count", [17, 1_500, 2_000])
+@pytest.mark.parametrize("norm", ["none", "bn"])
+def test_evaluation_of_many_images_is_that_of_the_reference(norm, count, sample):
+    # thousands: of fewer, memory that was freed too early still held the right labels
+    config = SMALL.replace(norm=norm, test_images=count, population_images=1_000)
+    splits = split(sample, config)
+    images = splits.test
+    # copies must be made of these: neither is laid out as the kernel takes it
+    strided = Images(images.images.transpose(1, 2).contiguous().transpose(1, 2), images.labels)
+    nets = [lenet(config, seed) for seed in (0, 1)]
+    kernel = Kernel(config, nets, splits.train)
+    for layout in (images, strided):
+        loss, accuracy = kernel.evaluate(layout)
+        exact = [evaluate(net, images) for net in nets]
+        np.testing.assert_allclose(loss, [score.loss for score in exact], rtol=1e-5)
+        np.testing.assert_allclose(accuracy, [score.accuracy for score in exact], atol=1e-12)
+    loss, _ = kernel.evaluate_population(splits.population, images)
+    kernel.close()
+    for net, found in zip(nets, loss, strict=True):
+        with population_statistics(net, splits.population):
+            assert found == pytest.approx(evaluate(net, images).loss, rel=1e-4)
 
 
 def test_population_statistics_are_put_back(small):

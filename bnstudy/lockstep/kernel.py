@@ -202,7 +202,8 @@ class Kernel:
         """Return mean loss and accuracy of each lane over some images, by running statistics."""
         loss, correct = np.zeros(LANES), np.zeros(LANES, np.int64)
         count = len(images)
-        pointers = [ctypes.c_void_p(_pointer(each)) for each in (*arrays(images), loss, correct)]
+        held = (*arrays(images), loss, correct)  # a pointer alone keeps no array alive
+        pointers = [ctypes.c_void_p(_pointer(each)) for each in held]
         call: Callable[..., None] = self._library.lockstep_evaluate
         call(self._handle, *pointers[:2], ctypes.c_int64(count), *pointers[2:])
         return loss[: self._count] / count, correct[: self._count] / count
@@ -217,7 +218,8 @@ class Kernel:
         if not running:
             return self.evaluate(images)
         before = [buffer.copy() for buffer in running]
-        pointer = ctypes.c_void_p(_pointer(arrays(population)[0]))
+        held, _ = arrays(population)  # a pointer alone keeps no array alive
+        pointer = ctypes.c_void_p(_pointer(held))
         self._library.lockstep_population(self._handle, pointer, ctypes.c_int64(len(population)))
         scores = self.evaluate(images)
         for buffer, values in zip(running, before, strict=True):
