@@ -14,7 +14,7 @@ OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install all-experiments report test mutants lint bench bench-peers bench-hooks clean
+.PHONY: help install all-experiments report test mutants lint bench bench-peers bench-gpu bench-hooks clean
 
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,11 @@ bench-peers: ## install the other tools that `make bench` can compare with (Ligh
 
 bench: $(READY) ## training images per second, side by side with other tools (quiet machine!)
 	$(BIN)/python -m benchmarks.training --data $(DATA) $(if $(wildcard $(PEERS)),--peers $(PEERS))
+
+bench-gpu: $(READY) ## on a GPU: tests of the stacked tensors, their images/s, equivalence
+	$(BIN)/python -m pytest tests/test_stacked.py
+	$(BIN)/python -m benchmarks.gpu --data $(DATA)
+	$(BIN)/python -m benchmarks.equivalence --device cuda --data $(DATA)
 
 bench-hooks: $(READY) ## what watching costs, beside other tools' ways of doing it
 	$(BIN)/python -m benchmarks.hooks

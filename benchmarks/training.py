@@ -143,7 +143,7 @@ def tables(rates: dict[tuple[str, str, int], list[float]]) -> str:
     lines = []
     for norm in NORMS:
         lines += [
-            f"| {norm}, batch | {' | '.join(names)} | the last is | of the floor |",
+            f"| {norm}, batch | {' | '.join(names)} | lockstep is | of the floor |",
             "|---" * (len(names) + 3) + "|",
         ]
         for batch_size in batch_sizes:

@@ -1,7 +1,23 @@
 """bnstudy: find out by experiment what batch normalization really does.
 
 Reading order for a newcomer: ``norm``, ``lenet``, ``training``, then
-``experiments/convergence``.
+``experiments/convergence``.  ``bnstudy.watch`` is :func:`bnstudy.activations.watch`.
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "watch"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``watch`` when it is first asked for: ``import bnstudy`` alone needs no torch."""
+    if name == "watch":
+        return import_module("bnstudy.activations").watch
+    raise AttributeError(f"module 'bnstudy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what there is, ``watch`` included."""
+    return sorted([*globals(), "watch"])

@@ -1,7 +1,7 @@
 """Jobs: which runs are trained together, by which engine, and how a worker does it.
 
 A job is one run for the reference engine, or a stack for the lockstep engine:
-up to sixteen seeds of an arm at once.
+up to sixteen seeds of an arm at once, or more on a GPU.
 """
 
 import errno
@@ -16,7 +16,7 @@ import torch
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.errors import BnstudyError, ConfigError
-from bnstudy.lockstep import LANES, available, train_stack, unsupported
+from bnstudy.lockstep import available, stack_size, train_stack, unsupported
 from bnstudy.probes import probed
 from bnstudy.progress import Echo
 from bnstudy.store import FINISHED, RunKey, Store
@@ -76,9 +76,7 @@ def choose_engine(engine: str, device: str, echo: Echo) -> str:
         raise ConfigError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
     if engine == "reference":
         return engine
-    possible, reason = available()
-    if device != "cpu":
-        possible, reason = False, f"it runs on the cpu, and the device is {device!r}"
+    possible, reason = available(device)
     if not possible and engine == "lockstep":
         raise ConfigError(f"the lockstep engine cannot be had: {reason}; choose --engine reference")
     if not possible:
@@ -86,7 +84,7 @@ def choose_engine(engine: str, device: str, echo: Echo) -> str:
     return engine if possible else "reference"
 
 
-def plan_jobs(keys: list[RunKey], engine: str) -> list[Job]:
+def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]:
     """Group runs into jobs, in their order; a stack stands where its first run does."""
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
@@ -97,7 +95,8 @@ def plan_jobs(keys: list[RunKey], engine: str) -> list[Job]:
     for group in groups.values():
         stacked = engine != "reference" and _stackable(group[0])
         if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
-            parts = (group[start : start + LANES] for start in range(0, len(group), LANES))
+            size = stack_size(group[0].run.arm.config, device)
+            parts = (group[start : start + size] for start in range(0, len(group), size))
             jobs += [Job(tuple(part), "lockstep") for part in parts]
         else:
             jobs += [Job((key,), "reference") for key in group]
@@ -161,7 +160,7 @@ def _train_into(
     """Train runs of one arm and write them."""
     config, seeds = keys[0].run.arm.config, [key.run.seed for key in keys]
     if engine == "lockstep":
-        records = train_stack(config, seeds, splits)
+        records = train_stack(config, seeds, splits, device=setup.device)
     else:
         arm = keys[0].run.arm
         records = [probed(config, seed, splits, arm.probes, device=setup.device) for seed in seeds]

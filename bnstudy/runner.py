@@ -101,7 +101,8 @@ def run_study(
     dataset
         The images, those that the plan names.
     workers
-        Processes at once, a thread each; all cores if None.
+        Processes at once, a thread each; if None all cores, but one process
+        where the lockstep engine has a GPU to keep busy.
     device
         A torch device.
     engine
@@ -126,9 +127,8 @@ def run_study(
     PlanMismatchError
         If the store holds the runs of another plan.
     """
-    count = cores() if workers is None else workers
-    if count < 1:
-        raise ConfigError(f"workers must be at least 1, got {count}")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
     check_device(device)
     started = time.perf_counter()
     keys = list(
@@ -136,7 +136,9 @@ def run_study(
     )
     statuses = store.statuses(keys)
     todo = [key for key in keys if statuses[key.id] not in FINISHED]
-    jobs = plan_jobs(todo, choose_engine(engine, device, echo))
+    engine = choose_engine(engine, device, echo)
+    count = workers or (1 if engine != "reference" and device != "cpu" else cores())
+    jobs = plan_jobs(todo, engine, device)
     costs = {key.id: image_passes(key.run.arm.config, dataset) for key in todo}
     if dry_run:
         announce(plan, store, keys, statuses, jobs, costs, count, echo)
@@ -180,8 +182,12 @@ def check_device(device: str) -> None:
 
 def origin(dataset: Dataset, device: str) -> dict[str, Any]:
     """Return the provenance that all runs of a call share."""
+    accelerator = {}
+    if torch.device(device).type == "cuda":
+        accelerator = {"accelerator": torch.cuda.get_device_name(device)}
     return {
         "device": device,
+        **accelerator,
         "threads": 1,
         "data": {"source": dataset.source, "sample": dataset.is_sample},
         "git": commit(),

@@ -4,10 +4,12 @@ import ast
 import inspect
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import bnstudy
 from bnstudy import errors
 from bnstudy.errors import BnstudyError
 from experiments import EXPERIMENTS
@@ -106,3 +108,18 @@ def test_the_tree_holds_no_path_of_a_machine_and_no_large_file():
             paths.append(name)
     assert large == []
     assert paths == []
+
+
+def test_watch_stands_at_the_top_and_importing_the_package_imports_no_torch():
+    code = (
+        "import sys, bnstudy; assert 'torch' not in sys.modules; "
+        "from bnstudy.activations import watch; assert bnstudy.watch is watch; "
+        "assert 'watch' in dir(bnstudy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_name_that_is_not_there_is_refused_as_python_does():
+    with pytest.raises(AttributeError, match="module 'bnstudy' has no attribute 'wach'"):
+        bnstudy.wach  # noqa: B018

@@ -8,62 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from bnstudy import data, lockstep
-from bnstudy.config import RunConfig, stream
+from bnstudy import lockstep
+from bnstudy.data import Images, split
 from bnstudy.errors import ConfigError
 from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet, norm_layers
-from bnstudy.lockstep import build, engine, train_stack
-from bnstudy.lockstep.kernel import LANES, RUNNING_MEAN, RUNNING_VAR, Kernel, places
+from bnstudy.lockstep import build, train_stack
+from bnstudy.lockstep.kernel import LANES, Kernel
 from bnstudy.norm import parameters_of
 from bnstudy.runner import run_study
 from bnstudy.store import Store, identify
-from bnstudy.training import train
+from bnstudy.training import evaluate, population_statistics, train
 from tests.conftest import SMALL
+from tests.stacks import ARMS, check_fifty_steps, check_one_step, check_records
 from tests.test_runner import plan_of
-
-ARMS = {
-    "none": {},
-    "bn": {"norm": "bn"},
-    "scratch": {"norm": "scratch:eps=0.001"},
-    "no-bias": {"norm": "bn", "bias": False},
-    "relu": {"norm": "bn", "activation": "relu"},
-    "tanh": {"activation": "tanh"},
-    "activated": {"norm": "bn", "placement": "activated"},
-    "activated-tanh": {"norm": "bn", "placement": "activated", "activation": "tanh"},
-    "input": {"norm": "scratch", "placement": "input"},
-    "ghost": {"norm": "ghost:size=8"},
-    "ghost-activated": {"norm": "ghost:size=7", "placement": "activated"},
-    "ghost-input": {"norm": "ghost:size=7", "placement": "input"},
-    "noisy": {"norm": "noisy"},
-    "noisy-activated": {"norm": "noisy", "placement": "activated"},
-    "noisy-input": {"norm": "noisy", "placement": "input"},
-    "population": {"norm": "population"},
-    "population-activated": {"norm": "population:momentum=0.5", "placement": "activated"},
-    "frozen": {"norm": "frozen"},
-    "dropout": {"norm": "bn", "dropout": 0.5},
-    "dropout-before": {"norm": "bn", "dropout": 0.3, "dropout_placement": "before-norm"},
-    "dropout-last": {"dropout": 0.5, "dropout_placement": "after-last-norm"},
-    "dropout-before-input": {
-        "norm": "bn",
-        "placement": "input",
-        "dropout": 0.3,
-        "dropout_placement": "before-norm",
-    },
-    "dropout-last-activated": {
-        "norm": "bn",
-        "placement": "activated",
-        "dropout": 0.3,
-        "dropout_placement": "after-last-norm",
-    },
-    "momentum": {"norm": "bn", "momentum": 0.9, "weight_decay": 0.01},
-}
-
-CALM = ("none", "bn", "scratch", "no-bias", "noisy", "population", "dropout", "dropout-last")
 
 
 @pytest.fixture(autouse=True)
@@ -75,126 +36,30 @@ def kernel_of_this_machine(monkeypatch, tmp_path_factory, request):
     monkeypatch.setenv("BNSTUDY_CACHE", str(shared))
 
 
-def one_step(config, seeds, images):
-    """Train one step with momentum, which leaves every gradient behind as its velocity."""
-    config = config.replace(momentum=0.5, batch_size=len(images))
-    nets = [lenet(config, seed) for seed in seeds]
-    kernel = Kernel(config, len(images), nets)
-    order = np.stack([stream(seed, "order").permutation(len(images)) for seed in seeds])
-    losses, correct = kernel.train(
-        *engine.arrays(images),
-        engine._padded(order.astype(np.int64)),
-        0,
-        1,
-        np.full((1, LANES), 0.1, np.float32),
-        *engine.Chance(config, seeds, nets).draw([len(images)]),
-    )
-    return kernel, order, losses[0], correct[0]
-
-
-def gradients_of_torch(config, seed, images, picked, dtype):
-    """Return loss, correct images, gradients and network after one backward pass."""
-    net, labels = lenet(config, seed).to(dtype), images.labels[picked]
-    logits = net(images.images[picked].to(dtype).unsqueeze(1) / 255)
-    loss = F.cross_entropy(logits, labels)
-    loss.backward()
-    gradients = {name: p.grad.double() for name, p in net.named_parameters()}
-    return loss.item(), int((logits.argmax(1) == labels).sum()), gradients, net
-
-
 @settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(batch=st.integers(7, 41), count=st.integers(1, LANES), start=st.integers(0, 999))
 @pytest.mark.parametrize("arm", ARMS)
 def test_loss_and_every_gradient_are_those_of_float64_autograd(arm, batch, count, start, sample):
     # relu has a kink, and a unit that rounding puts on its other side changes a gradient
     times = 100.0 if arm == "relu" else 10.0
-    check_one_step(ARMS[arm], batch, count, start, sample, times_torch=times)
+    check_one_step(Kernel, ARMS[arm], batch, count, start, sample, times_torch=times)
 
 
 @pytest.mark.parametrize("batch", [2, 3])
 @pytest.mark.parametrize("arm", ARMS)
 def test_gradients_of_tiny_batches_lose_no_more_digits_than_torchs(arm, batch, sample):
-    check_one_step(ARMS[arm], batch, 1, 7, sample, times_torch=100.0)
-
-
-def check_one_step(arm, batch, count, start, sample, times_torch):
-    """Compare a step's loss, gradients and running moments with float64 autograd's.
-
-    A bias before normalization has gradient zero, of which only rounding is left; and
-    some gradients are small differences of large numbers, most of all in batches of two
-    or three, where torch's own float32 loses digits too: a few times its worst loss over
-    all parameters is allowed.
-    """
-    config = RunConfig(**{**arm, "momentum": 0.0, "weight_decay": 0.0})
-    where = torch.arange(start, start + batch)
-    images = data.Images(sample.train_images[where], sample.train_labels[where].long())
-    seeds = range(start, start + count)
-    kernel, order, losses, correct = one_step(config, seeds, images)
-    for lane in {0, count - 1}:
-        picked = torch.from_numpy(order[lane])
-        loss, right, exact, net = gradients_of_torch(
-            config, seeds[lane], images, picked, torch.float64
-        )
-        _, _, single, _ = gradients_of_torch(config, seeds[lane], images, picked, torch.float32)
-        assert losses[lane] == pytest.approx(loss, rel=1e-5 if batch > 3 else 1e-4)
-        assert correct[lane] == right
-        largest = max(float(g.abs().max()) for g in exact.values())
-        sizes = {name: float(g.abs().max()) for name, g in exact.items()}
-        sizes = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
-        torchs = max(float((single[n] - exact[n]).abs().max()) / sizes[n] for n in exact)
-        place_of = {id(tensor): place for place, tensor in places(net)}
-        for name, parameter in net.named_parameters():
-            found = torch.from_numpy(kernel.velocity(place_of[id(parameter)])[:, lane].copy())
-            error = float((found.reshape(parameter.shape) - exact[name]).abs().max()) / sizes[name]
-            assert error <= max(1e-5, times_torch * torchs), (name, error, torchs)
-        for place, tensor in places(net):
-            if place.kind in (RUNNING_MEAN, RUNNING_VAR):
-                found = torch.from_numpy(kernel.lanes(place)[:, lane].copy()).double()
-                assert (found - tensor).abs().max() <= 1e-5 * tensor.abs().max()
-    kernel.close()
+    check_one_step(Kernel, ARMS[arm], batch, 1, 7, sample, times_torch=100.0)
 
 
 @pytest.mark.parametrize("arm", sorted(set(ARMS) - {"relu"}))
 def test_losses_follow_the_reference_over_fifty_steps(arm, sample):
-    config = RunConfig(**ARMS[arm]).replace(
-        batch_size=20,
-        epochs=1,
-        train_images=1_000,
-        validation_images=10,
-        test_images=10,
-        population_images=10,
-        evaluations_per_epoch=50,
-        # rounding grows from step to step, with some arms and rates a thousandfold in fifty:
-        # torch in float32 leaves torch in float64 as fast as the kernel does
-        learning_rate=0.3 if arm in CALM else 0.005,
-    )
-    splits = data.split(sample, config)
-    seeds = [4, 0, 9]
-    records = train_stack(config, seeds, splits)
-    for seed, ours in zip(seeds[:2], records, strict=False):
-        reference = train(config, seed, splits)
-        assert len(reference.curve) == 50
-        pairs = ours.curve["train_loss"], reference.curve["train_loss"]
-        np.testing.assert_allclose(*pairs, rtol=1e-4)
+    check_fifty_steps(Kernel, arm, [4, 0, 9], sample)
 
 
 @pytest.mark.parametrize("arm", ["none", "bn", "scratch", "dropout"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_record_is_that_of_the_reference(arm, count, small):
-    config = SMALL.replace(**ARMS[arm], learning_rate=0.1, schedule="cosine")
-    for seed, ours in zip(
-        range(7, 10), train_stack(config, range(7, 7 + count), small), strict=False
-    ):
-        reference = train(config, seed, small)
-        assert (ours.status, ours.steps, ours.steps_per_epoch) == ("done", 10, 5)
-        assert ours.weights_digest == reference.weights_digest
-        assert ours.order_digest == reference.order_digest
-        for ours_table, table in ((ours.curve, reference.curve), (ours.norms, reference.norms)):
-            assert list(ours_table.columns) == list(table.columns)
-            assert list(ours_table.dtypes) == list(table.dtypes)
-            for column in table.select_dtypes("number"):
-                pair = ours_table[column], table[column]
-                np.testing.assert_allclose(*pair, rtol=2e-4, atol=1e-5, err_msg=column)
+    check_records(Kernel, arm, range(7, 7 + count), small)
 
 
 def test_lanes_do_not_touch_each_other(small):
@@ -218,10 +83,10 @@ def test_a_diverged_lane_keeps_its_last_parameters_and_leaves_the_others_alone(s
     nets = [lenet(config, seed) for seed in (0, 1)]
     with torch.no_grad():
         nets[1].fc3.weight.fill_(float("nan"))
-    kernel = Kernel(config, 50, nets)
-    order = engine._padded(np.stack([np.arange(230)] * 2))
-    rates = np.full((4, LANES), 0.1, np.float32)
-    losses, _ = kernel.train(*engine.arrays(small.train), order, 0, 4, rates)
+    kernel = Kernel(config, nets, small.train)
+    kernel.start_epoch(np.stack([np.arange(230)] * 2))
+    kernel.train(0, 4, np.full(4, 0.1, np.float32))
+    losses, _ = kernel.scores()
     assert np.isfinite(losses[:, 0]).all()
     assert np.isnan(losses[:, 1]).all()
     after = copy.deepcopy(nets[1])
@@ -232,12 +97,34 @@ def test_a_diverged_lane_keeps_its_last_parameters_and_leaves_the_others_alone(s
     assert not torch.equal(after.norm1.running_mean, nets[1].norm1.running_mean)  # one forward pass
 
 
+@pytest.mark.parametrize("count", [17, 1_500, 2_000])
+@pytest.mark.parametrize("norm", ["none", "bn"])
+def test_evaluation_of_many_images_is_that_of_the_reference(norm, count, sample):
+    # thousands: of fewer, memory that was freed too early still held the right labels
+    config = SMALL.replace(norm=norm, test_images=count, population_images=1_000)
+    splits = split(sample, config)
+    images = splits.test
+    # copies must be made of these: neither is laid out as the kernel takes it
+    strided = Images(images.images.transpose(1, 2).contiguous().transpose(1, 2), images.labels)
+    nets = [lenet(config, seed) for seed in (0, 1)]
+    kernel = Kernel(config, nets, splits.train)
+    for layout in (images, strided):
+        loss, accuracy = kernel.evaluate(layout)
+        exact = [evaluate(net, images) for net in nets]
+        np.testing.assert_allclose(loss, [score.loss for score in exact], rtol=1e-5)
+        np.testing.assert_allclose(accuracy, [score.accuracy for score in exact], atol=1e-12)
+    loss, _ = kernel.evaluate_population(splits.population, images)
+    kernel.close()
+    for net, found in zip(nets, loss, strict=True):
+        with population_statistics(net, splits.population):
+            assert found == pytest.approx(evaluate(net, images).loss, rel=1e-4)
+
+
 def test_population_statistics_are_put_back(small):
     config = SMALL.replace(norm="scratch")
     net = lenet(config, 3)
-    kernel = Kernel(config, 8, [net])
-    images, labels = engine.arrays(small.test)
-    kernel.evaluate_population(engine.arrays(small.population)[0], images, labels)
+    kernel = Kernel(config, [net], small.train)
+    kernel.evaluate_population(small.population, small.test)
     after = copy.deepcopy(net)
     kernel.take(0, after)
     kernel.close()
@@ -259,9 +146,15 @@ def test_what_the_kernel_cannot_train_is_refused_with_the_reason(config, reason,
         train_stack(SMALL.replace(**config), [0], small)
 
 
-@pytest.mark.parametrize("seeds", [[], list(range(17))])
-def test_a_stack_holds_one_to_sixteen_seeds(seeds, small):
-    with pytest.raises(ConfigError, match="a stack holds 1 to 16 seeds, got"):
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([], "a stack holds at least 1 seed, got none"),
+        (list(range(17)), "a stack on the cpu holds 1 to 16 seeds, got 17"),
+    ],
+)
+def test_a_stack_on_the_cpu_holds_one_to_sixteen_seeds(seeds, message, small):
+    with pytest.raises(ConfigError, match=message):
         train_stack(SMALL, seeds, small)
 
 

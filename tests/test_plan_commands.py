@@ -48,16 +48,16 @@ def test_too_few_seeds_for_the_claims_are_refused_before_anything_is_trained(inv
 
 
 def test_claims_without_runs_are_inadmissible_and_say_what_is_missing(invoke):
-    printed = invoke("claims", "noisy", *STANDARD)
+    printed = invoke("claims", "convergence", *STANDARD)
     assert printed.exit_code == 0, printed.output
-    lines = [line for line in printed.output.splitlines() if line.startswith("noisy-bn")]
+    lines = [line for line in printed.output.splitlines() if line.startswith("speed")]
     assert len(lines) == 2
     assert all("There are no data to judge" in line for line in lines)
-    assert "missing are runs of none (16 of 16), runs of noisy (16 of 16)" in lines[0]
-    as_json = invoke("claims", "noisy", *STANDARD, "--json")
+    assert "missing are runs of none (16 of 16), runs of bn (16 of 16)" in lines[0]
+    as_json = invoke("claims", "convergence", *STANDARD, "--json")
     verdicts = json.loads(as_json.stdout[as_json.stdout.index("[\n") :])
-    assert [each["outcome"] for each in verdicts] == ["INADMISSIBLE"] * 2
-    assert verdicts[0]["claim"]["estimand"]["arms"] == [["none"], ["noisy"]]
+    assert [each["outcome"] for each in verdicts] == ["INADMISSIBLE"] * 5
+    assert verdicts[0]["claim"]["estimand"]["arms"] == [["none"], ["bn"]]
 
 
 def test_a_first_look_registers_nothing(invoke):
@@ -65,12 +65,12 @@ def test_a_first_look_registers_nothing(invoke):
 
 
 def test_a_calibration_is_stored_with_the_plan_it_belongs_to(invoke, tmp_path):
-    done = invoke("plan", "calibrate", "placement", *STANDARD, "--studies", "50")
+    done = invoke("plan", "calibrate", *STANDARD, "--studies", "50")
     assert done.exit_code == 0, done.output
     assert "family-wise error" in done.output
     stored = json.loads((tmp_path / "runs/standard-sample/calibration.json").read_text())
     assert stored["studies"] == 50
-    assert set(stored["power"]) == {"placement-activated", "placement-input"}
+    assert set(stored["power"]) >= {"speed", "speed-tuned", "eval-stats"}
     assert len(stored["plan"]) == 64
 
 
@@ -78,5 +78,5 @@ def test_a_pilot_has_seeds_that_no_claim_uses(invoke):
     shown = invoke("plan", "show", "--pilot", *STANDARD)
     plan = json.loads(shown.output.splitlines()[-1])
     assert plan["seeds"] == list(range(1_000, 1_016))
-    missing = invoke("plan", "pilot", "placement", *STANDARD)
-    assert "placement-input: missing are runs of input (16 of 16)" in missing.output
+    missing = invoke("plan", "pilot", *STANDARD)
+    assert "speed: missing are runs of none (16 of 16), runs of bn (16 of 16)" in missing.output

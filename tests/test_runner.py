@@ -63,6 +63,8 @@ def launch(tmp_path: Path, seeds: int, epochs: int) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # tests that a shell started in the background ignore Ctrl-C, and so would this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -1,14 +1,16 @@
-"""Training a stack: up to sixteen seeds of one arm in one program.
+"""Training a stack: several seeds of one arm in one program.
 
 Same streams and same records as the reference trainer, which it shares no code
-with but what lies below both; the kernel does the arithmetic.
+with but what lies below both.  The arithmetic is done by a :class:`Program`:
+the compiled kernel on the cpu, stacked tensors on a GPU.
 """
 
 import math
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from torch import nn
@@ -16,9 +18,11 @@ from torch import nn
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_order, evaluation_steps
 from bnstudy.errors import ConfigError
-from bnstudy.lenet import LAYERS, lenet, norm_layers, refuse_lone_image
-from bnstudy.lockstep.kernel import LANES, Kernel, unsupported
-from bnstudy.norm import NoisyBatchNorm
+from bnstudy.lenet import lenet, refuse_lone_image
+from bnstudy.lockstep.chance import Chance
+from bnstudy.lockstep.kernel import Kernel
+from bnstudy.lockstep.places import unsupported
+from bnstudy.lockstep.stacked import Stack
 from bnstudy.record import (
     CURVE_COLUMNS,
     Record,
@@ -28,8 +32,64 @@ from bnstudy.record import (
     norm_frame,
 )
 
-UNITS = [LAYERS[name][2] for name in ("fc1", "fc2")]
-DRAWN_AT_ONCE = 1 << 20  # random numbers of a lane for one call of the kernel: 4 MB
+
+class Program(Protocol):
+    """K networks of one arm that train at once.
+
+    A network whose loss is not finite takes no further step and keeps its
+    state; the others go on.
+    """
+
+    def start_epoch(self, orders: np.ndarray) -> None:
+        """Take each seed's order of the training images: int64 (K, n)."""
+
+    def train(
+        self,
+        first: int,
+        last: int,
+        rates: np.ndarray,
+        draws: np.ndarray | None,
+        noise: np.ndarray | None,
+    ) -> None:
+        """Train on the batches first..last of the epoch, perhaps after the call has returned.
+
+        Parameters
+        ----------
+        first, last
+            Batches, counted from 0; last is not trained on.  With draws or noise
+            at most :attr:`~bnstudy.lockstep.chance.Numbers.batches_at_once`.
+        rates
+            float32 (last - first,): the learning rates.
+        draws
+            With dropout, the uniform numbers its masks come from: float32
+            (K, numbers), for each batch and each dropout layer (images, units).
+        noise
+            With noisy BN: float32 (K, numbers), for each batch and each
+            normalization layer the scales, then the shifts, (images, channels) each.
+        """
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the batches since the last call gave, (batches, K) each.
+
+        Mean losses before the step, and how many images were right.
+        """
+
+    def evaluate(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean loss and accuracy over images by running statistics, (K,) each."""
+
+    def evaluate_population(
+        self, population: Images, images: Images
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same by the statistics of a population; running ones are put back."""
+
+    def take(self, lane: int, net: nn.Module) -> None:
+        """Copy a seed's parameters and running moments into a network."""
+
+    def close(self) -> None:
+        """Give the memory back; the object is of no use afterwards."""
+
+
+MakeProgram = Callable[[RunConfig, Sequence[nn.Module], Images], Program]
 
 
 @dataclass
@@ -66,7 +126,9 @@ class Lane:
         return score
 
 
-def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list[Record]:
+def train_stack(
+    config: RunConfig, seeds: Sequence[int], splits: Splits, *, device: str = "cpu"
+) -> list[Record]:
     """Train one arm with several seeds in lockstep.
 
     Parameters
@@ -74,9 +136,11 @@ def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list
     config
         The arm.
     seeds
-        1 to 16 of them.
+        On the cpu 1 to 16 of them; elsewhere as many as there is memory for.
     splits
         The images of ``bnstudy.data.split(dataset, config)``.
+    device
+        ``cpu`` for the compiled kernel, another torch device for stacked tensors.
 
     Returns
     -------
@@ -88,11 +152,21 @@ def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list
     Raises
     ------
     ConfigError
-        If the kernel is not available or cannot train such runs, or an epoch
-        would hold a batch of one image and the normalization needs more.
+        If the kernel is not available or the engine cannot train such runs, an
+        epoch would hold a batch of one image and the normalization needs more,
+        or there are no seeds, or too many.
     """
-    if not 1 <= len(seeds) <= LANES:
-        raise ConfigError(f"a stack holds 1 to {LANES} seeds, got {len(seeds)}")
+    return train_by(
+        Kernel if device == "cpu" else partial(Stack, device=device), config, seeds, splits
+    )
+
+
+def train_by(
+    make: MakeProgram, config: RunConfig, seeds: Sequence[int], splits: Splits
+) -> list[Record]:
+    """Do as :func:`train_stack` does, by a program of the caller's choice."""
+    if not seeds:
+        raise ConfigError("a stack holds at least 1 seed, got none")
     if reason := unsupported(config):
         raise ConfigError(f"the lockstep engine cannot train this: {reason}")
     started = time.perf_counter()
@@ -101,13 +175,13 @@ def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list
     nets: list[nn.Module] = [lenet(config, seed) for seed in seeds]
     digests = [digest_weights(net) for net in nets]
     lanes = [Lane(seed) for seed in seeds]
-    kernel = Kernel(config, min(config.batch_size, n), nets)
+    program = make(config, nets, splits.train)
     try:
-        train_seconds = _train(kernel, config, lanes, nets, splits)
+        train_seconds = _train(program, config, lanes, nets, splits)
         for number, net in enumerate(nets):
-            kernel.take(number, net)
+            program.take(number, net)
     finally:
-        kernel.close()
+        program.close()
     wall_seconds = time.perf_counter() - started
     return [
         Record(
@@ -126,12 +200,11 @@ def train_stack(config: RunConfig, seeds: Sequence[int], splits: Splits) -> list
 
 
 def _train(
-    kernel: Kernel, config: RunConfig, lanes: list[Lane], nets: list[nn.Module], splits: Splits
+    program: Program, config: RunConfig, lanes: list[Lane], nets: list[nn.Module], splits: Splits
 ) -> float:
     """Train all epochs; return the seconds spent in training steps."""
     n, seconds = len(splits.train), 0.0
     slices = batches(n, config.batch_size)
-    images, labels = arrays(splits.train)
     orders = [stream(lane.seed, "order") for lane in lanes]
     chance = Chance(config, [lane.seed for lane in lanes], nets)
     ends = evaluation_steps(len(slices), config.evaluations_per_epoch)
@@ -139,96 +212,38 @@ def _train(
         drawn = [epoch_order(rng, n) for rng in orders]
         for lane, order in zip(lanes, drawn, strict=True):
             lane.order_digest = lane.order_digest or digest_order(order)
-        orders_of_lanes = _padded(np.stack([order.numpy() for order in drawn]))
+        program.start_epoch(np.stack([order.numpy() for order in drawn]))
         for first, last in zip([0, *ends[:-1]], ends, strict=True):
             before = time.perf_counter()
-            for start in range(first, last, chance.batches_at_once):
-                stop = min(last, start + chance.batches_at_once)
+            for start in range(first, last, chance.numbers.batches_at_once):
+                stop = min(last, start + chance.numbers.batches_at_once)
                 sizes = [where.stop - where.start for where in slices[start:stop]]
                 steps = [Step(epoch * len(slices) + b, len(slices)) for b in range(start, stop)]
-                rates = np.array([[config.rate_at(step)] * LANES for step in steps], np.float32)
-                losses, correct = kernel.train(
-                    images, labels, orders_of_lanes, start, stop, rates, *chance.draw(sizes)
-                )
-                for number, lane in enumerate(lanes):
-                    lane.add(losses[:, number], correct[:, number], sizes)
+                rates = np.array([config.rate_at(step) for step in steps], np.float32)
+                program.train(start, stop, rates, *chance.draw(sizes))
+            losses, correct = program.scores()
             seconds += time.perf_counter() - before
+            sizes = [where.stop - where.start for where in slices[first:last]]
+            for number, lane in enumerate(lanes):
+                lane.add(losses[:, number], correct[:, number], sizes)
             if all(lane.diverged for lane in lanes):
                 return seconds
             step = Step(epoch * len(slices) + last, len(slices))
-            _evaluate(kernel, lanes, splits, step, epoch * n + slices[last - 1].stop)
+            _evaluate(program, lanes, splits, step, epoch * n + slices[last - 1].stop)
     return seconds
 
 
-class Chance:
-    """What the reference draws while it trains, drawn from the same streams in the same order.
-
-    Parameters
-    ----------
-    config
-        The arm.
-    seeds
-        Of the lanes.
-    nets
-        Of the lanes; noisy layers have their streams.
-    """
-
-    def __init__(self, config: RunConfig, seeds: Sequence[int], nets: Sequence[nn.Module]) -> None:
-        # the dropped layers in order, as in bnstudy.lenet: after fc1, unless only the last, and fc2
-        units = UNITS[1:] if config.dropout_placement == "after-last-norm" else UNITS
-        self._dropped = sum(units) if config.dropout else 0
-        self._dropout = [stream(seed, "dropout") for seed in seeds]
-        layers = [list(norm_layers(net).values()) for net in nets]
-        self._noisy = [[x for x in each if isinstance(x, NoisyBatchNorm)] for each in layers]
-        self._noise = 2 * sum(layer.num_features for layer in self._noisy[0])
-        numbers = config.batch_size * max(self._dropped, self._noise)
-        self.batches_at_once = max(1, DRAWN_AT_ONCE // numbers) if numbers else sys.maxsize
-
-    def draw(self, sizes: Sequence[int]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Draw for batches of these sizes; return ``draws`` and ``noise`` of the kernel."""
-        draws = noise = None
-        if self._dropped:
-            # one call gives the numbers of one call for each batch and layer
-            draws = np.empty((LANES, self._dropped * sum(sizes)), np.float32)
-            for row, rng in zip(draws, self._dropout, strict=False):
-                rng.random(out=row, dtype=np.float32)
-            draws[len(self._dropout) :] = draws[0]
-        if self._noise:
-            drawn = [
-                np.concatenate(
-                    [part.ravel() for n in sizes for layer in each for part in layer.draw(n)]
-                )
-                for each in self._noisy
-            ]
-            noise = _padded(np.stack(drawn))
-        return draws, noise
-
-
-def arrays(images: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels as the kernel takes them: uint8, contiguous."""
-    return (
-        np.ascontiguousarray(images.images.numpy()),
-        np.ascontiguousarray(images.labels.numpy().astype(np.uint8)),
-    )
-
-
-def _padded(lanes: np.ndarray) -> np.ndarray:
-    """Repeat the first lane until there are sixteen."""
-    return np.ascontiguousarray(lanes[[i if i < len(lanes) else 0 for i in range(LANES)]])
-
-
 def _evaluate(
-    kernel: Kernel, lanes: list[Lane], splits: Splits, step: Step, images_seen: int
+    program: Program, lanes: list[Lane], splits: Splits, step: Step, images_seen: int
 ) -> None:
     """Append a row to every lane that is still training."""
-    nothing = np.full(LANES, np.nan), np.full(LANES, np.nan)
+    nothing = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
     validation = test = population = nothing
     if len(splits.validation):
-        validation = kernel.evaluate(*arrays(splits.validation))
+        validation = program.evaluate(splits.validation)
     if step.ends_epoch:
-        test_images = arrays(splits.test)
-        test = kernel.evaluate(*test_images)
-        population = kernel.evaluate_population(arrays(splits.population)[0], *test_images)
+        test = program.evaluate(splits.test)
+        population = program.evaluate_population(splits.population, splits.test)
     for number, lane in enumerate(lanes):
         if lane.diverged:
             continue

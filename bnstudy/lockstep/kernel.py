@@ -2,41 +2,20 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bnstudy.config import ACTIVATIONS, DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
+from bnstudy.data import Images
 from bnstudy.errors import ConfigError
-from bnstudy.lenet import LAYERS, norm_layers
 from bnstudy.lockstep.build import load
-from bnstudy.norm import (
-    BatchNorm,
-    FrozenBatchNorm,
-    GhostBatchNorm,
-    NoisyBatchNorm,
-    PopulationBatchNorm,
-    make_norm,
-    parse_norm,
-)
+from bnstudy.lockstep.places import RUNNING_MEAN, RUNNING_VAR, Place, conventions, places
+from bnstudy.norm import make_norm
 
 LANES = 16
-
-# the kernel's number of each normalization; subclasses of these are not known to it
-NORM_KINDS: dict[type[nn.Module], int] = {
-    nn.BatchNorm2d: 0,
-    BatchNorm: 0,
-    GhostBatchNorm: 1,
-    PopulationBatchNorm: 2,
-    FrozenBatchNorm: 3,
-    NoisyBatchNorm: 4,
-}
-
-# what lockstep_array calls the arrays of a layer with weights, and of a normalization layer
-WEIGHT, WEIGHT_VELOCITY, BIAS, BIAS_VELOCITY = range(4)
-GAMMA, GAMMA_VELOCITY, BETA, BETA_VELOCITY, RUNNING_MEAN, RUNNING_VAR = range(4, 10)
 
 
 def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -68,105 +47,86 @@ class Batches(ctypes.Structure):
     ]
 
 
-class Place(NamedTuple):
-    """Where the kernel keeps a tensor: which array, of which layer."""
-
-    kind: int
-    layer: int
-
-
-def unsupported(config: RunConfig) -> str:
-    """Return why the kernel cannot train such runs; empty if it can."""
-    if config.norm == "none":
-        return ""
-    layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
-    if type(layer) not in NORM_KINDS:
-        return f"normalization {parse_norm(config.norm)[0]!r} is trained by the reference engine"
-    return ""
-
-
 def spec_of(config: RunConfig, batch: int) -> Spec:
     """Return a config as the kernel takes it."""
     layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
-    eps, keep, unbiased = 1e-5, 0.9, 1
-    if isinstance(layer, BatchNorm):
-        eps, keep, unbiased = layer.eps, layer.keep, int(layer.variance == "unbiased")
-    elif isinstance(layer, nn.BatchNorm2d):
-        eps, keep = layer.eps, 1.0 - float(layer.momentum or 0.0)
+    counts = conventions(layer)
     return Spec(
         batch=batch,
         activation=ACTIVATIONS.index(config.activation),
         normed=int(layer is not None),
         placement=PLACEMENTS.index(config.placement),
-        norm_kind=0 if layer is None else NORM_KINDS[type(layer)],
-        part_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
-        unbiased=unbiased,
+        norm_kind=counts.kind,
+        part_size=counts.part_size,
+        unbiased=int(counts.unbiased),
         bias=int(config.bias),
         dropped=int(config.dropout > 0),
         dropout_placement=DROPOUT_PLACEMENTS.index(config.dropout_placement),
-        eps=eps,
-        keep=keep,
+        eps=counts.eps,
+        keep=counts.keep,
         momentum=config.momentum,
         decay=config.weight_decay,
         dropout=config.dropout,
     )
 
 
-def places(net: nn.Module) -> list[tuple[Place, Tensor]]:
-    """Return every parameter and running moment of a network with its place in the kernel."""
-    found: list[tuple[Place, Tensor]] = []
-    for index, name in enumerate(LAYERS):
-        layer = net.get_submodule(name)
-        found.append((Place(WEIGHT, index), layer.weight))  # type: ignore[arg-type]
-        if layer.bias is not None:
-            found.append((Place(BIAS, index), layer.bias))  # type: ignore[arg-type]
-    for index, layer in enumerate(norm_layers(net).values()):
-        names = ("weight", "bias", "running_mean", "running_var")
-        if isinstance(layer, BatchNorm):
-            names = ("gamma", "beta", "moving_mean", "moving_var")
-        kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
-        found += [
-            (Place(kind, index), getattr(layer, each))
-            for kind, each in zip(kinds, names, strict=True)
-        ]
-    return found
-
-
 def _pointer(array: np.ndarray | None) -> int | None:
     return None if array is None else array.ctypes.data
+
+
+def arrays(images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels as the kernel takes them: uint8, contiguous."""
+    return (
+        np.ascontiguousarray(images.images.numpy()),
+        np.ascontiguousarray(images.labels.numpy().astype(np.uint8)),
+    )
+
+
+def padded(lanes: np.ndarray) -> np.ndarray:
+    """Repeat the first lane until there are sixteen."""
+    if len(lanes) == LANES:
+        return np.ascontiguousarray(lanes)
+    return np.ascontiguousarray(lanes[[i if i < len(lanes) else 0 for i in range(LANES)]])
 
 
 class Kernel:
     """Up to sixteen networks of one arm, a lane each.
 
     Lanes beyond the last network repeat the first, and are never looked at.
+    A :class:`~bnstudy.lockstep.engine.Program`.
 
     Parameters
     ----------
     config
         The arm.
-    batch
-        Images in a whole batch.
     nets
-        The networks with their initial weights, of :func:`bnstudy.lenet.lenet`.
+        1 to 16 networks with their initial weights, of :func:`bnstudy.lenet.lenet`.
+    train
+        The images to train on.
 
     Raises
     ------
     ConfigError
-        If there is no kernel, or no memory for it.
+        If there is no kernel, or no memory for it, or there are too many networks.
     """
 
-    def __init__(self, config: RunConfig, batch: int, nets: Sequence[nn.Module]) -> None:
+    def __init__(self, config: RunConfig, nets: Sequence[nn.Module], train: Images) -> None:
+        if not 1 <= len(nets) <= LANES:
+            raise ConfigError(f"a stack on the cpu holds 1 to {LANES} seeds, got {len(nets)}")
         library, reason = load()
         if library is None:
             raise ConfigError(f"the lockstep engine is not available: {reason}")
         self._library = library
         library.lockstep_create.restype = ctypes.c_void_p
         library.lockstep_array.restype = ctypes.POINTER(ctypes.c_float)
+        batch = min(config.batch_size, len(train))
         spec = spec_of(config, batch)
         self._handle = ctypes.c_void_p(library.lockstep_create(ctypes.byref(spec)))
         if not self._handle.value:
             raise ConfigError(f"there is no memory for sixteen networks at batch size {batch}")
+        self._count = len(nets)
+        self._images, self._labels = arrays(train)
+        self._unread: list[tuple[np.ndarray, np.ndarray]] = []
         self.sizes = {place: tensor.numel() for place, tensor in places(nets[0])}
         for lane in range(LANES):
             for place, tensor in places(nets[lane if lane < len(nets) else 0]):
@@ -197,47 +157,26 @@ class Kernel:
             values = self.lanes(place)[:, lane]
             tensor.copy_(torch.from_numpy(values.copy()).reshape(tensor.shape))
 
+    def start_epoch(self, orders: np.ndarray) -> None:
+        """Take each seed's order of the images: int64 (K, n)."""
+        self._order = padded(orders)
+
     def train(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
         first: int,
         last: int,
         rates: np.ndarray,
         draws: np.ndarray | None = None,
         noise: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Train on the batches first..last of an epoch.
-
-        Parameters
-        ----------
-        images, labels
-            uint8 (n, 28, 28) and (n,), shared by all lanes.
-        order
-            int64 (LANES, n), each lane's order.
-        first, last
-            Batches, counted from 0; last is not trained on.
-        rates
-            float32 (last - first, LANES).
-        draws
-            With dropout, the uniform numbers its masks come from: float32
-            (LANES, numbers), for each batch and each dropout layer (images, units).
-        noise
-            With noisy BN: float32 (LANES, numbers), for each batch and each
-            normalization layer the scales, then the shifts, (images, channels) each.
-
-        Returns
-        -------
-        losses, correct
-            (last - first, LANES) each: mean loss of the batch before its step,
-            and how many of its images were right.
-        """
+    ) -> None:
+        """Train on the batches first..last of the epoch; see :class:`Program`."""
         losses = np.empty((last - first, LANES), np.float64)
         correct = np.empty((last - first, LANES), np.int32)
+        order, rates = self._order, np.repeat(rates[:, None], LANES, axis=1)
+        draws, noise = (None if each is None else padded(each) for each in (draws, noise))
         batches = Batches(
-            images=_pointer(images),
-            labels=_pointer(labels),
+            images=_pointer(self._images),
+            labels=_pointer(self._labels),
             order=_pointer(order),
             count=order.shape[1],
             first=first,
@@ -251,31 +190,38 @@ class Kernel:
             correct=_pointer(correct),
         )
         self._library.lockstep_train(self._handle, ctypes.byref(batches))
-        return losses, correct
+        self._unread.append((losses[:, : self._count], correct[:, : self._count]))
 
-    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return losses and correct images since the last call: (batches, K) each."""
+        losses, correct = zip(*self._unread, strict=True)
+        self._unread = []
+        return np.concatenate(losses), np.concatenate(correct)
+
+    def evaluate(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Return mean loss and accuracy of each lane over some images, by running statistics."""
         loss, correct = np.zeros(LANES), np.zeros(LANES, np.int64)
-        count = len(labels)
-        pointers = [ctypes.c_void_p(_pointer(each)) for each in (images, labels, loss, correct)]
+        count = len(images)
+        held = (*arrays(images), loss, correct)  # a pointer alone keeps no array alive
+        pointers = [ctypes.c_void_p(_pointer(each)) for each in held]
         call: Callable[..., None] = self._library.lockstep_evaluate
         call(self._handle, *pointers[:2], ctypes.c_int64(count), *pointers[2:])
-        return loss / count, correct / count
+        return loss[: self._count] / count, correct[: self._count] / count
 
     def evaluate_population(
-        self, population: np.ndarray, images: np.ndarray, labels: np.ndarray
+        self, population: Images, images: Images
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return loss and accuracy by the statistics of a population; running ones are put back."""
         running = [
             self.lanes(place) for place in self.sizes if place.kind in (RUNNING_MEAN, RUNNING_VAR)
         ]
         if not running:
-            return self.evaluate(images, labels)
+            return self.evaluate(images)
         before = [buffer.copy() for buffer in running]
-        self._library.lockstep_population(
-            self._handle, ctypes.c_void_p(_pointer(population)), ctypes.c_int64(len(population))
-        )
-        scores = self.evaluate(images, labels)
+        held, _ = arrays(population)  # a pointer alone keeps no array alive
+        pointer = ctypes.c_void_p(_pointer(held))
+        self._library.lockstep_population(self._handle, pointer, ctypes.c_int64(len(population)))
+        scores = self.evaluate(images)
         for buffer, values in zip(running, before, strict=True):
             buffer[:] = values
         return scores
