@@ -25,6 +25,7 @@ ACTIVATIONS = ("sigmoid", "relu", "tanh")
 DROPOUT_PLACEMENTS = ("hidden", "before-norm", "after-last-norm")
 SCHEDULES = ("constant", "step", "cosine")
 SPLITS = ("train", "all")
+BATCH_MATES = ("fresh", "fixed")
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -102,6 +103,9 @@ class RunConfig:
         from (at most the images trained on); 0 for all of them.
     evaluations_per_epoch
         Evaluation points in each epoch; the last one is its end.
+    batch_mates
+        ``fresh``: every epoch draws its batches anew; ``fixed``: the same images
+        share a batch in every epoch, and only the order of the batches is drawn.
     """
 
     norm: str = "none"
@@ -124,6 +128,7 @@ class RunConfig:
     test_images: int = 0
     population_images: int = 10_000
     evaluations_per_epoch: int = 5
+    batch_mates: str = "fresh"
 
     def __post_init__(self) -> None:
         if not isinstance(self.norm, str) or not self.norm:
@@ -135,6 +140,7 @@ class RunConfig:
         _one_of("dropout_placement", self.dropout_placement, DROPOUT_PLACEMENTS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("train_split", self.train_split, SPLITS)
+        _one_of("batch_mates", self.batch_mates, BATCH_MATES)
         for name in ("batch_size", "epochs", "schedule_epochs", "evaluations_per_epoch"):
             _integer(name, getattr(self, name), 1)
         for name in ("train_images", "validation_images", "test_images", "population_images"):

@@ -16,8 +16,8 @@ import torch
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.errors import BnstudyError, ConfigError
-from bnstudy.lockstep import available, stack_size, train_stack, unsupported
-from bnstudy.probes import probed
+from bnstudy.lockstep import available, stack_size, unsupported
+from bnstudy.probes import at_moments, probed, probed_stack
 from bnstudy.progress import Echo
 from bnstudy.store import FINISHED, RunKey, Store
 
@@ -88,7 +88,7 @@ def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]
     """Group runs into jobs, in their order; a stack stands where its first run does."""
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
-        arm = canonical_json(key.run.arm.config.canonical())
+        arm = canonical_json([key.run.arm.config.canonical(), key.run.arm.probes])
         alone = engine == "reference" or not _stackable(key)
         groups.setdefault(key.id if alone else arm, []).append(key)
     jobs = []
@@ -106,7 +106,7 @@ def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]
 def _stackable(key: RunKey) -> bool:
     """Return whether the lockstep engine may and can train a run."""
     arm = key.run.arm
-    return not arm.by_reference and not arm.probes and not unsupported(arm.config)
+    return not arm.by_reference and at_moments(arm.probes) and not unsupported(arm.config)
 
 
 def image_passes(config: RunConfig, dataset: Dataset) -> int:
@@ -158,12 +158,13 @@ def _train_into(
     store: Store, keys: list[RunKey], splits: Splits, engine: str, setup: Setup
 ) -> None:
     """Train runs of one arm and write them."""
-    config, seeds = keys[0].run.arm.config, [key.run.seed for key in keys]
+    arm, seeds = keys[0].run.arm, [key.run.seed for key in keys]
     if engine == "lockstep":
-        records = train_stack(config, seeds, splits, device=setup.device)
+        records = probed_stack(arm.config, seeds, splits, arm.probes, device=setup.device)
     else:
-        arm = keys[0].run.arm
-        records = [probed(config, seed, splits, arm.probes, device=setup.device) for seed in seeds]
+        records = [
+            probed(arm.config, seed, splits, arm.probes, device=setup.device) for seed in seeds
+        ]
     for key, record in zip(keys, records, strict=True):
         images = record.steps / record.steps_per_epoch * len(splits.train)
         times = {

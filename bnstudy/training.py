@@ -7,7 +7,7 @@ run's own streams, and no gradient ever comes from validation or test images.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from bnstudy.config import RunConfig, Step, stream
-from bnstudy.data import Images, Splits, batches, epoch_order, evaluation_steps, scale
+from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.lenet import lenet, refuse_lone_image
 from bnstudy.norm import has_running_statistics, set_running_statistics
+from bnstudy.observer import Observer, Training
 from bnstudy.record import (
     CURVE_COLUMNS,
     Record,
@@ -41,31 +42,6 @@ class Score(NamedTuple):
 
 
 NO_SCORE = Score(math.nan, math.nan)
-
-
-@dataclass
-class Training:
-    """What an observer sees: the run as it is at the moment of the call.
-
-    Attributes
-    ----------
-    net, optimizer
-        Of the run.  An observer may read them, and must leave no trace.
-    images, labels
-        The batch of the last step: float32 (N, 1, 28, 28) and int64 (N,);
-        N = 0 before the first step.
-    loss
-        Of that batch, before its step; NaN before the first.
-    """
-
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    images: Tensor
-    labels: Tensor
-    loss: float
-
-
-Observer = Callable[[Step, Training], None]
 
 
 @dataclass
@@ -119,7 +95,7 @@ def train(
         A torch device, such as ``cpu`` or ``cuda``.
     observers
         Called in turn with the :class:`~bnstudy.config.Step` and the
-        :class:`Training`, before the first optimizer step and after every one.
+        :class:`~bnstudy.observer.Training`, before the first optimizer step and after every one.
 
     Returns
     -------
@@ -145,7 +121,7 @@ def train(
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
-    order_rng, order_digest = stream(seed, "order"), ""
+    orders, order_digest = epoch_orders(stream(seed, "order"), n, config), ""
     evaluate_at = set(evaluation_steps(len(slices), config.evaluations_per_epoch))
     step, tally, clock = Step(0, len(slices)), _Tally(), _Clock()
     rows: list[dict[str, float]] = []
@@ -155,7 +131,7 @@ def train(
         observer(step, Training(net, optimizer, *nothing, math.nan))
 
     for _ in range(config.epochs):
-        order = epoch_order(order_rng, n)
+        order = next(orders)
         order_digest = order_digest or digest_order(order)
         for index, where in enumerate(slices, start=1):
             with clock:

@@ -33,6 +33,10 @@ ARMS = {
     "population": {"norm": "population"},
     "population-activated": {"norm": "population:momentum=0.5", "placement": "activated"},
     "frozen": {"norm": "frozen"},
+    "group": {"norm": "group:groups=2"},
+    "group-activated": {"norm": "group:groups=2", "placement": "activated"},
+    "layer": {"norm": "layer"},
+    "layer-input": {"norm": "layer", "placement": "input"},
     "dropout": {"norm": "bn", "dropout": 0.5},
     "dropout-before": {"norm": "bn", "dropout": 0.3, "dropout_placement": "before-norm"},
     "dropout-last": {"dropout": 0.5, "dropout_placement": "after-last-norm"},
@@ -48,10 +52,21 @@ ARMS = {
         "dropout": 0.3,
         "dropout_placement": "after-last-norm",
     },
+    "batch-mates": {"norm": "bn", "batch_mates": "fixed"},
     "momentum": {"norm": "bn", "momentum": 0.9, "weight_decay": 0.01},
 }
 
-CALM = ("none", "bn", "scratch", "no-bias", "noisy", "population", "dropout", "dropout-last")
+CALM = (
+    "none",
+    "bn",
+    "scratch",
+    "no-bias",
+    "noisy",
+    "population",
+    "group",
+    "dropout",
+    "dropout-last",
+)
 
 
 def one_step(make, config, seeds, images):

@@ -15,6 +15,7 @@ from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import epoch_order, scale
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import lenet
+from bnstudy.observer import Training
 from bnstudy.probes import Scene, probed
 from bnstudy.probes.batch_noise import BatchNoise, log_slope, noise_of
 from bnstudy.probes.geometry import geometry_of
@@ -31,7 +32,7 @@ from bnstudy.probes.variance_shift import (
     predicted_shift,
     through_origin,
 )
-from bnstudy.training import Training, train
+from bnstudy.training import train
 
 CONFIG = RunConfig(
     norm="bn",

@@ -12,13 +12,15 @@ from bnstudy.data import epoch_order, scale
 from bnstudy.errors import ConfigError
 from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet
-from bnstudy.probes import PROBES, Scene, probed
+from bnstudy.lockstep import available, train_stack
+from bnstudy.observer import Training
+from bnstudy.probes import PROBES, Scene, at_moments, probed, probed_stack
 from bnstudy.provenance import code_digest
 from bnstudy.record import MEASURE_COLUMNS
 from bnstudy.runner import run_study
 from bnstudy.store import Store, identify
 from bnstudy.study import PROFILES, Arm, DataIdentity, PlannedRun, make_plan
-from bnstudy.training import Training, train
+from bnstudy.training import train
 from tests.test_runner import plan_of
 
 CONFIG = RunConfig(
@@ -79,6 +81,39 @@ def test_a_probe_at_moments_leaves_no_trace(name, norm, small):
     assert sorted(set(measures["step"])) == [0, 2, 5]
     assert set(measures["probe"]) == {name}
     assert np.isfinite(measures["value"]).all()
+
+
+@pytest.mark.skipif(not available()[0], reason="no kernel here")
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        (name, norm)
+        for name in OTHERS
+        for norm in ("none", "bn")
+        if name != "batch-noise" or norm == "bn"
+    ],
+)
+def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
+    # no dropout: its masks at a moment are the probe's own choice
+    config = CONFIG.replace(norm=norm, dropout=0.0, learning_rate=0.1)
+    probes, seeds = {name: OTHERS[name]}, [3, 8, 5]
+    records = probed_stack(config, seeds, small, probes)
+    plain = train_stack(config, seeds, small)
+    for seed, record, without in zip(seeds, records, plain, strict=True):
+        np.testing.assert_array_equal(record.curve.to_numpy(), without.curve.to_numpy())
+        reference = probed(config, seed, small, probes)
+        assert record.order_digest == reference.order_digest
+        names = ["probe", "step", "layer", "tensor", "channel", "stat"]
+        ours, theirs = record.measures, reference.measures
+        assert ours[names].equals(theirs[names])
+        values, expected = ours["value"].to_numpy(), theirs["value"].to_numpy()
+        np.testing.assert_allclose(values, expected, rtol=5e-3, atol=1e-4)
+
+
+def test_the_recorder_needs_every_step_and_the_others_do_not():
+    assert at_moments(OTHERS)
+    assert at_moments(())
+    assert not at_moments(["geometry", "activations"])
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -148,6 +148,26 @@ def test_the_next_epoch_has_another_order() -> None:
     assert not torch.equal(first, second)
 
 
+def test_fresh_batch_mates_are_drawn_anew_each_epoch():
+    orders = data.epoch_orders(np.random.default_rng(3), 103, RunConfig(batch_size=10))
+    rng = np.random.default_rng(3)
+    for _ in range(3):
+        assert torch.equal(next(orders), data.epoch_order(rng, 103))
+
+
+def test_fixed_batch_mates_meet_again_in_every_epoch_but_batches_change_places():
+    config = RunConfig(batch_size=10, batch_mates="fixed")
+    orders = data.epoch_orders(np.random.default_rng(3), 103, config)
+    epochs = [next(orders) for _ in range(4)]
+    blocks = [
+        [frozenset(order[i : i + 10].tolist()) for i in range(0, 103, 10)] for order in epochs
+    ]
+    assert all(set(each) == set(blocks[0]) for each in blocks)
+    assert len({tuple(each) for each in blocks}) == 4
+    assert {each[-1] for each in blocks} == {blocks[0][-1]}  # the partial one stays last
+    assert torch.equal(epochs[0], next(data.epoch_orders(np.random.default_rng(3), 103, config)))
+
+
 @pytest.mark.parametrize(
     ("n", "size", "expected"),
     [

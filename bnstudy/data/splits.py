@@ -1,6 +1,7 @@
 """Which images a run trains, validates and tests on, and in which order."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,23 @@ def scale(images: Tensor) -> Tensor:
 def epoch_order(rng: np.random.Generator, n: int) -> Tensor:
     """Draw the order of the next epoch: int64 (n,), each image once."""
     return torch.from_numpy(rng.permutation(n))
+
+
+def epoch_orders(rng: np.random.Generator, n: int, config: RunConfig) -> Iterator[Tensor]:
+    """Draw the order of one epoch after the other: int64 (n,), each image once.
+
+    With ``fixed`` batch-mates the first epoch decides which images share a batch;
+    later ones draw the order of the whole batches, and a partial one stays last.
+    """
+    order = epoch_order(rng, n)
+    whole = n - n % config.batch_size
+    while True:
+        yield order
+        if config.batch_mates == "fixed":
+            blocks = order[:whole].view(-1, config.batch_size)
+            order = torch.cat((blocks[epoch_order(rng, len(blocks))].flatten(), order[whole:]))
+        else:
+            order = epoch_order(rng, n)
 
 
 def batches(n: int, batch_size: int) -> list[slice]:

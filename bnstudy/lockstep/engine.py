@@ -13,16 +13,18 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from bnstudy.config import RunConfig, Step, stream
-from bnstudy.data import Images, Splits, batches, epoch_order, evaluation_steps
+from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import lenet, refuse_lone_image
 from bnstudy.lockstep.chance import Chance
 from bnstudy.lockstep.kernel import Kernel
 from bnstudy.lockstep.places import unsupported
 from bnstudy.lockstep.stacked import Stack
+from bnstudy.observer import MomentObserver, Training
 from bnstudy.record import (
     CURVE_COLUMNS,
     Record,
@@ -96,10 +98,12 @@ MakeProgram = Callable[[RunConfig, Sequence[nn.Module], Images], Program]
 class Lane:
     """One seed of a stack, as far as it has come.
 
-    ``loss`` and ``correct`` are sums since the last evaluation point.
+    ``loss`` and ``correct`` are sums since the last evaluation point, ``last_loss``
+    is that of the last batch.
     """
 
     seed: int
+    observers: Sequence[MomentObserver] = ()
     steps: int = 0
     diverged: bool = False
     loss: float = 0.0
@@ -107,6 +111,7 @@ class Lane:
     images: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
     order_digest: str = ""
+    last_loss: float = math.nan
 
     def add(self, losses: np.ndarray, correct: np.ndarray, sizes: Sequence[int]) -> None:
         """Count batches up to the first whose loss is not finite."""
@@ -118,6 +123,7 @@ class Lane:
             self.loss += float(loss) * size
             self.correct += int(right)
             self.images += size
+            self.last_loss = float(loss)
 
     def training_score(self) -> tuple[float, float]:
         """Return mean loss and accuracy since the last call."""
@@ -127,7 +133,12 @@ class Lane:
 
 
 def train_stack(
-    config: RunConfig, seeds: Sequence[int], splits: Splits, *, device: str = "cpu"
+    config: RunConfig,
+    seeds: Sequence[int],
+    splits: Splits,
+    *,
+    device: str = "cpu",
+    observers: Sequence[Sequence[MomentObserver]] = (),
 ) -> list[Record]:
     """Train one arm with several seeds in lockstep.
 
@@ -141,6 +152,9 @@ def train_stack(
         The images of ``bnstudy.data.split(dataset, config)``.
     device
         ``cpu`` for the compiled kernel, another torch device for stacked tensors.
+    observers
+        Those of each seed, called at their moments with a copy of the network on
+        the cpu.
 
     Returns
     -------
@@ -156,13 +170,16 @@ def train_stack(
         epoch would hold a batch of one image and the normalization needs more,
         or there are no seeds, or too many.
     """
-    return train_by(
-        Kernel if device == "cpu" else partial(Stack, device=device), config, seeds, splits
-    )
+    make = Kernel if device == "cpu" else partial(Stack, device=device)
+    return train_by(make, config, seeds, splits, observers)
 
 
 def train_by(
-    make: MakeProgram, config: RunConfig, seeds: Sequence[int], splits: Splits
+    make: MakeProgram,
+    config: RunConfig,
+    seeds: Sequence[int],
+    splits: Splits,
+    observers: Sequence[Sequence[MomentObserver]] = (),
 ) -> list[Record]:
     """Do as :func:`train_stack` does, by a program of the caller's choice."""
     if not seeds:
@@ -174,7 +191,8 @@ def train_by(
     refuse_lone_image(config, n)
     nets: list[nn.Module] = [lenet(config, seed) for seed in seeds]
     digests = [digest_weights(net) for net in nets]
-    lanes = [Lane(seed) for seed in seeds]
+    watching = observers or [()] * len(seeds)
+    lanes = [Lane(seed, who) for seed, who in zip(seeds, watching, strict=True)]
     program = make(config, nets, splits.train)
     try:
         train_seconds = _train(program, config, lanes, nets, splits)
@@ -205,15 +223,20 @@ def _train(
     """Train all epochs; return the seconds spent in training steps."""
     n, seconds = len(splits.train), 0.0
     slices = batches(n, config.batch_size)
-    orders = [stream(lane.seed, "order") for lane in lanes]
+    orders = [epoch_orders(stream(lane.seed, "order"), n, config) for lane in lanes]
     chance = Chance(config, [lane.seed for lane in lanes], nets)
     ends = evaluation_steps(len(slices), config.evaluations_per_epoch)
+    looks = {s for lane in lanes for who in lane.observers for s in who.steps(len(slices))}
+    if 0 in looks:
+        _look(program, config, lanes, nets, splits, Step(0, len(slices)), None)
     for epoch in range(config.epochs):
-        drawn = [epoch_order(rng, n) for rng in orders]
+        drawn = [next(each) for each in orders]
         for lane, order in zip(lanes, drawn, strict=True):
             lane.order_digest = lane.order_digest or digest_order(order)
         program.start_epoch(np.stack([order.numpy() for order in drawn]))
-        for first, last in zip([0, *ends[:-1]], ends, strict=True):
+        within = {look - epoch * len(slices) for look in looks} & set(range(1, len(slices)))
+        stops = sorted(within.union(ends))
+        for first, last in zip([0, *stops[:-1]], stops, strict=True):
             before = time.perf_counter()
             for start in range(first, last, chance.numbers.batches_at_once):
                 stop = min(last, start + chance.numbers.batches_at_once)
@@ -229,8 +252,39 @@ def _train(
             if all(lane.diverged for lane in lanes):
                 return seconds
             step = Step(epoch * len(slices) + last, len(slices))
-            _evaluate(program, lanes, splits, step, epoch * n + slices[last - 1].stop)
+            if step.count in looks:
+                batch = [order[slices[last - 1]] for order in drawn]
+                _look(program, config, lanes, nets, splits, step, batch)
+            if last in ends:
+                _evaluate(program, lanes, splits, step, epoch * n + slices[last - 1].stop)
     return seconds
+
+
+def _look(
+    program: Program,
+    config: RunConfig,
+    lanes: list[Lane],
+    nets: list[nn.Module],
+    splits: Splits,
+    step: Step,
+    batch: Sequence[torch.Tensor] | None,
+) -> None:
+    """Show every lane that is still training to its observers.
+
+    ``batch`` holds which images each lane last trained on.
+    """
+    before = Step(max(0, step.count - 1), step.per_epoch)
+    for number, lane in enumerate(lanes):
+        if lane.diverged:
+            continue
+        program.take(number, nets[number])
+        optimizer = torch.optim.SGD(nets[number].parameters(), lr=config.rate_at(before))
+        where = torch.empty(0, dtype=torch.int64) if batch is None else batch[number]
+        images, labels = scale(splits.train.images[where]), splits.train.labels[where]
+        training = Training(nets[number], optimizer, images, labels, lane.last_loss)
+        for observer in lane.observers:
+            if step.count in observer.steps(step.per_epoch):
+                observer(step, training)
 
 
 def _evaluate(

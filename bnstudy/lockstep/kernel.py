@@ -26,7 +26,7 @@ class Spec(ctypes.Structure):
     """``Spec`` of kernel.cpp."""
 
     _fields_ = [
-        *_fields(ctypes.c_int32, "batch activation normed placement norm_kind part_size"),
+        *_fields(ctypes.c_int32, "batch activation normed placement norm_kind part_size groups"),
         *_fields(ctypes.c_int32, "unbiased bias dropped dropout_placement"),
         *_fields(ctypes.c_double, "eps keep momentum decay dropout"),
     ]
@@ -58,6 +58,7 @@ def spec_of(config: RunConfig, batch: int) -> Spec:
         placement=PLACEMENTS.index(config.placement),
         norm_kind=counts.kind,
         part_size=counts.part_size,
+        groups=counts.groups,
         unbiased=int(counts.unbiased),
         bias=int(config.bias),
         dropped=int(config.dropout > 0),

@@ -99,6 +99,10 @@ def stacked_layers(net: nn.Module, tensors: Mapping[Place, Tensor], count: int) 
             layers.append(lambda X, _: X.unflatten(1, (count, -1)).flatten(2).permute(1, 2, 0))
         elif isinstance(module, nn.Sigmoid | nn.ReLU | nn.Tanh | nn.AvgPool2d):
             layers.append(Alone(module))
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            affine = (tensors[Place(kind, norms)] for kind in (GAMMA, BETA))
+            layers.append(GroupNorm(conventions(module), *affine))
+            norms += 1
         else:
             kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
             layers.append(Norm(module, *(tensors[Place(kind, norms)] for kind in kinds)))
@@ -156,6 +160,24 @@ class Dropout:
             return X
         drawn = training.draw(X.shape[2], X.shape[1])  # (K, N, F)
         return X * (drawn >= self.rate).mT / (1.0 - self.rate)
+
+
+@dataclass
+class GroupNorm:
+    """K group normalizations: gamma, beta (K, C); the same in training and evaluation."""
+
+    counts: Conventions
+    gamma: Tensor
+    beta: Tensor
+
+    def __call__(self, X: Tensor, _: Pass | None) -> Tensor:
+        """(N, K*C, H, W) -> the same, or (K, C, N) -> the same."""
+        groups = len(self.gamma) * self.counts.groups
+        affine = self.gamma.flatten(), self.beta.flatten(), self.counts.eps
+        if X.dim() == 4:
+            return F.group_norm(X, groups, *affine)
+        columns = X.flatten(0, 1).T  # (N, K*C)
+        return F.group_norm(columns, groups, *affine).T.view(X.shape)
 
 
 class Norm:

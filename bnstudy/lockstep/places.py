@@ -25,6 +25,8 @@ NORM_KINDS: dict[type[nn.Module], int] = {
     PopulationBatchNorm: 2,
     FrozenBatchNorm: 3,
     NoisyBatchNorm: 4,
+    nn.GroupNorm: 5,
+    nn.LayerNorm: 5,
 }
 
 # what lockstep_array calls the arrays of a layer with weights, and of a normalization layer
@@ -65,6 +67,7 @@ def places(net: nn.Module) -> list[tuple[Place, Tensor]]:
         found += [
             (Place(kind, index), getattr(layer, each))
             for kind, each in zip(kinds, names, strict=True)
+            if hasattr(layer, each)  # group normalization has no running moments
         ]
     return found
 
@@ -84,6 +87,8 @@ class Conventions(NamedTuple):
         Whether the unbiased variance enters the moving one.
     part_size
         Images in a part of ghost BN; 0 elsewhere.
+    groups
+        Groups of channels of group normalization; 0 elsewhere.
     """
 
     kind: int = 0
@@ -91,6 +96,7 @@ class Conventions(NamedTuple):
     keep: float = 0.9
     unbiased: bool = True
     part_size: int = 0
+    groups: int = 0
 
 
 def conventions(layer: nn.Module | None) -> Conventions:
@@ -105,4 +111,7 @@ def conventions(layer: nn.Module | None) -> Conventions:
         )
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
         return Conventions(eps=layer.eps, keep=1.0 - float(layer.momentum or 0.0))
+    if isinstance(layer, nn.GroupNorm | nn.LayerNorm):
+        groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
+        return Conventions(kind=NORM_KINDS[type(layer)], eps=layer.eps, groups=groups)
     return Conventions()

@@ -1,13 +1,15 @@
-"""Probes: what looks inside a network while the reference engine trains it.
+"""Probes: what looks inside a network while an engine trains it.
 
-A probe is an observer of :func:`bnstudy.training.train` that ends with a tidy
-table.  It leaves no trace: the run is bit by bit the one without it.
+A probe is an observer (:mod:`bnstudy.observer`) that ends with a tidy table.  It
+leaves no trace: the run is bit by bit the one without it.  Those that look at
+chosen moments work with either engine; the recorder of activations sees every
+step, and only the reference engine has those.
 
 Reading order: ``base`` (what a probe is), ``registry`` (their names, and how a
 run is trained with them), then a file for each.
 """
 
 from bnstudy.probes.base import Probe, Scene
-from bnstudy.probes.registry import PROBES, probed
+from bnstudy.probes.registry import PROBES, at_moments, probed, probed_stack
 
-__all__ = ["PROBES", "Probe", "Scene", "probed"]
+__all__ = ["PROBES", "Probe", "Scene", "at_moments", "probed", "probed_stack"]

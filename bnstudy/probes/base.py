@@ -1,6 +1,6 @@
 """What a probe is, and what those that look at chosen moments share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
@@ -15,8 +15,8 @@ from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, scale
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import StreamDropout
+from bnstudy.observer import Training
 from bnstudy.record import MEASURE_COLUMNS
-from bnstudy.training import Training
 
 Seen: TypeAlias = tuple[str, str, int, str, float]  # layer, tensor, channel, stat, value
 NETWORK = "network"  # the layer of a number that is of the whole network
@@ -98,6 +98,10 @@ class Moments:
         self.scene, self.epochs = scene, tuple(epochs)
         self._rows: list[Row] = []
 
+    def steps(self, per_epoch: int) -> Set[int]:
+        """Return after how many steps it wants to be called."""
+        return {round(epoch * per_epoch) for epoch in self.epochs}
+
     def __call__(self, step: Step, training: Training) -> None:
         """Look, if it is time."""
         if self.due(step):
@@ -109,7 +113,7 @@ class Moments:
 
     def due(self, step: Step) -> bool:
         """Whether this is one of the moments."""
-        return step.count in {round(epoch * step.per_epoch) for epoch in self.epochs}
+        return step.count in Moments.steps(self, step.per_epoch)
 
     def look(self, step: Step, training: Training) -> Iterable[Seen]:
         """Return what there is to see: layer, tensor, channel, stat and value of each number."""

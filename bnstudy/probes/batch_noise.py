@@ -19,8 +19,8 @@ from torch import Tensor
 from bnstudy.activations import Population, population
 from bnstudy.config import Step
 from bnstudy.errors import ConfigError
+from bnstudy.observer import Training
 from bnstudy.probes.base import WHOLE, Moments, Scene, Seen, batch_of, random_batch
-from bnstudy.training import Training
 
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NOISES = ("mean_noise", "sd_noise")

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from bnstudy.config import Step
+from bnstudy.observer import Training
 from bnstudy.probes.base import WHOLE, Moments, Scene, Seen, batch_of, twin_of
-from bnstudy.training import Training
 
 LAYERS = ("act1", "act2", "act3", "act4")
 

@@ -5,15 +5,15 @@ it make that step and it does not (Santurkar, Tsipras, Ilyas & Madry 2018,
 definition 2.1).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from bnstudy.activations import gradient_shift, snapshot
 from bnstudy.config import Step
+from bnstudy.observer import Training
 from bnstudy.probes.base import NETWORK, WHOLE, Moments, Scene, Seen
-from bnstudy.training import Training
 
 LAYERS = ("conv2", "fc1", "fc2", "fc3")  # below the first there is nothing that moves
 STATS = ("norm", "shift", "relative", "cosine")
@@ -42,6 +42,11 @@ class GradientShift(Moments):
         super().__init__(scene, epochs)
         self._layers = tuple(layers)
         self._before: dict[str, Tensor] | None = None
+
+    def steps(self, per_epoch: int) -> Set[int]:
+        """Return the moments, and the steps after them, whose change is looked at."""
+        before = super().steps(per_epoch)
+        return before | {count + 1 for count in before}
 
     def __call__(self, step: Step, training: Training) -> None:
         """Compare with the weights kept before this step, and keep those before the next."""

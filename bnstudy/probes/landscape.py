@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnstudy.config import Step
+from bnstudy.observer import Training
 from bnstudy.probes.base import NETWORK, WHOLE, Moments, Scene, Seen, batch_of, twin_of
-from bnstudy.training import Training
 
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 FEWEST, MOST = 0.5, 4.0  # learning rates

@@ -7,9 +7,9 @@ import pandas as pd
 from bnstudy.activations import watch
 from bnstudy.activations.recorder import Recorder
 from bnstudy.config import Step
+from bnstudy.observer import Training
 from bnstudy.probes.base import Scene, table
 from bnstudy.record import MEASURE_COLUMNS
-from bnstudy.training import Training
 
 
 class Activations:

@@ -24,6 +24,7 @@ from bnstudy.activations.layer import batch_moments
 from bnstudy.config import Step
 from bnstudy.data import Images, batches
 from bnstudy.norm import has_running_statistics, set_running_statistics
+from bnstudy.observer import Training
 from bnstudy.probes.base import (
     NETWORK,
     WHOLE,
@@ -34,7 +35,7 @@ from bnstudy.probes.base import (
     random_batch,
     twin_of,
 )
-from bnstudy.training import Training, population_statistics
+from bnstudy.training import population_statistics
 
 BINS = 15
 TESTED = 1_000

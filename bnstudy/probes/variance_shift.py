@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from bnstudy.config import Step
 from bnstudy.data import batches
 from bnstudy.lenet import StreamDropout, norm_layers
+from bnstudy.observer import Training
 from bnstudy.probes.base import WHOLE, Moments, Scene, Seen, batch_of, random_batch, twin_of
-from bnstudy.training import Training
 
 TESTED = 1_000
 

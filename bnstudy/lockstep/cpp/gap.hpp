@@ -35,11 +35,12 @@ struct Gap {
         for (size_t j = 0; j < size; ++j) out[j] = training ? x[j] * ops[k].keep[j] : x[j];
       if (ops[k].kind == NORMALIZE) {
         Norm& norm = *ops[k].norm;
-        if (training) norm.begin(norm.parts_of(images));
-        for (int n = 0; n < images && (training || wanted == &norm); ++n)
+        const bool own = norm.counts(training);
+        if (own) norm.begin(norm.parts_of(images));
+        for (int n = 0; n < images && (own || wanted == &norm); ++n)
           norm.count(n, x + size_t(n) * units);
         if (wanted == &norm) return false;
-        if (training) norm.settle(active);
+        if (own) norm.settle(active);
         norm.forward(x, out, images);
       }
     }

@@ -25,7 +25,7 @@ enum DropoutPlacement { HIDDEN, BEFORE_NORM, AFTER_LAST_NORM };
 
 // What the caller sets once; kernel.py mirrors it.
 struct Spec {
-  int32_t batch, activation, normed, placement, norm_kind, part_size, unbiased, bias;
+  int32_t batch, activation, normed, placement, norm_kind, part_size, groups, unbiased, bias;
   int32_t dropped, dropout_placement;
   double eps, keep, momentum, decay, dropout;
 };
@@ -113,15 +113,17 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     to = Norm{};
     to.kind = NormKind(spec.norm_kind);
     to.channels = channels, to.positions = positions, to.part_size = spec.part_size;
+    to.groups = spec.groups;
     to.eps = spec.eps, to.keep = spec.keep, to.unbiased = spec.unbiased;
     to.parts = 1;
-    const size_t C = channels, all_parts = C * to.parts_of(spec.batch);
+    const size_t C = channels, all_parts = C * to.parts_of(images());
     to.gamma = parameter(from, C), to.beta = parameter(from, C);
     to.running_mean = from.take<V>(C), to.running_var = from.take<V>(C);
     to.channel = from.take<Channel>(all_parts);
     to.r = from.take<V>(all_parts), to.d = from.take<V>(all_parts);
     to.moments = from.take<Moments>(all_parts);
     to.dy = from.take<D>(all_parts), to.dy_xhat = from.take<D>(all_parts);
+    to.gradients = from.take<V>(2 * C);
     if (to.kind == NOISY) {
       to.gains = from.take<V>(images() * C);
       to.shifts = from.take<V>(images() * C);
@@ -221,9 +223,10 @@ template <int ACT, int WHERE> struct LeNet final : Network {
   // From bytes to logits.  With `wanted`, in evaluation, it stops when the moments of what
   // comes to that layer are counted, and returns false.
   bool forward(int n, bool training, const Norm* wanted) {
-    const auto counted = [&](const Norm* norm) { return norm && (training || norm == wanted); };
-    const auto begin = [&](Norm* norm) { if (norm && training) norm->begin(norm->parts_of(n)); };
-    const auto settle = [&](Norm* norm) { if (norm && training) norm->settle(active); };
+    const auto own = [&](const Norm* norm) { return norm && norm->counts(training); };
+    const auto counted = [&](const Norm* norm) { return norm && (own(norm) || norm == wanted); };
+    const auto begin = [&](Norm* norm) { if (own(norm)) norm->begin(norm->parts_of(n)); };
+    const auto settle = [&](Norm* norm) { if (own(norm)) norm->settle(active); };
     const auto pass = [&](int l) { return gap[l].template forward<ACT>(n, training, active, wanted); };
 
     for (int i = 0; i < n && gap[0].count; ++i) scale(i, gap[0].in + size_t(i) * PIXELS);

@@ -1,7 +1,7 @@
 // Batch normalization and its relatives, for arrays [N][C][POSITIONS] of V.
 //
 //   x_hat = (x - mean) inverse,   y = scale x_hat + offset
-//   dx = scale inverse (dy - mean(dy) - x_hat mean(dy x_hat))
+//   dx = inverse (scale dy - mean(scale dy) - x_hat mean(scale dy x_hat))
 //
 // with inverse = 1 / sqrt(var + eps), the means over the values of a channel.  What the
 // relatives change (see bnstudy.norm, whose conventions these are):
@@ -10,6 +10,7 @@
 //               in place of the batch's, and leaves the gradient its two means
 //   frozen      mean and inverse of the moving moments, and no means in the gradient
 //   noisy       s y + m, with s and m drawn for each image and channel
+//   group       moments of each image by groups of channels, in evaluation too
 #pragma once
 
 #include <cmath>
@@ -20,7 +21,7 @@
 
 namespace lockstep {
 
-enum NormKind { BATCH, GHOST, POPULATION, FROZEN, NOISY };
+enum NormKind { BATCH, GHOST, POPULATION, FROZEN, NOISY, GROUP };
 
 // Mean and sum of squared deviations, merged in double precision (Chan, Golub & LeVeque
 // 1983), so that a mean far from zero costs no digits.
@@ -43,15 +44,15 @@ struct Moments {
 struct Channel {
   V mean, inverse, scale, offset;  // y = scale x_hat + offset
   V gain;                          // of the noise: y = gain (gamma x_hat + beta) + ...
-  V back, mean_dy, mean_dy_xhat;   // dx = back (dy - mean_dy - x_hat mean_dy_xhat)
+  V back, pull, pull_xhat;         // dx = back dy - pull - x_hat pull_xhat
 
   V normalized(V x) const { return (x - mean) * inverse; }
-  V gradient(V dy, V x_hat) const { return back * (dy - mean_dy - x_hat * mean_dy_xhat); }
+  V gradient(V dy, V x_hat) const { return back * dy - pull - x_hat * pull_xhat; }
 };
 
 struct Norm {
   NormKind kind;
-  int channels, positions, part_size;
+  int channels, positions, part_size, groups;
   double eps, keep;  // keep: the weight of the old moving value
   bool unbiased;
   int64_t steps;                         // taken in by population and frozen
@@ -63,10 +64,15 @@ struct Norm {
   V *r, *d;                              // [parts][C], of population
   Moments* moments;                      // [parts][C]
   D *dy, *dy_xhat;                       // [parts][C], sums over the batch
+  V* gradients;                          // of gamma and beta: [2][C]
   int parts;
+
+  // Whether a pass takes the moments of its own images
+  bool counts(bool training) const { return training || kind == GROUP; }
 
   // A part that would hold one image joins the one before it.
   int parts_of(int images) const {
+    if (kind == GROUP) return images;
     if (kind != GHOST) return 1;
     const int count = (images + part_size - 1) / part_size;
     return count > 1 && images % part_size == 1 ? count - 1 : count;
@@ -80,8 +86,11 @@ struct Norm {
   }
 
   int part(int image) const {
-    return parts == 1 ? 0 : std::min(image / part_size, parts - 1);
+    return parts == 1 ? 0 : kind == GROUP ? image : std::min(image / part_size, parts - 1);
   }
+
+  // Of the channels that share moments the first, where these are kept
+  int first(int c) const { return kind == GROUP ? c - c % (channels / groups) : c; }
 
   // Take in the moments of one image x [C][POSITIONS]
   void count(int image, const V* x) {
@@ -92,7 +101,7 @@ struct Norm {
       const D mean = wide(x[0]) + wide(sum) / positions;
       const V near = narrow(mean);
       for (int p = 0; p < positions; ++p) squares += (x[p] - near) * (x[p] - near);
-      into[c].merge(mean, wide(squares), positions);
+      into[first(c)].merge(mean, wide(squares), positions);
     }
   }
 
@@ -102,7 +111,7 @@ struct Norm {
     const bool bias_free = kind == POPULATION || kind == FROZEN;
     const double start = keep < 1 ? (1.0 - keep) / (1.0 - std::pow(keep, steps)) : 1.0 / steps;
     const double fresh = bias_free ? start : 1.0 - keep;
-    for (int c = 0; c < channels; ++c) {
+    for (int c = 0; c < channels && kind != GROUP; ++c) {
       D mean = {}, var = {};
       double all_images = 0;
       for (int g = 0; g < parts; ++g) all_images += moments[g * channels + c].count;
@@ -115,11 +124,12 @@ struct Norm {
       }
       move(running_mean[c], mean, fresh, active);
       move(running_var[c], var, fresh, active);
+    }
+    for (int c = 0; c < channels; ++c)
       for (int g = 0; g < parts; ++g) {
-        const Moments& found = moments[g * channels + c];
+        const Moments& found = moments[g * channels + first(c)];
         prepare(g, c, found.mean, found.variance());
       }
-    }
   }
 
   static void move(V& moving, D value, double fresh, I active) {
@@ -147,7 +157,7 @@ struct Norm {
     to.offset = gamma.value[c] * difference + beta.value[c];
     to.gain = all(1.0f);
     to.back = to.scale * to.inverse;
-    to.mean_dy = to.mean_dy_xhat = V{};
+    to.pull = to.pull_xhat = V{};
   }
 
   // Make ready for evaluation: by the running statistics
@@ -191,13 +201,26 @@ struct Norm {
         const int at = g * channels + c;
         dgamma += dy_xhat[at] * wide(r[at]) + dy[at] * wide(d[at]);
         dbeta += dy[at];
-        if (kind == FROZEN) continue;
-        channel[at].mean_dy = narrow(dy[at] / moments[at].count);
-        channel[at].mean_dy_xhat = narrow(dy_xhat[at] / moments[at].count);
       }
-      gamma.step(sgd, c, narrow(dgamma));
-      beta.step(sgd, c, narrow(dbeta));
+      for (int g = 0; g < parts && kind != FROZEN; ++g) pull(g, c);
+      gradients[c] = narrow(dgamma), gradients[channels + c] = narrow(dbeta);
     }
+    for (int c = 0; c < channels; ++c) {  // when no channel needs another's gamma any more
+      gamma.step(sgd, c, gradients[c]);
+      beta.step(sgd, c, gradients[channels + c]);
+    }
+  }
+
+  void pull(int g, int c) {
+    Channel& to = channel[g * channels + c];
+    const int lead = g * channels + first(c), size = kind == GROUP ? channels / groups : 1;
+    D sum = {}, sum_xhat = {};
+    for (int at = lead; at < lead + size; ++at) {
+      sum += wide(channel[at].scale) * dy[at];
+      sum_xhat += wide(channel[at].scale) * dy_xhat[at];
+    }
+    const D each = wide(to.inverse) / moments[lead].count;
+    to.pull = narrow(each * sum), to.pull_xhat = narrow(each * sum_xhat);
   }
 
   // The layer on its own, where it is not part of a fused stage.
