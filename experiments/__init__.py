@@ -11,6 +11,8 @@ from experiments.landscape import LANDSCAPE
 from experiments.noisy import NOISY
 from experiments.placement import PLACEMENT
 from experiments.regularization import REGULARIZATION
+from experiments.shuffle import SHUFFLE
+from experiments.small_batch import SMALL_BATCH
 from experiments.source import SOURCE
 from experiments.uncertainty import UNCERTAINTY
 from experiments.variance_shift import VARIANCE_SHIFT
@@ -31,5 +33,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         LANDSCAPE,
         VARIANCE_SHIFT,
         UNCERTAINTY,
+        SMALL_BATCH,
+        SHUFFLE,
     )
 }

@@ -5,6 +5,7 @@ from bnstudy.config import RunConfig
 from bnstudy.study import Profile
 
 NOTES_RATE = 0.9
+FINE = 20  # evaluations an epoch where steps to a target are read: every 11 steps of 256
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {
         "train_images": 600,

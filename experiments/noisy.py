@@ -16,7 +16,7 @@ Source: Santurkar, Tsipras, Ilyas & Madry 2018, section 2.2.
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, pilot, registers
+from experiments.common import FINE, notes, pilot, registers
 
 EPOCHS = 10
 LABELS = {"none": "no BN", "bn": "BN", "noisy": "BN + noise"}
@@ -24,7 +24,7 @@ LABELS = {"none": "no BN", "bn": "BN", "noisy": "BN + noise"}
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no normalization, normalization, and normalization with noise after it."""
-    base = notes(profile)
+    base = notes(profile, evaluations_per_epoch=FINE)
     return tuple(Arm(norm, base.replace(norm=norm), label) for norm, label in LABELS.items())
 
 

@@ -16,9 +16,13 @@ Source: the lecture notes the project grew from, cells 15 to 18, after the
 batch normalization chapter of Zhang et al., Dive into Deep Learning (2021).
 """
 
+from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes
+from experiments.common import notes, pilot, registers
 from experiments.printed import FIRST_LAYER_BETA, FIRST_LAYER_GAMMA, PRINTED
+
+# differences on pilot seeds: mean and standard deviation
+PILOT = {"accuracy": (0.0, 0.004), "steps": (0.0, 0.02)}
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
@@ -28,6 +32,45 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         # by the reference engine, as its own code is what is compared
         Arm("scratch", base.replace(norm="scratch"), "from-scratch BN", by_reference=True),
         Arm("concise", base.replace(norm="bn"), "torch BN"),
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that the from-scratch layer trains to the same result as torch's."""
+    if not registers(profile):
+        return ()
+    pair = (("scratch",), ("concise",))
+    source = "Lecture notes; Zhang et al. 2021"
+    return (
+        Claim(
+            id="from-scratch",
+            sentence="The from-scratch layer trains to the same accuracy as torch's",
+            source=source,
+            estimand=Estimand("accuracy", pair, {"epochs": 10}),
+            unit="points",
+            direction="within",
+            test="tost",
+            margin=0.005,
+            pilot=pilot(*PILOT["accuracy"]),
+            robustness=(Variant("after 5 epochs", {"epochs": 5}),),
+        ),
+        Claim(
+            id="from-scratch-speed",
+            sentence="The from-scratch layer needs as many steps as torch's",
+            source=source,
+            estimand=Estimand(
+                "steps-to-target",
+                pair,
+                {"target": 0.8, "epochs": 10, "column": "train_accuracy"},
+                scale="ratio",
+            ),
+            unit="times",
+            direction="within",
+            test="tost",
+            margin=1.1,
+            pilot=pilot(*PILOT["steps"]),
+            robustness=(Variant("target 85%", {"target": 0.85}),),
+        ),
     )
 
 
@@ -62,6 +105,7 @@ SOURCE = Experiment(
         "notes print no such run."
     ),
     arms=arms,
+    claims=claims,
     exhibits=(
         Exhibit(
             "printed-results",

@@ -226,11 +226,9 @@ def test_stacks_hold_the_seeds_of_one_arm(sample):
     plan = plan_of(sample, seeds=20, norms=("none", "bn", "layer"))
     keys = [identify(run, plan.data.digest) for run in plan.runs]
     stacks = [job for job in plan_jobs(keys, "auto") if job.engine == "lockstep"]
-    assert [len(job.keys) for job in stacks] == [16, 4, 16, 4]
+    assert [len(job.keys) for job in stacks] == [16, 4] * 3
     for job in stacks:
         assert len({key.run.arm.name for key in job.keys}) == 1
-    alone = [job for job in plan_jobs(keys, "auto") if job.engine == "reference"]
-    assert [len(job.keys) for job in alone] == [1] * 20
     assert len(plan_jobs(keys, "reference")) == 60
     few = [identify(run, plan.data.digest) for run in plan_of(sample, seeds=3).runs]
     assert {job.engine for job in plan_jobs(few, "auto")} == {"reference"}
