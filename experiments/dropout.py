@@ -1,9 +1,9 @@
 """Is dropout superfluous beside batch normalization?
 
 Arms: with and without normalization, crossed with dropout of 0 and 0.5 after the hidden
-linear layers; on all images for 10 epochs, and on 5,000 images for 60.
+linear layers; on all images for 10 epochs, and on 5,000 images for 40.
 
-Cost: 35.2 M + 19.2 M image-passes at the standard size, of which 22.4 M are shared with
+Cost: 35.2 M + 12.8 M image-passes at the standard size, of which 20.8 M are shared with
 ``convergence`` and ``regularization`` (same settings, trained once).
 
 Expected: the notes hold dropout unnecessary beside batch normalization.
@@ -101,7 +101,7 @@ DROPOUT = Experiment(
     design=(
         "A 2 x 2 of batch normalization and dropout (0.5, after the hidden linear layers' "
         "activation) at the notes' settings: on all images for 10 epochs, where little is "
-        "overfitted, and on 5,000 images for 60 epochs, where much is. The interaction is the "
+        "overfitted, and on 5,000 images for 40 epochs, where much is. The interaction is the "
         "contrast of the four arms within a seed."
     ),
     limits=(
