@@ -3,6 +3,7 @@
 from bnstudy.study import Experiment
 from experiments.activations import ACTIVATIONS_EXPERIMENT
 from experiments.batch_noise import BATCH_NOISE
+from experiments.batch_speed import BATCH_SPEED
 from experiments.collapse import COLLAPSE
 from experiments.convergence import CONVERGENCE
 from experiments.dropout import DROPOUT
@@ -35,5 +36,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         UNCERTAINTY,
         SMALL_BATCH,
         SHUFFLE,
+        BATCH_SPEED,
     )
 }

@@ -158,7 +158,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             (
                 "sigmoid",
                 f"sigmoids, {SMALL_RATE['sigmoid']:g}",
-                tuple(name_of(norm, SMALL_RATE["sigmoid"]) for norm in NORMS),
+                (name_of("none", SMALL_RATE["sigmoid"]), name_of("bn", SMALL_RATE["sigmoid"])),
                 5,
             ),
             ("relu", f"ReLUs, {SMALL_RATE['relu']:g}", ("none/relu", "bn/relu"), SMALL_EPOCHS),

@@ -123,13 +123,14 @@ def read(run: Run, name: str, options: Mapping[str, Option]) -> Reading:
 
 @measure("steps-to-target")
 def steps_to_target(
-    run: Run, *, target: float, epochs: float, column: str = "validation_accuracy"
+    run: Run, *, target: float, epochs: float = 0.0, column: str = "validation_accuracy"
 ) -> Reading:
     """Return optimizer steps until ``column`` first reaches ``target``.
 
-    A run that does not reach it within ``epochs``, or diverges before, is
-    censored there: min(T, horizon).
+    A run that does not reach it within ``epochs`` (0: all of its epochs), or
+    diverges before, is censored there: min(T, horizon).
     """
+    epochs = epochs or run.config.epochs
     rows = _watched(run, epochs)
     horizon = round(epochs * run.steps_per_epoch)
     seen = rows[rows[column].notna()]

@@ -1,0 +1,156 @@
+"""Up to which batch size do larger batches need fewer steps, and does BN move that point?
+
+Arms: ``none`` and ``bn`` with ReLUs and batches of 8 to 1,024 images, each at the rate of a
+small grid at which it reached the target in the fewest steps on pilot seeds.
+
+Cost: 21.2 M image-passes at the standard size (16 arms x 16 seeds; 8,192 to 220,000 images).
+
+Expected: steps fall in proportion to the batch at first and then hardly; batch
+normalization bears larger rates, and so larger batches are of use for longer.
+
+Run it: ``python -m experiments.batch_speed`` or ``bnstudy run batch-speed``; its rates come
+from ``python -m experiments.tuning``.
+
+Source: Shallue et al. 2019; Masters & Luschi 2018.
+"""
+
+from bnstudy.claim import Claim, Estimand, Variant
+from bnstudy.config import RunConfig
+from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments.common import notes, registers
+
+TARGET = 0.7
+STEPS = 1_024  # about how many a run takes at least, where there are images enough
+EPOCHS = {256: 2, 512: 3, 1024: 4}  # of all images; 1 with smaller batches
+SIZES = {
+    "tiny": (8, 64),
+    "quick": (8, 64, 512),
+    "standard": (8, 16, 32, 64, 128, 256, 512, 1024),
+    "full": (8, 16, 32, 64, 128, 256, 512, 1024),
+}
+# the best of experiments.tuning.RATES on pilot seeds
+RATES = {
+    "none": {8: 0.05, 16: 0.05, 32: 0.05, 64: 0.05, 128: 0.15, 256: 0.15, 512: 0.15, 1024: 0.15},
+    "bn": {8: 0.05, 16: 0.15, 32: 0.15, 64: 0.15, 128: 0.45, 256: 0.45, 512: 0.45, 1024: 0.45},
+}
+LABELS = {"none": "no BN", "bn": "BN"}
+
+
+def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
+    """Return an arm's settings: enough images for its steps, read forty times an epoch."""
+    epochs = EPOCHS.get(size, 1)
+    images = 0 if epochs > 1 else min(55_000, STEPS * size)
+    base = notes(
+        profile,
+        activation="relu",
+        train_images=images,
+        validation_images=2_000,
+        epochs=epochs,
+        evaluations_per_epoch=40,
+    )
+    return base.replace(norm=norm, batch_size=size, learning_rate=rate)
+
+
+def arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return both kinds at every batch size, at their rates."""
+    return tuple(
+        Arm(
+            f"{norm}/B={size}",
+            settings(profile, norm, size, RATES[norm][size]),
+            f"{label}, batches of {size}",
+        )
+        for norm, label in LABELS.items()
+        for size in SIZES[profile.name]
+    )
+
+
+def claims(profile: Profile) -> tuple[Claim, ...]:
+    """Register that the knee of steps over batch size is at larger batches with BN."""
+    if not registers(profile):
+        return ()
+    sizes = SIZES[profile.name]
+    groups = {norm: tuple(f"{norm}/B={size}" for size in sizes) for norm in LABELS}
+
+    def steps(*groups: tuple[str, ...], summary: str) -> Estimand:
+        return Estimand(
+            "steps-to-target",
+            groups,
+            {"target": TARGET},
+            summary=summary,
+            levels=tuple(map(float, sizes)),
+            level_scale="log2",
+            scale="ratio",
+        )
+
+    targets = tuple(Variant(f"target {t:.0%}", {"target": t}) for t in (0.65, 0.75))
+    return (
+        Claim(
+            id="batch-speed",
+            sentence="The batch size beyond which larger batches save fewer steps is larger with "
+            "BN",
+            source="Shallue et al. 2019; Masters & Luschi 2018",
+            estimand=steps(groups["bn"], groups["none"], summary="knee"),
+            unit="doublings of the batch",
+            direction="greater",
+            test="sign-flip",
+            robustness=(*targets, Variant("t test", test="t")),
+        ),
+        *(
+            Claim(
+                id=f"batch-speed-{norm}",
+                sentence=f"Doubling the batch halves the steps, on average from {sizes[0]} to "
+                f"{sizes[-1]} images ({label})",
+                source="Shallue et al. 2019",
+                estimand=steps(groups[norm], summary="slope"),
+                unit="of the logarithm per doubling",
+                direction="less",
+                centre=-0.6,
+                test="sign-flip",
+                family="exploratory",
+                robustness=targets,
+            )
+            for norm, label in LABELS.items()
+        ),
+    )
+
+
+BATCH_SPEED = Experiment(
+    name="batch-speed",
+    title="Up to which batch size do larger batches save steps?",
+    question=(
+        "A batch twice as large can halve the steps to an accuracy, but not for ever. Where does "
+        "it stop, and does batch normalization move that point to larger batches?"
+    ),
+    literature=(
+        "Shallue et al. (2019) find for many networks that steps fall in proportion to the batch "
+        "up to a point and then no further. Masters & Luschi (2018) hold small batches to be "
+        "best, with batch normalization as well."
+    ),
+    design=(
+        "LeNet with ReLUs, with and without batch normalization, batches of 8 to 1,024 images. "
+        "The rate of every arm is that of a grid of factors of 3 which needed the fewest steps on "
+        "pilot seeds that no claim uses. The logarithm of the steps to 70 % of validation "
+        "accuracy is fitted within each seed by two joined lines over the logarithm of the batch; "
+        "where they meet is the seed's point."
+    ),
+    limits=(
+        "Rates are tuned in factors of 3, so steps are up to about a third above the best. Steps "
+        "are read on a grid, of 1 step at 1,024 and of 26 at 8 images. The target is low; a "
+        "higher one may put the point elsewhere."
+    ),
+    arms=arms,
+    claims=claims,
+    targets=(TARGET,),
+    exhibits=(
+        Exhibit(
+            "steps-to-target",
+            "Optimizer steps until the validation accuracy first reaches 70 %.",
+            {},
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from bnstudy.cli import main
+
+    main(["run", BATCH_SPEED.name])  # type: ignore[has-type]
