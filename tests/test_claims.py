@@ -546,7 +546,7 @@ def test_the_seeds_it_names_are_enough():
 
 
 def test_a_plan_is_refused_for_what_no_measure_reads():
-    wrong = dataclasses.replace(STEPS, options={"target": 0.8})
+    wrong = dataclasses.replace(STEPS, options={"epochs": 8})
     for made in (claim(estimand=wrong), claim(robustness=(Variant("x", options={"tarjet": 0.7}),))):
         with pytest.raises(ConfigError, match="measure 'steps-to-target' does not take the opt"):
             shortfalls(plan(made))

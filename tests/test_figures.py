@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bnstudy import figures
 from bnstudy.figures import LOOKS, Scale, to_svg
 from bnstudy.figures.marks import apart
+from bnstudy.figures.svg import own_ids
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -192,3 +193,12 @@ def test_labels_move_apart_and_keep_their_order(heights):
     in_order = [moved[index] for index in order]
     assert all(b - a >= 0.09 - 1e-9 for a, b in pairwise(in_order))
     assert max(moved, default=0.0) <= 1.0 + 1e-9
+
+
+def test_ids_do_not_depend_on_what_matplotlib_called_them():
+    # matplotlib names a clipping path after its address in memory
+    drawing = '<g clip-path="url(#{0})"/><g clip-path="url(#{1})"/><path id="{0}"/><path id="{1}"/>'
+    texts = {own_ids(drawing.format(*names), "f") for names in (("pa", "pb"), ("pb", "pa"))}
+    assert len(texts) == 1
+    (text,) = texts
+    assert text.count('"f-0"') == text.count("#f-0") == text.count("#f-1") == 1
