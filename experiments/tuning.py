@@ -1,47 +1,70 @@
-"""Which learning rate needs the fewest steps at each batch size, on pilot seeds?
+"""Which learning rates suit the arms of two experiments, on pilot seeds?
 
-Prints the rates that ``experiments/batch_speed.py`` holds, and the medians they were chosen
-by.  Nothing is stored, and no claim uses these seeds.
+Prints the rates that ``experiments/batch_speed.py`` and ``experiments/final.py`` hold, and
+the medians they were chosen by.  Nothing is stored, and no claim uses these seeds.
 
-Run it: ``python -m experiments.tuning`` (about 10 minutes on 2 cores).
+Run it: ``python -m experiments.tuning`` (about 15 minutes on 2 cores).
 """
 
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import torch
 
+from bnstudy.config import RunConfig
 from bnstudy.data import load, split
 from bnstudy.lockstep import LANES, train_stack
 from bnstudy.study import PROFILES
-from experiments.batch_speed import LABELS, SIZES, TARGET, settings
+from experiments import batch_speed, final
 
 RATES = (0.05, 0.15, 0.45, 1.35)
 SEEDS = range(1_000, 1_000 + LANES)
+FINAL_EPOCHS = 6  # half of the experiment's
+NORMS = ("none", "bn")
 
 
-def median_steps(arm: tuple[str, int, float]) -> float:
-    """Return the median over pilot seeds of steps to the target; infinite where most miss it."""
+def curves(config: RunConfig) -> list[pd.DataFrame]:
+    """Return the curves of the pilot seeds."""
     torch.set_num_threads(1)
-    config = settings(PROFILES["standard"], *arm)
+    return [record.curve for record in train_stack(config, SEEDS, split(load(), config))]
+
+
+def median_steps(config: RunConfig) -> float:
+    """Return the median of steps to the target of batch-speed; infinite where most miss it."""
     steps = []
-    for record in train_stack(config, SEEDS, split(load(), config)):
-        there = record.curve[record.curve["validation_accuracy"] >= TARGET]
+    for curve in curves(config):
+        there = curve[curve["validation_accuracy"] >= batch_speed.TARGET]
         steps.append(np.inf if there.empty else there["step"].iloc[0])
     return float(np.median(steps))
 
 
+def median_error(config: RunConfig) -> float:
+    """Return the median of the error on validation images at the end."""
+    return float(np.median([1 - curve["validation_accuracy"].iloc[-1] for curve in curves(config)]))
+
+
 def main() -> None:
-    """Print the medians, and the best rate of each kind and batch size."""
-    arms = list(product(LABELS, SIZES["standard"], RATES))
+    """Print the medians, and the rate with the least of each row."""
+    standard = PROFILES["standard"]
+    speed = {
+        f"steps {norm} B={size}": [batch_speed.settings(standard, norm, size, r) for r in RATES]
+        for norm, size in product(NORMS, batch_speed.SIZES["standard"])
+    }
+    error = {
+        f"error {norm} ReLU": [final.relu(standard, norm, r, FINAL_EPOCHS) for r in RATES]
+        for norm in NORMS
+    }
     with ProcessPoolExecutor(max_workers=2) as workers:
-        found = dict(zip(arms, workers.map(median_steps, arms), strict=True))
-    print("norm  batch " + " ".join(f"{rate:>8g}" for rate in RATES) + "  best")
-    for norm, size in product(LABELS, SIZES["standard"]):
-        medians = [found[norm, size, rate] for rate in RATES]
-        best = RATES[int(np.argmin(medians))]
-        print(f"{norm:<5} {size:>5} " + " ".join(f"{m:>8g}" for m in medians) + f"  {best:g}")
+        print(f"{'':<18}" + "".join(f"{rate:>9g}" for rate in RATES) + "  best")
+        for rows, function in ((error, median_error), (speed, median_steps)):
+            found = {name: workers.map(function, configs) for name, configs in rows.items()}
+            for name, medians in found.items():
+                values = list(medians)
+                best = RATES[int(np.argmin(values))]
+                cells = "".join(f"{value:>9.4g}" for value in values)
+                print(f"{name:<18}{cells}  {best:g}", flush=True)
 
 
 if __name__ == "__main__":
