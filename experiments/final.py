@@ -134,8 +134,9 @@ FINAL = Experiment(
         "gives all arms the same initial weights and order of images."
     ),
     limits=(
-        "A fixed number of epochs: where an arm's curve still rises at the end, as that of sigmoids "
-        "without normalization does, its final accuracy is not known. One small network, one data set."
+        "A fixed number of epochs: where an arm's curve still rises at the end, as that of "
+        "sigmoids without normalization does, its final accuracy is not known. One small network, "
+        "one data set."
     ),
     arms=arms,
     claims=claims,
