@@ -35,6 +35,7 @@ install: $(READY) ## create .venv and install the pinned packages (about 2 minut
 
 all-experiments: $(READY) ## fetch the data, train what is missing, write the report
 	$(BIN)/bnstudy run all $(OPTIONS) $(RUNS)
+	$(if $(filter standard full,$(PROFILE)),$(BIN)/bnstudy plan calibrate $(OPTIONS))
 	$(BIN)/bnstudy report $(OPTIONS)
 
 report: $(READY) ## write the report again from the runs that are there
