@@ -91,7 +91,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             unit="times",
             direction="greater",
             test="sign-flip",
-            pilot=pilot(2.402, 0.3713),
+            pilot=pilot(2.651, 0.2822),
             robustness=(
                 Variant("target 75%", {"target": 0.75}),
                 Variant("target 80%", {"target": 0.80}),
@@ -179,7 +179,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             unit="points",
             direction="less",
             test="sign-flip",
-            pilot=pilot(-0.01992, 0.02291),
+            pilot=pilot(-0.02031, 0.02262),
             robustness=(Variant("after 5 epochs", {"epochs": 5}), Variant("t test", test="t")),
         ),
         Claim(
@@ -197,7 +197,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             unit="times",
             direction="greater",
             test="sign-flip",
-            pilot=pilot(0.9296, 0.5486),
+            pilot=pilot(0.9242, 0.5513),
             robustness=(Variant("t test", test="t"),),
         ),
     )

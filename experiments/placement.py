@@ -58,7 +58,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
     )
 
 
-PILOT = {"activated": (0.0, 0.004), "input": (0.0, 0.004)}
+PILOT = {"activated": (0.008538, 0.004591), "input": (0.01516, 0.005328)}
 
 PLACEMENT = Experiment(
     name="placement",
