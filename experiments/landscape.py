@@ -23,7 +23,7 @@ from experiments.common import notes, pilot, registers
 
 EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
 LOOKS = {"tiny": 2, "quick": 4, "standard": 4, "full": 4}  # an epoch
-EARLY = tuple(k / 20 for k in range(11)) + (0.6, 0.7, 0.8, 0.9)  # while losses fall fast
+EARLY = (*(k / 20 for k in range(11)), 0.6, 0.7, 0.8, 0.9)  # while losses fall fast
 LABELS = {"none": "no BN", "bn": "BN"}
 LAYERS = ("conv2", "fc1", "fc2", "fc3")
 # provisional, until the pilot seeds have run

@@ -21,6 +21,7 @@ from bnstudy.data import batches
 from bnstudy.lenet import StreamDropout, norm_layers
 from bnstudy.observer import Training
 from bnstudy.probes.base import WHOLE, Moments, Scene, Seen, batch_of, random_batch, twin_of
+from bnstudy.training import population_statistics
 
 TESTED = 1_000
 
@@ -35,9 +36,10 @@ class VarianceShift(Moments):
     predicted over channels.
 
     In training the layer sees random batches with dropout, in testing the same
-    population of images in evaluation mode; c and v are those of the dropout
-    layer's input in training.  Where layers further up shift as well, this adds to
-    what is observed.
+    population of images in evaluation mode, with population statistics in all
+    normalization layers, so that the lag of running averages is not taken for a
+    shift by dropout; c and v are those of the dropout layer's input in training.
+    Where layers further up shift as well, this adds to what is observed.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ class VarianceShift(Moments):
             inputs = (batch_of(images, where, twin)[0] for where in random)
             trained = _moments(twin.train(), [*norms, *droppers.values()], inputs)
         tested_on = self.scene.splits.population
-        with twin_of(training.net) as twin:
+        with twin_of(training.net) as twin, population_statistics(twin, tested_on):
             parts = batches(len(tested_on), TESTED)
             inputs = (batch_of(tested_on, part, twin)[0] for part in parts)
             tested = _moments(twin.eval(), norms, inputs)
