@@ -100,7 +100,7 @@ def judgement(verdict: Verdict) -> Judgement:
         for row in (verdict.result, *verdict.robustness)
     )
     table = Table(
-        "The registered computation, then other ways to compute it, which decide nothing",
+        f"{claim.id}: the registered computation, then other ways, which decide nothing",
         ("Way", "Test", "Effect", "p, raw", "As claimed"),
         rows,
     )
