@@ -22,6 +22,8 @@ from bnstudy.config import RunConfig, canonical_json, stream
 from bnstudy.errors import BnstudyError, RunFailedError
 from bnstudy.lenet import trace as trace_layers
 from bnstudy.report import trace_table, write_report
+from bnstudy.report.comparison import compare as compare_reports
+from bnstudy.report.comparison import comparison_text, load_filed
 from bnstudy.runner import run_study
 from bnstudy.store import CALIBRATION, Store, refuse_other_plan, write_whole
 from bnstudy.study import (
@@ -38,6 +40,15 @@ from experiments import EXPERIMENTS
 
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+reports_option = click.option(
+    "--reports",
+    "reports_folder",
+    type=click.Path(path_type=Path),
+    default=Path("reports"),
+    help="Folder of all studies' reports.",
+)
 
 
 class OneLineErrors(click.Group):
@@ -182,13 +193,7 @@ def run(
 @main.command()
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
-@click.option(
-    "--reports",
-    "reports_folder",
-    type=click.Path(path_type=Path),
-    default=Path("reports"),
-    help="Folder of all studies' reports.",
-)
+@reports_option
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
     """Write the report of the runs that are there, as HTML and Markdown."""
@@ -197,6 +202,20 @@ def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
     click.echo(f"report: {index}")
     if open_it:
         webbrowser.open(index.resolve().as_uri())
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@reports_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def compare(first: str, second: str, reports_folder: Path, as_json: bool) -> None:
+    """Put two reported studies side by side: FIRST and SECOND are names or folders of reports."""
+    found = compare_reports(load_filed(first, reports_folder), load_filed(second, reports_folder))
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        click.echo(comparison_text(found))
 
 
 @main.command()

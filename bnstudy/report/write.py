@@ -5,11 +5,13 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bnstudy.claims import judge
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.report.build import build
+from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.model import Report
 from bnstudy.report.render import render
 from bnstudy.store import Store
@@ -49,11 +51,15 @@ def write_report(
     """
     tables = store.tables(plan)
     frozen = store.stored_plan() or json.loads(canonical_json(plan.canonical()))
-    return write_files(build(plan, tables, provenance, judge(plan, tables, frozen)), folder)
+    verdicts = judge(plan, tables, frozen)
+    kept = {VERDICTS: filed_text(plan, verdicts)}
+    return write_files(build(plan, tables, provenance, verdicts), folder, kept)
 
 
-def write_files(report: Report, folder: Path) -> Path:
-    """Write a report that is built already; see :func:`write_report`."""
+def write_files(
+    report: Report, folder: Path, more: Mapping[str, str] = MappingProxyType({})
+) -> Path:
+    """Write a report that is built already, and more files; see :func:`write_report`."""
     for page in report.pages:
         if page.name in RESERVED:
             raise ReportError(
@@ -65,7 +71,7 @@ def write_files(report: Report, folder: Path) -> Path:
     fresh, old = (final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     try:
         fresh.mkdir(parents=True)
-        for name, content in sorted(render(report).items()):
+        for name, content in sorted({**render(report), **more}.items()):
             path = fresh / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(content, encoding="utf-8", newline="\n")
