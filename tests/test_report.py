@@ -22,6 +22,7 @@ from bnstudy.errors import ConfigError, ReportError
 from bnstudy.inference import Interval
 from bnstudy.lenet import trace
 from bnstudy.report import build, text, trace_table, write_report
+from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.evidence import Evidence, running_means
 from bnstudy.report.exhibits import MAKERS, make
 from bnstudy.report.model import Finding
@@ -651,10 +652,11 @@ def test_a_report_is_written_whole_and_replaces_what_is_stale(tmp_path, files):
     store = Kept(studies.tables(plan))
     index = write_report(plan, store, tmp_path / "a" / "report")
     assert index == tmp_path / "a" / "report" / "index.html"
-    assert written(index.parent) == {name: text.encode() for name, text in files.items()}
+    whole = {**files, VERDICTS: filed_text(plan, ())}
+    assert written(index.parent) == {name: text.encode() for name, text in whole.items()}
     (index.parent / "figures" / "old.svg").write_text("stale")
     write_report(plan, store, index.parent)
-    assert written(index.parent) == {name: text.encode() for name, text in files.items()}
+    assert written(index.parent) == {name: text.encode() for name, text in whole.items()}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["report"]
 
 
