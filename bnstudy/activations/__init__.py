@@ -8,6 +8,7 @@ from bnstudy.activations import plots, sinks
 from bnstudy.activations.bn import BatchNorms
 from bnstudy.activations.builtin import histogram, quantiles
 from bnstudy.activations.gaps import running_gap, split_gap, train_eval_gap
+from bnstudy.activations.merging import merge
 from bnstudy.activations.meter import WatchWarning
 from bnstudy.activations.population import Population, population
 from bnstudy.activations.recorder import Recorder
@@ -16,7 +17,7 @@ from bnstudy.activations.rules import RULES, Rule
 from bnstudy.activations.schedule import Every
 from bnstudy.activations.selection import match
 from bnstudy.activations.shift import Probe, gradient_shift, snapshot
-from bnstudy.activations.statistics import Statistic, statistic
+from bnstudy.activations.statistics import Statistic, spaced, statistic
 from bnstudy.activations.view import View
 from bnstudy.activations.watching import watch
 
@@ -36,12 +37,14 @@ __all__ = [
     "histogram",
     "load",
     "match",
+    "merge",
     "plots",
     "population",
     "quantiles",
     "running_gap",
     "sinks",
     "snapshot",
+    "spaced",
     "split_gap",
     "statistic",
     "train_eval_gap",

@@ -46,7 +46,10 @@ class Meter:
         self.table, self.targets, self.stats = table, targets, stats
         self.notes: dict[tuple[str, str], str] = {}
         self._layers = [table.layers.number(target.name) for target in targets]
-        self._plans: dict[tuple[int, str], tuple[int, list[Bound]]] = {}
+        self._plans: dict[tuple[int, str, tuple[int, ...]], tuple[int, list[Bound]]] = {}
+        self._every = tuple(range(len(stats)))
+        self._spaced = any(statistic.due for statistic in stats)
+        self._now = (-1, self._every)
 
     def measure(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float = 1.0) -> None:
         """Add the statistics of a tensor, divided by ``scale``, or a note on why it has none."""
@@ -67,7 +70,7 @@ class Meter:
     def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> None:
         if not (isinstance(scale, float) and scale == 1.0):
             tensor = tensor.float() / scale if tensor.dtype != torch.float64 else tensor / scale
-        number, bound = self._plan(place.layer, kind)
+        number, bound = self._plan(place, kind)
         if not bound:
             return
         view = View(tensor, self.table.plans[number].stats)
@@ -85,14 +88,24 @@ class Meter:
         layer = self._layers[place.layer]
         return (*place[:3], layer, place.call, self.table.tensors.number(place.tensor), plan)
 
-    def _plan(self, layer: int, kind: str) -> tuple[int, list[Bound]]:
-        known = self._plans.get((layer, kind))
+    def _due(self, step: int) -> tuple[int, ...]:
+        """Return which statistics are measured on a step."""
+        if not self._spaced:
+            return self._every
+        if self._now[0] != step:
+            dues = [statistic.due for statistic in self.stats]
+            self._now = step, tuple(i for i, due in enumerate(dues) if due is None or due(step))
+        return self._now[1]
+
+    def _plan(self, place: Place, kind: str) -> tuple[int, list[Bound]]:
+        layer, which = place.layer, self._due(place.step)
+        known = self._plans.get((layer, kind, which))
         if known is not None:
             return known
         site = Site(self.targets[layer].module, kind)
-        bound = [b for b in (statistic.bind(site) for statistic in self.stats) if b is not None]
+        bound = [b for b in (self.stats[i].bind(site) for i in which) if b is not None]
         number = self.table.plan(Plan.of([label for b in bound for label in b.labels]))
-        self._plans[layer, kind] = number, bound
+        self._plans[layer, kind, which] = number, bound
         return number, bound
 
     def _one_by_one(self, place: Place, bound: list[Bound], view: View) -> list[Numbers]:

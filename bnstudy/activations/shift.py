@@ -89,7 +89,9 @@ class Probe:
         ``mean_shift``, ``std_shift``, ``w1``: change since the last step
         observed, w1 the Wasserstein-1 distance of the two distributions, of a
         sample of 4,096; ``w1_first`` and ``cka_first``: w1 and linear centred
-        kernel alignment (Kornblith et al. 2019) with the first step.
+        kernel alignment (Kornblith et al. 2019) with the first step; ``cosine``
+        and ``cosine_first``: of each image's input with what it was at the last
+        and at the first step, mean over images.
         """
         return pd.DataFrame(self._rows, columns=["step", "layer", "stat", "value"])
 
@@ -107,6 +109,7 @@ def _look(
         "mean": float(view.mean),
         "std": float(view.deviation),
         "sorted": np.sort(view.sample(SAMPLE).double().cpu().numpy()),
+        "rows": features,
         "features": features - features.mean(0),
     }
 
@@ -127,6 +130,8 @@ def _compared(
         ("w1", float(np.abs(ordered - last["sorted"]).mean())),
         ("w1_first", float(np.abs(ordered - first["sorted"]).mean())),
         ("cka_first", cka(now["features"], first["features"])),
+        ("cosine", mean_cosine(now["rows"], last["rows"])),
+        ("cosine_first", mean_cosine(now["rows"], first["rows"])),
     ]
 
 
@@ -136,6 +141,13 @@ def cka(a: np.ndarray, b: np.ndarray) -> float:
     cross = np.linalg.norm(a.T @ b) ** 2
     own = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
     return float(cross / own) if own else float("nan")
+
+
+def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean cosine of the rows of (N, P) and (N, P); NaN if a row is zero."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(((a * b).sum(1) / lengths).mean())
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

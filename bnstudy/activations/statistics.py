@@ -17,10 +17,12 @@ computed once.
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from bnstudy.activations.schedule import Due, When
+from bnstudy.activations.schedule import due as due_at
 from bnstudy.activations.view import Numbers, View
 from bnstudy.errors import WatchError
 
@@ -70,10 +72,13 @@ class Statistic:
     bind
         From a site to the :class:`Bound` statistic, or None where it has no
         meaning, as the saturated share of a convolution.
+    due
+        On which of the recorded steps it is measured; None for all of them.
     """
 
     name: str
     bind: Callable[[Site], Bound | None]
+    due: Due | None = None
 
 
 REGISTERED: dict[str, Statistic] = {}
@@ -149,6 +154,29 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "channels", "participation", "histogram",
     ),
 }  # fmt: skip
+
+
+def spaced(stat: str | Statistic, every: When) -> Statistic:
+    """Return a statistic that is measured on some of the recorded steps only.
+
+    ::
+
+        watch(model, optimizer, every=10, stats=["default", spaced("histogram", 100)])
+
+    Parameters
+    ----------
+    stat
+        A name or a statistic, not a preset.
+    every
+        As of ``watch``.  A step that ``watch`` does not record is not recorded.
+
+    Raises
+    ------
+    WatchError
+        If there is no such statistic, or the schedule is impossible.
+    """
+    found = stat if isinstance(stat, Statistic) else _named(stat)
+    return replace(found, due=due_at(every))
 
 
 def resolve(stats: str | Statistic | Iterable[str | Statistic]) -> tuple[Statistic, ...]:

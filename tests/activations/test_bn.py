@@ -211,6 +211,7 @@ def test_b8_without_learning_nothing_shifts():
     shift = run.shift().pivot(index=["step", "layer"], columns="stat", values="value")
     assert (shift[["mean_shift", "std_shift", "w1", "w1_first"]] == 0).all(axis=None)
     assert shift["cka_first"].to_numpy() == pytest.approx(1.0)
+    assert shift["cosine"].to_numpy() == pytest.approx(1.0)
 
 
 def test_b8_w1_of_a_moved_input_is_the_distance_it_moved():
@@ -227,6 +228,9 @@ def test_b8_w1_of_a_moved_input_is_the_distance_it_moved():
     assert last["w1"] == pytest.approx(expected, rel=1e-5) == pytest.approx(0.7, rel=1e-5)
     assert last["mean_shift"] == pytest.approx(0.7, rel=1e-5)
     assert last["cka_first"] == pytest.approx(1.0)
+    rows = torch.nn.functional.cosine_similarity(before.double(), after.double()).mean().item()
+    assert last["cosine"] == pytest.approx(rows, rel=1e-6)
+    assert last["cosine_first"] == pytest.approx(rows, rel=1e-6)
 
 
 def test_b9_gradient_shift_equals_gradients_at_hand_mixed_weights():

@@ -13,7 +13,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
-from bnstudy.activations import Every, Rule, WatchWarning, load, match, plots, sinks, watch
+from bnstudy.activations import (
+    Every,
+    Recording,
+    Rule,
+    WatchWarning,
+    load,
+    match,
+    merge,
+    plots,
+    sinks,
+    spaced,
+    watch,
+)
 from bnstudy.activations.rules import findings
 from bnstudy.activations.schedule import by_mode, due
 from bnstudy.activations.selection import select
@@ -52,6 +64,63 @@ def test_f9_schedules(when, expected):
 def test_f9_impossible_schedules_are_refused(bad, says):
     with pytest.raises(WatchError, match=re.escape(says)):
         bad()
+
+
+def test_f9_a_statistic_may_have_a_schedule_of_its_own():
+    net = fc_net()
+    optimizer = sgd(net)
+    stats = ["mean", spaced("histogram", 4), spaced("std", [0, 3, 5])]
+    with watch(net, optimizer, every={"train": lambda step: step != 5}, stats=stats) as run:
+        train(net, optimizer, vectors(40), labels(40), steps=8)
+    rows = run.frame()
+    steps = {stat: sorted(set(part["step"])) for stat, part in rows.groupby("stat", observed=True)}
+    assert steps["mean"] == [0, 1, 2, 3, 4, 6, 7]
+    assert steps["std"] == [0, 3]  # not on 5, which is not recorded at all
+    bins = [stat for stat in steps if stat.startswith("hist[")]
+    assert len(bins) == 84  # of sigmoids, in 0..1, and of the rest
+    assert all(steps[stat] == [0, 4] for stat in bins)
+    with pytest.raises(WatchError, match="stats must name presets or statistics, got 'histgram'"):
+        spaced("histgram", 4)
+
+
+def test_f26_processes_together_saw_what_one_would_have_seen():
+    net, parts = fc_net().eval(), vectors(90).split([30, 60])
+
+    def seen(x):
+        with watch(net, every={"eval": 1}, stats="full") as run:
+            net(x)
+        return run.recording()
+
+    whole = seen(torch.cat(parts)).rows
+    merged = merge([seen(part) for part in parts], weights=[30, 60])
+    by = ["layer", "tensor", "stat"]
+    expected = whole.astype(dict.fromkeys(by, str)).set_index(by)["value"]
+    found = merged.rows.astype(dict.fromkeys(by, str)).set_index(by)["value"]
+    moments = ["mean", "std", "min", "max", "rms", "l2", "abs_mean", "skew", "kurtosis"]
+    assert set(moments) <= set(found.index.get_level_values("stat"))
+    for place, value in found.items():
+        # bins are shares of samples, here of all values; a value on an edge may fall to either side
+        near = 1e-3 if "hist" in place[2] else 1e-6
+        assert value == pytest.approx(expected[place], rel=1e-5, abs=near), place
+    left_out = set(whole["stat"]) - set(merged.rows["stat"])
+    assert {"q15", "q50", "q85", "near_zero"} <= left_out
+    assert any("no exact merger of" in why and "q50" in why for _, _, why in merged.notes)
+
+
+def test_f26_recordings_that_share_nothing_are_refused(recording):
+    with pytest.raises(WatchError, match="a positive weight for each, got 1 and"):
+        merge([recording], weights=[1, 2])
+    with pytest.raises(WatchError, match="needs recordings"):
+        merge([])
+    other = Recording(recording.rows.assign(step=recording.rows["step"] + 1_000))
+    with pytest.raises(WatchError, match="share none"):
+        merge([recording, other])
+    same = merge([recording])
+    pd.testing.assert_frame_equal(
+        same.rows.reset_index(drop=True),
+        recording.rows.reset_index(drop=True),
+        check_categorical=False,
+    )
 
 
 def test_f2_selection_by_glob_pattern_type_module_predicate_and_unit():
