@@ -8,6 +8,7 @@ and a line style of its own.  An open triangle is always a censored value.
 """
 
 from bnstudy.figures.inside import layer_lines, percentile_bands
+from bnstudy.figures.intervals import effect_intervals
 from bnstudy.figures.plots import (
     evaluation_statistics,
     learning_curves,
@@ -28,6 +29,7 @@ __all__ = [
     "PAPER",
     "Look",
     "Scale",
+    "effect_intervals",
     "evaluation_statistics",
     "layer_lines",
     "learning_curves",

@@ -6,13 +6,16 @@ from dataclasses import fields
 
 import pandas as pd
 
-from bnstudy.claims import Verdict
+from bnstudy.claims import Calibration, Verdict
 from bnstudy.config import RunConfig
 from bnstudy.report import text
+from bnstudy.report.effects import effects, judgement_chart
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
+from bnstudy.report.reliability import reliability
+from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import judgement, verdict_table
 from bnstudy.store import Tables
 from bnstudy.study import PROFILES, Plan
@@ -33,6 +36,7 @@ def build(
     tables: Tables,
     provenance: Mapping[str, str] | None = None,
     verdicts: Sequence[Verdict] = (),
+    calibration: Calibration | None = None,
 ) -> Report:
     """Build the report of a study.
 
@@ -46,6 +50,8 @@ def build(
         Further lines of the provenance table.
     verdicts
         On the plan's claims.
+    calibration
+        Of this plan, where there is one.
 
     Raises
     ------
@@ -58,11 +64,17 @@ def build(
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
         pages.append(_page(evidence, mine))
     planned_runs = _planned(plan, tables.runs)
+    sentences, power = reliability(plan, calibration)
     return Report(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
         verdicts=verdict_table(verdicts) if verdicts else None,
+        effects=effects(plan, verdicts),
+        surprises=surprises(verdicts, calibration.power if calibration else None),
+        surprise_rule=RULE,
+        reliability=sentences,
+        power=power,
         pages=tuple(pages),
         provenance=_provenance(plan, planned_runs, provenance or {}),
         commands=_commands(plan),
@@ -96,7 +108,9 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         state=_state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
         arms=_arms(evidence),
         settings=_settings(evidence),
-        judgements=tuple(map(judgement, verdicts)),
+        judgements=tuple(
+            judgement(verdict, judgement_chart(evidence.plan, verdict)) for verdict in verdicts
+        ),
         findings=tuple(findings),
         command=_command(evidence.plan, experiment.name),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bnstudy.claim import Claim
 from bnstudy.claims import Outcome, Row, Verdict
 from bnstudy.report import text
-from bnstudy.report.model import Judgement, Table
+from bnstudy.report.model import Chart, Judgement, Link, Table
 
 SYMBOLS = {
     Outcome.SUPPORTED: "✔",
@@ -73,6 +73,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         )
         for verdict in verdicts
     )
+    links = tuple(Link(verdict.experiment, f"claim-{verdict.claim.id}") for verdict in verdicts)
     heads = (
         "Claim",
         "Verdict",
@@ -83,11 +84,33 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         "Diverged",
         "Page",
     )
-    return Table("What people say about batch normalization, and what this study says", heads, rows)
+    return Table(
+        "What people say about batch normalization, and what this study says", heads, rows, links
+    )
 
 
-def judgement(verdict: Verdict) -> Judgement:
-    """Return one verdict with its rule and its robustness rows."""
+def claimed_range(claim: Claim) -> tuple[float, float]:
+    """Return between which effects, in the natural unit, a claim says that the true one lies."""
+    null, margin = claim.null, claim.analysis_margin
+    low, high = {
+        "greater": (null, math.inf),
+        "less": (-math.inf, null),
+        "within": (null - margin, null + margin),
+    }[claim.direction]
+    return (math.exp(low), math.exp(high)) if claim.estimand.in_ratios else (low, high)
+
+
+def claimed(claim: Claim) -> str:
+    """Write what a claim says of its effect: below 1.00, 0.80 to 1.25."""
+    low, high = claimed_range(claim)
+    if claim.direction == "within":
+        return text.span(number(low, claim.unit), number(high, claim.unit))
+    over = claim.direction == "greater"
+    return f"{'above' if over else 'below'} {number(low if over else high, claim.unit)}"
+
+
+def judgement(verdict: Verdict, chart: Chart | None = None) -> Judgement:
+    """Return one verdict with its rule and its robustness rows, and its chart."""
     claim = verdict.claim
     rows = tuple(
         (
@@ -113,7 +136,18 @@ def judgement(verdict: Verdict) -> Judgement:
         rule=rule(claim),
         sentence=verdict.sentence,
         table=table,
+        chart=chart,
+        counts=counts(verdict),
     )
+
+
+def counts(verdict: Verdict) -> str:
+    """Say which data a verdict rests on, and what was left out of them: nothing."""
+    seeds = text.count(verdict.seeds, "seed")
+    said = f"Read are {text.count(verdict.runs, 'run')}, {seeds} of every arm"
+    cut = [f"{verdict.censored:,} censored"] * bool(verdict.censored)
+    cut += [f"{verdict.diverged:,} diverged"] * bool(verdict.diverged)
+    return f"{said}; {text.listing(cut) or 'none censored or diverged'}; none is left out."
 
 
 def rule(claim: Claim) -> str:

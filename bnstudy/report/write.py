@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from bnstudy.claims import judge
+from bnstudy.claims import Calibration, judge
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.report.build import build
@@ -20,7 +20,12 @@ RESERVED = ("index", "readme")
 
 
 def write_report(
-    plan: Plan, store: Store, folder: Path, *, provenance: Mapping[str, str] | None = None
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    *,
+    provenance: Mapping[str, str] | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write the report of a study.
 
@@ -34,6 +39,8 @@ def write_report(
         Becomes the report; an older report there is replaced, stale files included.
     provenance
         Further lines of the provenance table.
+    calibration
+        Of this plan, from :func:`~bnstudy.claims.stored_calibration`.
 
     Returns
     -------
@@ -49,7 +56,8 @@ def write_report(
     """
     tables = store.tables(plan)
     frozen = store.stored_plan() or json.loads(canonical_json(plan.canonical()))
-    return write_files(build(plan, tables, provenance, judge(plan, tables, frozen)), folder)
+    verdicts = judge(plan, tables, frozen)
+    return write_files(build(plan, tables, provenance, verdicts, calibration), folder)
 
 
 def write_files(report: Report, folder: Path) -> Path:
