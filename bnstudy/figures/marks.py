@@ -31,7 +31,7 @@ def thin_lines(axes: Axes, rows: pd.DataFrame, look: Look, *, marker: bool = Fal
     for _, line in rows.groupby("seed", sort=True):
         axes.plot(
             line["epoch"], line["value"], color=look.color, lw=0.8, alpha=0.4, zorder=2,
-            marker=look.marker if marker else None, ms=2.2, mew=0,
+            marker=look.marker if marker else None, ms=2.2 if len(line) > 1 else 4.5, mew=0,
         )  # fmt: skip
 
 
@@ -94,6 +94,11 @@ def power_of_ten(value: float) -> str:
     return f"10{raised}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
 
 
+def plain_number(value: float) -> str:
+    """Write a tick: whole from 1 on, with thousands separators, else as short as it is."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
 def keep_span(axes: Axes, least: float) -> None:
     """Widen a vertical axis to at least this span, so that rounding errors look like none."""
     low, high = axes.get_ylim()
@@ -116,7 +121,7 @@ def steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
     for axes in panels:
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(FixedLocator([]))
 

@@ -233,7 +233,11 @@ def evaluation_statistics(points: pd.DataFrame, labels: Mapping[str, str], sourc
             named = rows.rename(columns={kind: "value"})
             thin_lines(axes, named, look, marker=True)
             mean = named.groupby("epoch", sort=True)["value"].mean()
-            axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.6, zorder=3)
+            alone = look.marker if len(mean) == 1 else None  # a line of one point is none
+            axes.plot(
+                mean.index, mean, color=look.color, ls=look.line, lw=2.6, marker=alone, ms=8,
+                zorder=3,
+            )  # fmt: skip
             if len(mean):
                 ends.append((float(mean.index[-1]), float(mean.iloc[-1]), kind, look.color))
         axes.set_title(short(labels[arm]))
