@@ -117,12 +117,16 @@ DROPOUT = Experiment(
             "Left: test accuracy at the end, all images; a line a kind of network, thin lines are "
             "seeds, bars are intervals of means. Right: by how much dropout gains more with BN "
             "than without, a point a seed, and the mean with its interval.",
-            {"arms": SQUARE, "treatments": ("BN", "dropout")},
+            {"arms": SQUARE, "treatments": ("BN", "dropout"), "where": " on all images"},
         ),
         Exhibit(
             "interaction",
             "The same after training on 5,000 images.",
-            {"arms": tuple(f"{name}/small" for name in SQUARE), "treatments": ("BN", "dropout")},
+            {
+                "arms": tuple(f"{name}/small" for name in SQUARE),
+                "treatments": ("BN", "dropout"),
+                "where": " on 5,000 images",
+            },
         ),
         Exhibit(
             "learning-curves",

@@ -56,7 +56,7 @@ def bands(
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         if scale.log:
             seen = means.loc[means["panel"] == panel, ["mean", "low", "high"]]
-            steps_ticks([axes], seen.stack().dropna())
+            steps_ticks([axes], pd.Series(seen.to_numpy().ravel()).dropna())
         label_ends(axes, ends)
     return figure
 

@@ -18,7 +18,7 @@ from bnstudy.report.reliability import reliability
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import judgement, verdict_table
 from bnstudy.store import Tables
-from bnstudy.study import PROFILES, Plan
+from bnstudy.study import PROFILES, Arm, Plan
 
 BANNER = (
     "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "
@@ -155,15 +155,23 @@ def _arms(evidence: Evidence) -> Table:
             str(len(evidence.finished(arm.name, "done"))),
             str(len(evidence.finished(arm.name, "diverged"))),
             str(len(evidence.plan.seeds) - len(evidence.finished(arm.name))),
+            _passes(evidence, arm),
         )
         for arm in arms
     )
     heads = ("Arm", *(name.replace("_", " ").capitalize() for name in differing))
     return Table(
-        "The arms: what differs between them, and their runs",
-        (*heads, "Done", "Diverged", "Missing"),
+        "The arms: what differs between them, their runs, and how many images these trained on, "
+        "counted as often as they were seen",
+        (*heads, "Done", "Diverged", "Missing", "Image-passes"),
         rows,
     )
+
+
+def _passes(evidence: Evidence, arm: Arm) -> str:
+    """Write how many images all runs of an arm were trained on."""
+    last = evidence.curve(arm.name).groupby("seed")["images"].last()
+    return f"{int(last.sum()):,}" if len(last) else text.MISSING
 
 
 def _settings(evidence: Evidence) -> Table:
@@ -235,6 +243,15 @@ def _distinct(runs: pd.DataFrame, *columns: str) -> str:
     return "; ".join(sorted(set(lines))) or text.MISSING
 
 
+def _mix(runs: pd.DataFrame, column: str) -> str:
+    """Return the values of a column with their counts of distinct runs: lockstep 120, ..."""
+    there = runs[runs["status"] != "missing"]
+    if column not in there or there.empty:
+        return text.MISSING
+    counts = there.drop_duplicates("id")[column].dropna().value_counts().sort_index()
+    return ", ".join(f"{name} ({text.count(count, 'run')})" for name, count in counts.items())
+
+
 def _absent(value: object) -> bool:
     return value is None or value != value  # NaN alone differs from itself
 
@@ -278,8 +295,9 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Images (sha256)", plan.data.digest),
         ("Images taken from", _distinct(runs, "data.source")),
         ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
+        ("Crashed runs", "none is kept: a run that crashed is missing until it is trained anew"),
         ("Commit", _commits(runs)),
-        ("Engine", _distinct(runs, "engine")),
+        ("Engine", _mix(runs, "engine")),
         ("Device", _distinct(runs, "device")),
         ("Threads per process", _distinct(runs, "threads")),
         ("Machine", _distinct(runs, "machine.system", "machine.architecture", "machine.processor")),

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from bnstudy.claims import Calibration, judge
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
+from bnstudy.provenance import commit_date
 from bnstudy.report.build import build
 from bnstudy.report.model import Report
 from bnstudy.report.render import render
@@ -57,7 +60,23 @@ def write_report(
     tables = store.tables(plan)
     frozen = store.stored_plan() or json.loads(canonical_json(plan.canonical()))
     verdicts = judge(plan, tables, frozen)
-    return write_files(build(plan, tables, provenance, verdicts, calibration), folder)
+    more = {**registration(tables.runs), **(provenance or {})}
+    return write_files(build(plan, tables, more, verdicts, calibration), folder)
+
+
+def registration(runs: pd.DataFrame) -> dict[str, str]:
+    """Return when the claims were registered: the day of the first commit that trained a run.
+
+    Claims are part of the code, and a plan is stored before its first run.
+    Nothing where git does not know the commit.
+    """
+    known = runs["git.commit"].dropna() if "git.commit" in runs else pd.Series(dtype=object)
+    dates = {revision: commit_date(revision) for revision in sorted(set(map(str, known)))}
+    dated = sorted((date, revision) for revision, date in dates.items() if date)
+    if not dated:
+        return {}
+    date, revision = dated[0]
+    return {"Plan registered": f"{date}, by commit {revision[:12]}"}
 
 
 def write_files(report: Report, folder: Path) -> Path:

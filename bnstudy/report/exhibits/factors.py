@@ -25,7 +25,8 @@ def interaction(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     """Show a 2x2 of arms at the end of training, and the contrast of every seed.
 
     Options: ``arms``, with both treatments, the first alone, the second alone,
-    neither; ``treatments``, what the two are called.
+    neither; ``treatments``, what the two are called; ``where``, the end of a
+    sentence that tells several of them apart.
     """
     arms = evidence.arms(exhibit.options["arms"])
     first, second = exhibit.options["treatments"]
@@ -39,7 +40,7 @@ def interaction(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     both, alone, other, neither = cells
     effects = difference_interval(both, alone), difference_interval(other, neither)
     contrast = mean_interval(contrasts(*cells))
-    sentence = _sentence(first, second, effects, contrast)
+    sentence = _sentence(first, second, effects, contrast, exhibit.options.get("where", ""))
     points, means = _lines(wide, arms)
     figure = figures.interaction(
         points, means, _contrasts(wide, cells, contrast),
@@ -84,11 +85,12 @@ def _contrasts(wide: pd.DataFrame, cells: list[np.ndarray], found: Interval) -> 
 
 
 def _sentence(
-    first: str, second: str, effects: tuple[Interval, Interval], contrast: Interval
+    first: str, second: str, effects: tuple[Interval, Interval], contrast: Interval, where: str
 ) -> str:
     with_it, without = (text.fine_points(each.estimate) for each in effects)
     return (
-        f"{second[0].upper()}{second[1:]} changes test accuracy by {with_it} points with {first} "
+        f"{second[0].upper()}{second[1:]} changes test accuracy{where} by {with_it} points with "
+        f"{first} "
         f"and by {without} without: an interaction of {text.fine_points(contrast.estimate)} points "
         f"({parts.certainty(contrast, text.fine_points)})"
     )
