@@ -18,7 +18,7 @@ from bnstudy.report.reliability import reliability
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import judgement, verdict_table
 from bnstudy.store import Tables
-from bnstudy.study import PROFILES, Arm, Plan
+from bnstudy.study import PILOT_SEED, PROFILES, Arm, Plan
 
 BANNER = (
     "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "
@@ -28,6 +28,11 @@ BANNER = (
 FIRST_LOOK = (
     "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
     "a result."
+)
+
+PILOT = (
+    "These are pilot runs, made to choose targets and margins: no claim is judged by them, and "
+    "the verdicts below only try the plan out."
 )
 
 
@@ -85,6 +90,8 @@ def build(
 def _banner(plan: Plan) -> str:
     if plan.data.sample:
         return BANNER
+    if is_pilot(plan):
+        return PILOT
     small = plan.profile in ("tiny", "quick")
     return FIRST_LOOK.format(profile=plan.profile) if small else ""
 
@@ -216,7 +223,13 @@ def _options(plan: Plan) -> str:
     options = f"--profile {plan.profile}"
     if plan.profile not in PROFILES or len(plan.seeds) != PROFILES[plan.profile].seeds:
         options += f" --seeds {len(plan.seeds)}"
+    options += " --pilot" if is_pilot(plan) else ""
     return options + (" --data sample" if plan.data.sample else "")
+
+
+def is_pilot(plan: Plan) -> bool:
+    """Return whether a plan has seeds that no claim uses."""
+    return min(plan.seeds) >= PILOT_SEED
 
 
 def _command(plan: Plan, experiment: str) -> str:

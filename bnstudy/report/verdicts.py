@@ -69,7 +69,6 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
             f"{verdict.seeds:,}",
             f"{verdict.censored:,} of {verdict.runs:,}",
             f"{verdict.diverged:,}",
-            verdict.experiment,
         )
         for verdict in verdicts
     )
@@ -82,7 +81,6 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         "Seeds",
         "Censored runs",
         "Diverged",
-        "Page",
     )
     return Table(
         "What people say about batch normalization, and what this study says", heads, rows, links
