@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from bnstudy.figures.marks import dress, label_ends, steps_ticks
+from bnstudy.figures.marks import dress, epoch_ticks, label_ends, steps_ticks
 from bnstudy.figures.style import STYLE, Scale, canvas, looks, short
 
 
@@ -53,7 +52,7 @@ def bands(
             ends.append((float(last["epoch"]), float(last["mean"]), labels[arm], look.color))
         axes.set_title(short(panel, 44))
         dress(axes, scale, "Epoch" if number == len(scales) - 1 else "")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        epoch_ticks(axes)
         if scale.log:
             seen = means.loc[means["panel"] == panel, ["mean", "low", "high"]]
             steps_ticks([axes], pd.Series(seen.to_numpy().ravel()).dropna())
@@ -76,6 +75,7 @@ def by_loss(
     """
     figure, panels = canvas(source, height=2.5 * len(scales) + 0.5, rows=len(scales))
     for number, (axes, (panel, scale)) in enumerate(zip(panels, scales.items(), strict=True)):
+        ends = []
         for arm, look in looks(labels).items():
             rows = points[(points["panel"] == panel) & (points["arm"] == arm)]
             axes.plot(
@@ -84,15 +84,12 @@ def by_loss(
             )  # fmt: skip
             if len(rows):
                 least = rows.sort_values("loss", kind="stable").iloc[0]
-                axes.annotate(
-                    short(labels[arm]), (least["loss"], least["value"]), xytext=(6, 0),
-                    textcoords="offset points", color=look.color, fontweight="bold", va="center",
-                    annotation_clip=False,
-                )  # fmt: skip
+                ends.append((least["loss"], least["value"], labels[arm], look.color))
         axes.set_title(short(panel, 44))
         dress(axes, scale, "Loss, falling" if number == len(scales) - 1 else "")
         if scale.log:
             steps_ticks([axes], points.loc[points["panel"] == panel, "value"])
         low, high = axes.get_xlim()
-        axes.set_xlim(high, low - 0.12 * (high - low))
+        axes.set_xlim(high, low)
+        label_ends(axes, ends)
     return figure

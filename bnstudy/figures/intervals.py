@@ -125,7 +125,7 @@ def round_numbers(low: float, high: float) -> list[float]:
         ]
         if len(found) >= 4:
             return found
-    fine = MaxNLocator(nbins=5).tick_values(low, high)
+    fine = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
     return found if len(found) > 2 else [float(end) for end in fine if low <= end <= high]
 
 

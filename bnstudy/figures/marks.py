@@ -1,6 +1,7 @@
 """What figures are put together from: lines, dots, pairs, axes, labels."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from bnstudy.figures.style import MUTED, Look, Scale, looks, short, wrapped
+from bnstudy.figures.style import MUTED, Look, Scale, looks, short, two_lines, wrapped
 
 
 def note_printed(axes: Axes, x: float, y: float) -> None:
@@ -76,15 +77,23 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
     if scale.label:
-        axes.set_ylabel(short(scale.label, 34))
+        axes.set_ylabel("\n".join(textwrap.wrap(short(scale.label, 48), 24)))
     if x_label:
         axes.set_xlabel(x_label)
     if x_label == "Epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        epoch_ticks(axes)
     axes.tick_params(length=3)
     axes.margins(y=0.06)
     if scale.least:
         keep_span(axes, scale.least)
+
+
+def epoch_ticks(axes: Axes) -> None:
+    """Put ticks at whole epochs, or also between them where there are few."""
+    few = axes.get_xlim()[1] < 2.5
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=not few, min_n_ticks=1)
+    )
 
 
 def power_of_ten(value: float) -> str:
@@ -132,9 +141,11 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     axes.set_ylim(low, high)
     where = [float(axes.transAxes.inverted().transform(axes.transData.transform(end[:2]))[1])
              for end in ends]  # fmt: skip
-    for (_, _, text, color), height in zip(ends, apart(where, 0.09), strict=True):
+    names = [two_lines(end[2]) for end in ends]
+    gap = 0.17 if any("\n" in name for name in names) else 0.09
+    for (_, _, _, color), name, height in zip(ends, names, apart(where, gap), strict=True):
         axes.annotate(
-            short(text), (1.0, height), xycoords="axes fraction", xytext=(6, 0),
+            name, (1.0, height), xycoords="axes fraction", xytext=(6, 0),
             textcoords="offset points", color=color, va="center", fontweight="bold",
             annotation_clip=False,
         )  # fmt: skip

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bnstudy.figures.marks import aside, dots, dress, label_ends
-from bnstudy.figures.style import INK, LOOKS, MUTED, STYLE, Scale, canvas, looks, short
+from bnstudy.figures.marks import aside, dots, dress
+from bnstudy.figures.style import INK, LOOKS, MUTED, PAPER, STYLE, Scale, canvas, looks, short
 
 
 @mpl.rc_context(STYLE)
@@ -34,8 +34,8 @@ def survival_curves(
     targets = list(dict.fromkeys(points["target"]))
     figure, panels = canvas(source, height=2.5 * len(targets) + 0.5, rows=len(targets))
     for number, (axes, target) in enumerate(zip(panels, targets, strict=True)):
-        ends = []
-        for arm, look in looks(labels).items():
+        heights = np.linspace(0.85, 0.3, len(labels))
+        for (arm, look), height in zip(looks(labels).items(), heights, strict=True):
             rows = points[(points["target"] == target) & (points["arm"] == arm)]
             if rows.empty:
                 continue
@@ -45,16 +45,25 @@ def survival_curves(
             )  # fmt: skip
             axes.step(rows["steps"], rows["share"], where="post", color=look.color, ls=look.line,
                       lw=2.2)  # fmt: skip
-            middle = rows[rows["share"] <= 0.5]
-            last = rows.iloc[-1]
-            x = float(last["steps"] if middle.empty else middle["steps"].iloc[0])
-            ends.append((x, float(last["share"]), labels[arm], look.color))
+            there = rows[rows["share"] <= height]
+            place = (rows if there.empty else there).iloc[-1 if there.empty else 0]
+            axes.annotate(
+                short(labels[arm]), (place["steps"], max(height, place["share"])),
+                xytext=(-6 if there.empty else 6, -9 if there.empty else 0),
+                textcoords="offset points", color=look.color, fontweight="bold", va="center",
+                ha="right" if there.empty else "left",
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+            )  # fmt: skip
         axes.set_title(target)
         dress(axes, scale, "Optimizer steps" if number == len(targets) - 1 else "")
         axes.set_ylim(-0.04, 1.04)
+        rows = points[points["target"] == target]
+        if (rows.groupby("arm")["share"].min() == 0).all():  # nothing happens after the last one
+            last = rows.loc[rows["share"] > 0, "steps"].max()
+            there = rows.loc[(rows["share"] == 0) & (rows["steps"] >= last), "steps"].min()
+            axes.set_xlim(0.0, 1.15 * there)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        label_ends(axes, ends)
     return figure
 
 

@@ -1,5 +1,6 @@
 """One style for all figures: colours, markers, lines, fonts, and the empty canvas."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,12 @@ def canvas(
 def short(text: str, longest: int = LONGEST_LABEL) -> str:
     """Cut a text that is too long for its place, and mark the cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def two_lines(text: str) -> str:
+    """Break a label that is too long for one line into two, and cut what is too long for them."""
+    lines = textwrap.wrap(text, LONGEST_LABEL - 6) if len(text) > LONGEST_LABEL else [text]
+    return "\n".join([*lines[:1], *(short(" ".join(lines[1:])),) * (len(lines) > 1)])
 
 
 def wrapped(text: str) -> str:

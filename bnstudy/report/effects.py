@@ -28,6 +28,7 @@ READ = (
     "the intervals are not corrected: a bar may lie wholly in the grey and the claim be undecided."
 )
 WIDE = 20.0  # points: beyond this the axis is linear near 0 only
+OTHER = "explored"  # how the other ways to compute a claim are marked
 WORDS = {
     Outcome.SUPPORTED: "supported",
     Outcome.REFUTED: "refuted",
@@ -97,7 +98,7 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
         return None
     points = pd.concat(
         [
-            _points(way, [row], "undecided" if row is not rows[0] else mark(verdict.outcome),
+            _points(way, [row], mark(verdict.outcome) if row is rows[0] else OTHER,
                     [f"{row.label}, {TESTS.get(row.test, row.test)}"])
             for way, row in kept
         ],
@@ -106,8 +107,8 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
     name = f"{verdict.experiment}-claim-{claim.id}"
     title = f"{mark(verdict.outcome).capitalize()}: {claim.sentence}"
     read = (
-        "Grey: where the claim says that the effect lies. Point and bar: estimate and interval, "
-        "the registered computation first, then the registered other ways."
+        "Grey: where the claim says that the effect lies. Mark and bar: estimate and interval, "
+        "the registered computation first, then, as diamonds, the registered other ways."
     )
     figure = figures.effect_intervals(points, scales(points), _source(plan), words=False)
     svg = figures.to_svg(figure, name, title, read)

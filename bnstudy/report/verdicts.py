@@ -169,6 +169,8 @@ def rule(claim: Claim) -> str:
             f"gave {claim.pilot.effect:.3g} with a standard deviation of {claim.pilot.spread:.3g} "
             "on the scale of analysis."
         )
+    if claim.family == "exploratory":
+        return f"Read is {read}. As claimed if the {estimand.scale} is {wanted}; no verdict.{pilot}"
     return (
         f"Read is {read}. Supported if the {estimand.scale} is {wanted} by the "
         f"{TESTS[claim.test]} at 0.05 after Holm's correction.{pilot}"
