@@ -12,10 +12,14 @@ from bnstudy.claim import Estimand, Variant
 from bnstudy.claims import Calibration, Outcome, Row, Verdict, stored_calibration
 from bnstudy.errors import StoreError
 from bnstudy.inference import Interval
+from bnstudy.provenance import commit_date
+from bnstudy.report import build, write
+from bnstudy.report.build import mix
 from bnstudy.report.effects import effects, judgement_chart, scales
 from bnstudy.report.reliability import NONE_YET, reliability
+from bnstudy.report.render import render
 from bnstudy.report.surprises import surprises
-from bnstudy.report.verdicts import claimed, claimed_range
+from bnstudy.report.verdicts import claimed, claimed_range, counts, rule
 from tests import claimed as made
 
 POWERED = {"speed": 0.9}
@@ -197,3 +201,68 @@ def test_a_calibration_of_another_plan_does_not_count(tmp_path):
 def test_an_edited_calibration_is_one_line(tmp_path):
     with pytest.raises(StoreError, match=r"calibration\.json was cut or edited: make it anew"):
         stored(tmp_path, made.plan(made.claim()), another=1)
+
+
+def test_a_judgement_says_which_data_it_rests_on():
+    assert counts(verdict()) == (
+        "Read are 20 runs, 10 seeds of every arm; 1 censored and 2 diverged; none is left out."
+    )
+    whole = dataclasses.replace(verdict(), censored=0, diverged=0)
+    assert "; none censored or diverged; none is left out." in counts(whole)
+    empty = dataclasses.replace(verdict().result, effect=None)
+    missing = dataclasses.replace(verdict(), result=empty)
+    assert counts(missing).endswith("not all of them can be read.")
+
+
+def test_an_exploratory_rule_promises_no_verdict():
+    assert rule(made.claim()).startswith("Read is steps-to-target")
+    assert "Supported if" in rule(made.claim())
+    explored = rule(made.claim(family="exploratory"))
+    assert "Supported" not in explored
+    assert "no verdict" in explored
+
+
+def runs(*commits):
+    return pd.DataFrame({"git.commit": list(commits)})
+
+
+def test_a_plan_is_registered_with_the_first_commit_that_trained_a_run(monkeypatch):
+    days = {"a" * 40: "2026-02-03", "b" * 40: "2026-02-01", "c" * 40: None}
+    monkeypatch.setattr(write, "commit_date", days.get)
+    assert write.registration(runs(*days, None)) == {
+        "Plan registered": f"2026-02-01, by commit {'b' * 12}"
+    }
+    assert write.registration(runs("c" * 40)) == {}
+    assert write.registration(pd.DataFrame({"seed": [0]})) == {}
+
+
+def test_only_a_revision_is_looked_up_in_git():
+    assert commit_date("--all") is None
+    assert commit_date("c0ffee" * 6) is None
+
+
+def test_a_pilot_says_on_every_page_that_it_judges_nothing():
+    plan = dataclasses.replace(made.plan(made.claim()), seeds=tuple(range(1000, 1010)))
+    files = render(build(plan, made.tables(made.plan()), None))
+    for name in ("index.html", "speed.html", "README.md", "speed.md"):
+        assert "These are pilot runs" in files[name]
+    assert "--pilot" in files["speed.md"]
+
+
+def test_the_cost_of_an_arm_is_the_sum_of_its_runs_last_counts():
+    plan = made.plan()
+    tables = made.tables(plan, values={"bn": {"images": [1000.0] * 10}})
+    (page,) = build(plan, tables).pages
+    assert page.arms.columns[-1] == "Image-passes"
+    assert page.arms.rows[1][-1] == "10,000"
+
+
+def test_engines_are_counted_by_distinct_runs():
+    frame = pd.DataFrame(
+        {
+            "id": ["1", "1", "2", "3"],
+            "status": ["done", "done", "done", "missing"],
+            "engine": ["lockstep", "lockstep", "reference", None],
+        }
+    )
+    assert mix(frame, "engine") == "lockstep (1 run), reference (1 run)"

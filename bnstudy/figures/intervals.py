@@ -27,8 +27,8 @@ MARKS: Mapping[str, Mapping[str, Any]] = {
     "undecided": {"marker": "o", "color": INK, "mfc": PAPER},
     "explored": {"marker": "D", "color": MUTED, "mfc": PAPER},
 }
-LINE, BAR, GAP = 0.19, 0.17, 0.16  # inches: of a line of text, of an interval, between rows
-WIDEST = 66  # letters a line
+LINE, BAR, GAP = 0.215, 0.17, 0.16  # inches: of a line of text, of an interval, between rows
+WIDEST = 56  # letters a line
 CLEARANCE = 0.06  # of the axis, left free at either end
 
 
@@ -126,7 +126,7 @@ def round_numbers(low: float, high: float) -> list[float]:
         if len(found) >= 4:
             return found
     fine = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return found if len(found) > 2 else [float(end) for end in fine if low <= end <= high]
+    return found if len(found) > 2 else [float(f"{end:.6g}") for end in fine if low <= end <= high]
 
 
 def _row(axes: Axes, row: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ def _row(axes: Axes, row: Mapping[str, Any]) -> None:
             axes.plot([edge, edge], [top, bottom], color=INK, lw=1.3, zorder=2)
     axes.annotate(
         row["text"], (0.0, row["top"]), xycoords=("axes fraction", "data"), va="top",
-        fontsize=10, annotation_clip=False, zorder=5, linespacing=1.25,
+        fontsize=11.5, annotation_clip=False, zorder=5, linespacing=1.25,
     )  # fmt: skip
     if not math.isfinite(row["estimate"]):
         return

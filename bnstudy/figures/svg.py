@@ -41,7 +41,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     drawing = drawing.replace("'DejaVu Sans'", FONT)
     # A style sheet inside a drawing would rule the whole page that holds it.
     drawing = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", drawing, flags=re.DOTALL)
-    drawing = _own_ids(drawing, name)
+    drawing = own_ids(drawing, name)
     opening, rest = drawing.split(">", 1)
     return (
         f'{opening} stroke-linejoin="round" role="img"'
@@ -51,7 +51,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     )
 
 
-def _own_ids(drawing: str, name: str) -> str:
+def own_ids(drawing: str, name: str) -> str:
     """Drop ids that nothing refers to, and start the others with the figure's name."""
     # In the order of the drawing: matplotlib's own ids hash floats to their last digit.
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', drawing))

@@ -256,7 +256,7 @@ def _distinct(runs: pd.DataFrame, *columns: str) -> str:
     return "; ".join(sorted(set(lines))) or text.MISSING
 
 
-def _mix(runs: pd.DataFrame, column: str) -> str:
+def mix(runs: pd.DataFrame, column: str) -> str:
     """Return the values of a column with their counts of distinct runs: lockstep 120, ..."""
     there = runs[runs["status"] != "missing"]
     if column not in there or there.empty:
@@ -310,7 +310,7 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
         ("Crashed runs", "none is kept: a run that crashed is missing until it is trained anew"),
         ("Commit", _commits(runs)),
-        ("Engine", _mix(runs, "engine")),
+        ("Engine", mix(runs, "engine")),
         ("Device", _distinct(runs, "device")),
         ("Threads per process", _distinct(runs, "threads")),
         ("Machine", _distinct(runs, "machine.system", "machine.architecture", "machine.processor")),

@@ -141,8 +141,10 @@ def judgement(verdict: Verdict, chart: Chart | None = None) -> Judgement:
 
 def counts(verdict: Verdict) -> str:
     """Say which data a verdict rests on, and what was left out of them: nothing."""
-    seeds = text.count(verdict.seeds, "seed")
-    said = f"Read are {text.count(verdict.runs, 'run')}, {seeds} of every arm"
+    data = f"{text.count(verdict.runs, 'run')}, {text.count(verdict.seeds, 'seed')} of every arm"
+    if verdict.result.effect is None:
+        return f"The rule is about {data}; not all of them can be read."
+    said = f"Read are {data}"
     cut = [f"{verdict.censored:,} censored"] * bool(verdict.censored)
     cut += [f"{verdict.diverged:,} diverged"] * bool(verdict.diverged)
     return f"{said}; {text.listing(cut) or 'none censored or diverged'}; none is left out."
