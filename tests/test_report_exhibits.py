@@ -11,6 +11,7 @@ from bnstudy.report import build
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render
+from bnstudy.study import Exhibit
 from tests import sized
 from tests.test_report import shown
 
@@ -149,3 +150,14 @@ def test_the_order_of_rows_changes_no_byte():
     parts = (tables.runs, tables.curves, tables.norms, tables.measures)
     mixed = type(tables)(*(part.sample(frac=1.0, random_state=3) for part in parts))
     assert render(build(plan, tables)) == render(build(plan, mixed))
+
+
+def test_the_table_of_a_long_curve_is_thinned_from_first_to_last():
+    planned = sized.probed()
+    plan = sized.plan(planned)
+    evidence = Evidence.of(plan, planned, sized.tables(plan))
+    table = make(evidence, Exhibit("learning-curves", "Curves."), "curves").chart.data
+    times = [row[0] for row in table.rows]
+    assert len(times) == len(set(times)) == 24  # of 40
+    assert (times[0], times[-1]) == ("0.1", "4.0")
+    assert table.caption.endswith("; 24 of 40 times")
