@@ -16,6 +16,7 @@ from bnstudy.claims import (
     judge,
     pilot_of,
     refuse_what_cannot_come_out,
+    stored_calibration,
     take_sample,
 )
 from bnstudy.config import RunConfig, canonical_json, stream
@@ -198,7 +199,8 @@ def run(
 def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
     """Write the report of the runs that are there, as HTML and Markdown."""
     study, plan, store, _ = open_study(**options)
-    index = write_report(plan, store, reports_folder / study)
+    calibration = stored_calibration(store.root, plan)
+    index = write_report(plan, store, reports_folder / study, calibration=calibration)
     click.echo(f"report: {index}")
     if open_it:
         webbrowser.open(index.resolve().as_uri())

@@ -120,6 +120,15 @@ def commit() -> dict[str, str | bool | None]:
     return {"commit": revision, "dirty": bool(changes)}
 
 
+@cache
+def commit_date(revision: str) -> str | None:
+    """Return the day of a commit of the source tree, as 2026-01-31; None if git does not know."""
+    if not re.fullmatch(r"[0-9a-f]{7,64}", revision):
+        return None
+    folder = Path(__file__).resolve().parent.parent
+    return _git(folder, "show", "--no-patch", "--format=%cs", revision) or None
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(

@@ -161,6 +161,19 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
+            "Length of the gradient of the loss by each layer's weights, on a logarithmic scale.",
+            {
+                "arms": SHOWN,
+                "layers": WEIGHTED,
+                "tensor": "weight",
+                "stat": "grad_norm",
+                "label": "Gradient norm",
+                "log": True,
+                "ratio": (WEIGHTED[-1], WEIGHTED[0]),
+            },
+        ),
+        Exhibit(
+            "layer-lines",
             "Length of a step's change of the weights, relative to the length of the weights, "
             "layer by layer from the input (conv1) to the output (fc3).",
             {

@@ -98,10 +98,17 @@ BATCH_NOISE = Experiment(
     arms=arms,
     claims=claims,
     exhibits=(
+        Exhibit(
+            "batch-noise",
+            "Noise of the mean and of the standard deviation of a batch against its size, both on "
+            "logarithmic axes: means of the seeds with intervals, thin lines are seeds. Dashed: "
+            "the predicted slope, at any height.",
+            {"arm": "bn", "layers": LAYERS},
+        ),
         *(
             Exhibit(
                 "layer-lines",
-                f"{label}, by random batches of {size} images, before training and after it.",
+                f"{label}, by random batches of {size} images, before training and after.",
                 {
                     "probe": "batch-noise",
                     "layers": LAYERS,
@@ -110,11 +117,7 @@ BATCH_NOISE = Experiment(
                     "label": label,
                 },
             )
-            for stat, label, size in (
-                ("mean_noise", "Noise of the batch mean", 64),
-                ("sd_noise", "Relative noise of the batch SD", 64),
-                ("effective", "Independent values an image is worth", 64),
-            )
+            for stat, label, size in (("effective", "Values an image is worth", 64),)
         ),
     ),
 )

@@ -250,6 +250,12 @@ CONVERGENCE = Experiment(
             {"arms": ("none", "bn"), "baseline": "none"},
         ),
         Exhibit(
+            "kaplan-meier",
+            "Share of seeds whose validation accuracy has not reached a target yet, by step, with "
+            "95% intervals (Kaplan-Meier).",
+            {"arms": ("none", "bn")},
+        ),
+        Exhibit(
             "learning-rates",
             "Steps to the first target against the learning rate, one point per seed. Open "
             "triangles: not reached.",

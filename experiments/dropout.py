@@ -21,6 +21,7 @@ from experiments.regularization import small_data
 
 EPOCHS = 10
 LABELS = {"none": "no BN", "bn": "BN"}
+SQUARE = ("bn+dropout", "bn", "none+dropout", "none")
 QUOTE = "从这个控制模型复杂度角度理解的话，就没有必要和丢弃法混合使用了。"
 
 
@@ -111,6 +112,22 @@ DROPOUT = Experiment(
     arms=arms,
     claims=claims,
     exhibits=(
+        Exhibit(
+            "interaction",
+            "Left: test accuracy at the end, all images; a line a kind of network, thin lines are "
+            "seeds, bars are intervals of means. Right: by how much dropout gains more with BN "
+            "than without, a point a seed, and the mean with its interval.",
+            {"arms": SQUARE, "treatments": ("BN", "dropout"), "where": " on all images"},
+        ),
+        Exhibit(
+            "interaction",
+            "The same after training on 5,000 images.",
+            {
+                "arms": tuple(f"{name}/small" for name in SQUARE),
+                "treatments": ("BN", "dropout"),
+                "where": " on 5,000 images",
+            },
+        ),
         Exhibit(
             "learning-curves",
             "Test accuracy on all images by epoch, population statistics.",

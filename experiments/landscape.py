@@ -28,6 +28,16 @@ LABELS = {"none": "no BN", "bn": "BN"}
 LAYERS = ("conv2", "fc1", "fc2", "fc3")
 # provisional, until the pilot seeds have run
 MATCHED_LOSS = 1.0
+SMOOTH: dict[str, Any] = {
+    "probe": "landscape",
+    "layer": "network",
+    "tensor": "loss",
+    "stats": {
+        "beta": "change of the gradient per unit of weight",
+        "loss_range": "range of the loss",
+        "gradient_change": "change of the gradient",
+    },
+}
 ICS_EFFECT, ICS_SPREAD = 0.0, 0.2
 ICS_MARGIN = 1.25
 COSINE_MARGIN = 0.05
@@ -156,8 +166,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
 
 
 def _lines(probe: str, tensor: str, stat: str, label: str, caption: str, log: bool) -> Exhibit:
-    layers = LAYERS if tensor == "gradient" else ("network",)
-    options = {"probe": probe, "layers": layers, "tensor": tensor, "stat": stat, "label": label}
+    options = {"probe": probe, "layers": LAYERS, "tensor": tensor, "stat": stat, "label": label}
     return Exhibit("layer-lines", caption, {**options, "log": log})
 
 
@@ -200,13 +209,18 @@ LANDSCAPE = Experiment(
             "gradient-shift", "gradient", "cosine", "Cosine of the gradients",
             "Cosine of each layer's gradient before and after the layers below it move.", False,
         ),
-        _lines(
-            "landscape", "loss", "loss_range", "Range of the loss",
-            "Largest less smallest loss for steps of 1/2 to 4 learning rates.", True,
+        Exhibit(
+            "probe-bands",
+            "Steps of 1/2 to 4 learning rates along the gradient: largest less smallest loss, "
+            "largest change of the gradient, and the same per unit of weight. Thick: geometric "
+            "means of the seeds; bands: their 95% intervals; thin lines: seeds.",
+            {**SMOOTH, "log": True},
         ),
-        _lines(
-            "landscape", "loss", "beta", "Effective beta",
-            "Largest change of the gradient per unit of weight for the same steps.", True,
+        Exhibit(
+            "probe-bands",
+            "The same numbers against the loss at that moment, a dot a seed and moment: further "
+            "right is later in training.",
+            {**SMOOTH, "log": True, "against_loss": True},
         ),
         Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
     ),

@@ -106,6 +106,12 @@ NOISY = Experiment(
             "Optimizer steps until the validation accuracy first reaches a target.",
             {"baseline": "bn"},
         ),
+        Exhibit(
+            "kaplan-meier",
+            "Share of seeds whose validation accuracy has not reached a target yet, by step, with "
+            "95% intervals (Kaplan-Meier).",
+            {},
+        ),
         Exhibit("final-accuracy", "Test accuracy at the end.", {"baseline": "bn"}),
     ),
 )

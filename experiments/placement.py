@@ -93,6 +93,12 @@ PLACEMENT = Experiment(
             "Optimizer steps until the validation accuracy first reaches a target.",
             {"baseline": "output"},
         ),
+        Exhibit(
+            "kaplan-meier",
+            "Share of seeds whose validation accuracy has not reached a target yet, by step, with "
+            "95% intervals (Kaplan-Meier).",
+            {},
+        ),
     ),
 )
 

@@ -113,9 +113,10 @@ SMALL_BATCH = Experiment(
     claims=claims,
     exhibits=(
         Exhibit(
-            "final-accuracy",
-            "Test accuracy at the end, one point per seed, population statistics.",
-            {},
+            "accuracy-by-batch",
+            "Test accuracy at the end against the batch size, population statistics: means of the "
+            "seeds with intervals; thin lines are seeds.",
+            {"norms": {WORDS[norm]: label for norm, label in LABELS.items()}},
         ),
         Exhibit(
             "learning-curves",

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnstudy import figures
-from bnstudy.figures import LOOKS, Scale, to_svg
+from bnstudy.figures import LOOKS, Scale, intervals, style, svg, to_svg
 from bnstudy.figures.marks import apart
-from bnstudy.figures.svg import own_ids
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -195,10 +194,27 @@ def test_labels_move_apart_and_keep_their_order(heights):
     assert max(moved, default=0.0) <= 1.0 + 1e-9
 
 
-def test_ids_do_not_depend_on_what_matplotlib_called_them():
-    # matplotlib names a clipping path after its address in memory
-    drawing = '<g clip-path="url(#{0})"/><g clip-path="url(#{1})"/><path id="{0}"/><path id="{1}"/>'
-    texts = {own_ids(drawing.format(*names), "f") for names in (("pa", "pb"), ("pb", "pa"))}
-    assert len(texts) == 1
-    (text,) = texts
-    assert text.count('"f-0"') == text.count("#f-0") == text.count("#f-1") == 1
+def test_ids_are_numbered_in_the_order_of_the_drawing():
+    drawing = '<g clip-path="url(#pz)"/><g clip-path="url(#pa)"/><i id="pz"/><i id="pa"/>'
+    renamed = '<g clip-path="url(#f-0)"/><g clip-path="url(#f-1)"/><i id="f-0"/><i id="f-1"/>'
+    assert svg.own_ids(drawing, "f") == renamed
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("BN", "BN"),
+        ("group norm, batches of 4", "group norm, batches of 4"),
+        ("group norm, batches of 64", "group norm,\nbatches of 64"),
+    ],
+)
+def test_a_long_name_beside_a_line_has_two_lines(name, expected):
+    assert style.two_lines(name) == expected
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.5, 20.0), (0.001, 900.0)])
+def test_ticks_on_a_logarithmic_axis_are_round_and_inside(low, high):
+    ticks = intervals.round_numbers(low, high)
+    assert len(ticks) >= 3
+    assert all(low <= tick <= high for tick in ticks)
+    assert all(float(f"{tick:.3g}") == tick for tick in ticks)

@@ -29,7 +29,7 @@ from bnstudy.report.model import Finding
 from bnstudy.report.render import markdown_text, render
 from bnstudy.report.theme import DARK, LIGHT
 from bnstudy.study import Exhibit, Plan, PlannedExperiment
-from tests import studies
+from tests import sized, studies
 from tests.test_figures import contrast
 
 HTML = "{http://www.w3.org/1999/xhtml}"
@@ -321,6 +321,7 @@ def test_first_layer_parameters_are_compared_by_rank():
 
 def test_every_kind_of_exhibit_is_exercised_here():
     experiments = [studies.source(), studies.convergence(), studies.inside()]
+    experiments += [sized.batches(), sized.square(), sized.probed()]
     kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
     assert kinds == set(MAKERS)
 
@@ -618,7 +619,7 @@ DIGEST = """
 import hashlib
 from bnstudy.report import build
 from bnstudy.report.render import render
-from tests import studies
+from tests import sized, studies
 plan = studies.plan()
 files = render(build(plan, studies.shuffled(studies.tables(plan))))
 print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())

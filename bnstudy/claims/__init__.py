@@ -7,7 +7,7 @@ word), ``judging`` (the whole family), ``sentence``.  ``feasibility`` says befor
 the first run what cannot come out, ``calibration`` how often the plan errs.
 """
 
-from bnstudy.claims.calibration import Calibration, calibrate
+from bnstudy.claims.calibration import Calibration, calibrate, stored_calibration
 from bnstudy.claims.feasibility import Shortfall, refuse_what_cannot_come_out, shortfalls
 from bnstudy.claims.inside import drift, layer_ratio, probe_at_loss
 from bnstudy.claims.judging import judge
@@ -35,5 +35,6 @@ __all__ = [
     "probe_at_loss",
     "refuse_what_cannot_come_out",
     "shortfalls",
+    "stored_calibration",
     "take_sample",
 ]

@@ -1,14 +1,17 @@
 """How often a plan errs, and how often it finds what is there: by simulated studies."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bnstudy.claim import Claim, Pilot
 from bnstudy.claims.rules import ALPHA, examine_many
-from bnstudy.errors import ConfigError
+from bnstudy.errors import ConfigError, StoreError
 from bnstudy.inference import holm
+from bnstudy.store import CALIBRATION
 from bnstudy.study import Plan
 
 
@@ -37,6 +40,36 @@ class Calibration:
     family_wise_error: float
     standard_error: float
     power: Mapping[str, float]
+
+
+def stored_calibration(root: Path, plan: Plan) -> Calibration | None:
+    """Return what ``bnstudy plan calibrate`` stored of a plan; None if there is nothing.
+
+    Parameters
+    ----------
+    root
+        Folder of the study's store.
+    plan
+        The study.  A calibration of another plan says nothing about it: None, too.
+
+    Raises
+    ------
+    StoreError
+        If the file was cut or edited.
+    """
+    path = root / CALIBRATION
+    if not path.exists():
+        return None
+    try:
+        plain = dict(json.loads(path.read_bytes()))
+        of_this_plan = plain.pop("plan") == plan.sha256
+        found = Calibration(**{**plain, "claims": tuple(plain["claims"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{root.name}/{CALIBRATION} was cut or edited: make it anew with bnstudy plan "
+            "calibrate, or remove it"
+        ) from None
+    return found if of_this_plan else None
 
 
 def calibrate(plan: Plan, rng: np.random.Generator, studies: int = 2_000) -> Calibration:

@@ -7,7 +7,11 @@ until text in them has a contrast of 4.5:1 on white; each arm also has a marker
 and a line style of its own.  An open triangle is always a censored value.
 """
 
+from bnstudy.figures.bands import bands, by_loss
 from bnstudy.figures.inside import layer_lines, percentile_bands
+from bnstudy.figures.intervals import effect_intervals
+from bnstudy.figures.levels import Guide, levels
+from bnstudy.figures.pairs import interaction, prediction, survival_curves
 from bnstudy.figures.plots import (
     evaluation_statistics,
     learning_curves,
@@ -26,16 +30,24 @@ __all__ = [
     "LOOKS",
     "MUTED",
     "PAPER",
+    "Guide",
     "Look",
     "Scale",
+    "bands",
+    "by_loss",
+    "effect_intervals",
     "evaluation_statistics",
+    "interaction",
     "layer_lines",
     "learning_curves",
     "learning_rates",
+    "levels",
     "paired_differences",
     "paired_steps",
     "percentile_bands",
+    "prediction",
     "printed_results",
     "sorted_parameters",
+    "survival_curves",
     "to_svg",
 ]

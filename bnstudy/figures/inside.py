@@ -6,9 +6,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from bnstudy.figures.marks import dress, label_ends
+from bnstudy.figures.marks import dress, epoch_ticks, label_ends
 from bnstudy.figures.style import LOOKS, STYLE, Scale, canvas, looks, short
 
 
@@ -95,7 +94,7 @@ def layer_lines(
                 ends.append((float(mean.index[-1]), float(mean.iloc[-1]), layer, look.color))
         axes.set_title(short(labels[arm]))
         dress(axes, scale, "Epoch" if number == len(labels) - 1 else "")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        epoch_ticks(axes)
         named.append(ends)
     limits = [axes.get_ylim() for axes in panels]
     for axes, ends in zip(panels, named, strict=True):  # the arms are compared: one scale for all

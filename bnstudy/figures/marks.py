@@ -1,6 +1,7 @@
 """What figures are put together from: lines, dots, pairs, axes, labels."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from bnstudy.figures.style import MUTED, Look, Scale, looks, short, wrapped
+from bnstudy.figures.style import MUTED, Look, Scale, looks, short, two_lines, wrapped
 
 
 def note_printed(axes: Axes, x: float, y: float) -> None:
@@ -31,7 +32,7 @@ def thin_lines(axes: Axes, rows: pd.DataFrame, look: Look, *, marker: bool = Fal
     for _, line in rows.groupby("seed", sort=True):
         axes.plot(
             line["epoch"], line["value"], color=look.color, lw=0.8, alpha=0.4, zorder=2,
-            marker=look.marker if marker else None, ms=2.2, mew=0,
+            marker=look.marker if marker else None, ms=2.2 if len(line) > 1 else 4.5, mew=0,
         )  # fmt: skip
 
 
@@ -76,15 +77,23 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
     if scale.label:
-        axes.set_ylabel(short(scale.label, 34))
+        axes.set_ylabel("\n".join(textwrap.wrap(short(scale.label, 48), 24)))
     if x_label:
         axes.set_xlabel(x_label)
     if x_label == "Epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        epoch_ticks(axes)
     axes.tick_params(length=3)
     axes.margins(y=0.06)
     if scale.least:
         keep_span(axes, scale.least)
+
+
+def epoch_ticks(axes: Axes) -> None:
+    """Put ticks at whole epochs, or also between them where there are few."""
+    few = axes.get_xlim()[1] < 2.5
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=not few, min_n_ticks=1)
+    )
 
 
 def power_of_ten(value: float) -> str:
@@ -92,6 +101,11 @@ def power_of_ten(value: float) -> str:
     exponent = round(math.log10(value)) if value > 0 else 0
     raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
+
+
+def plain_number(value: float) -> str:
+    """Write a tick: whole from 1 on, with thousands separators, else as short as it is."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def keep_span(axes: Axes, least: float) -> None:
@@ -116,7 +130,7 @@ def steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
     for axes in panels:
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(FixedLocator([]))
 
@@ -127,9 +141,11 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     axes.set_ylim(low, high)
     where = [float(axes.transAxes.inverted().transform(axes.transData.transform(end[:2]))[1])
              for end in ends]  # fmt: skip
-    for (_, _, text, color), height in zip(ends, apart(where, 0.09), strict=True):
+    names = [two_lines(end[2]) for end in ends]
+    gap = 0.17 if any("\n" in name for name in names) else 0.09
+    for (_, _, _, color), name, height in zip(ends, names, apart(where, gap), strict=True):
         axes.annotate(
-            short(text), (1.0, height), xycoords="axes fraction", xytext=(6, 0),
+            name, (1.0, height), xycoords="axes fraction", xytext=(6, 0),
             textcoords="offset points", color=color, va="center", fontweight="bold",
             annotation_clip=False,
         )  # fmt: skip

@@ -7,12 +7,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from bnstudy.figures.marks import (
     aside,
     dots,
     dress,
+    epoch_ticks,
     label_ends,
     note_printed,
     pairs,
@@ -78,12 +79,16 @@ def paired_steps(
         As in :func:`learning_curves`.
     """
     targets = list(dict.fromkeys(points["target"]))
-    figure, panels = canvas(source, height=3.9, columns=max(1, len(targets)), share_y=True)
+    if len(labels) > 2:  # three names need the whole width
+        figure, panels = canvas(source, height=3.1 * len(targets) + 0.5, rows=len(targets))
+    else:
+        figure, panels = canvas(source, height=3.9, columns=len(targets), share_y=True)
     for axes, target in zip(panels, targets, strict=False):
         rows = points[points["target"] == target]
         pairs(axes, rows, labels, "steps")
         axes.set_title(target)
-        dress(axes, scale if axes is panels[0] else Scale("", log=scale.log), "")
+        named = axes is panels[0] or len(labels) > 2
+        dress(axes, scale if named else Scale("", log=scale.log), "")
     steps_ticks(panels, points["steps"])
     return figure
 
@@ -233,13 +238,17 @@ def evaluation_statistics(points: pd.DataFrame, labels: Mapping[str, str], sourc
             named = rows.rename(columns={kind: "value"})
             thin_lines(axes, named, look, marker=True)
             mean = named.groupby("epoch", sort=True)["value"].mean()
-            axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.6, zorder=3)
+            alone = look.marker if len(mean) == 1 else None  # a line of one point is none
+            axes.plot(
+                mean.index, mean, color=look.color, ls=look.line, lw=2.6, marker=alone, ms=8,
+                zorder=3,
+            )  # fmt: skip
             if len(mean):
                 ends.append((float(mean.index[-1]), float(mean.iloc[-1]), kind, look.color))
         axes.set_title(short(labels[arm]))
         last = number == len(labels) - 1
         dress(axes, Scale("Test accuracy", percent=True), "Epoch" if last else "")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        epoch_ticks(axes)
         label_ends(axes, ends)
     return figure
 
@@ -268,7 +277,10 @@ def paired_differences(
     source
         Line at the foot.
     """
-    figure, (left, right) = canvas(source, height=3.6, columns=2)
+    if len(labels) > 3:  # more names than half the width holds
+        figure, (left, right) = canvas(source, height=6.4, rows=2)
+    else:
+        figure, (left, right) = canvas(source, height=3.6, columns=2)
     pairs(left, points, labels, "value")
     dress(left, scales[0], "")
     others = [arm for arm in labels if arm in set(differences["arm"])]

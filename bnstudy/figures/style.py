@@ -1,6 +1,7 @@
 """One style for all figures: colours, markers, lines, fonts, and the empty canvas."""
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +79,15 @@ class Scale:
         Whether it is logarithmic.
     least
         The smallest span it may have.
+    linear
+        Up to which distance from 0 it is linear, and beyond logarithmic; 0 if not so.
     """
 
     label: str
     percent: bool = False
     log: bool = False
     least: float = 0.0
+    linear: float = 0.0
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
@@ -92,15 +96,30 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 def canvas(
-    source: str, *, height: float, rows: int = 1, columns: int = 1, share_y: bool = False
+    source: str,
+    *,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    share_y: bool = False,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a source line at its foot and a grid of empty axes above."""
+    """Return a figure with a source line at its foot and a grid of empty axes above.
+
+    ``heights`` are those of the rows, relative to each other; all the same if not given.
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     foot = 0.27 / height
     figure.get_layout_engine().set(  # type: ignore[union-attr,call-arg]
         rect=(0, foot, 1, 1 - foot), w_pad=0.06, h_pad=0.06
     )
-    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
+    grid = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharey="row" if share_y else False,
+        height_ratios=heights,
+    )
     figure.text(0.01, 0.012, source, fontsize=8.5, color=MUTED, va="bottom", in_layout=False)
     return figure, list(grid.flat)
 
@@ -108,6 +127,12 @@ def canvas(
 def short(text: str, longest: int = LONGEST_LABEL) -> str:
     """Cut a text that is too long for its place, and mark the cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def two_lines(text: str) -> str:
+    """Break a label that is too long for one line into two, and cut what is too long for them."""
+    lines = textwrap.wrap(text, LONGEST_LABEL - 6) if len(text) > LONGEST_LABEL else [text]
+    return "\n".join([*lines[:1], *(short(" ".join(lines[1:])),) * (len(lines) > 1)])
 
 
 def wrapped(text: str) -> str:

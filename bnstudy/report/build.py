@@ -6,16 +6,19 @@ from dataclasses import fields
 
 import pandas as pd
 
-from bnstudy.claims import Verdict
+from bnstudy.claims import Calibration, Verdict
 from bnstudy.config import RunConfig
 from bnstudy.report import text
+from bnstudy.report.effects import effects, judgement_chart
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
+from bnstudy.report.reliability import reliability
+from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import judgement, verdict_table
 from bnstudy.store import Tables
-from bnstudy.study import PROFILES, Plan
+from bnstudy.study import PILOT_SEED, PROFILES, Arm, Plan
 
 BANNER = (
     "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "
@@ -27,12 +30,18 @@ FIRST_LOOK = (
     "a result."
 )
 
+PILOT = (
+    "These are pilot runs, made to choose targets and margins: no claim is judged by them, and "
+    "the verdicts below only try the plan out."
+)
+
 
 def build(
     plan: Plan,
     tables: Tables,
     provenance: Mapping[str, str] | None = None,
     verdicts: Sequence[Verdict] = (),
+    calibration: Calibration | None = None,
 ) -> Report:
     """Build the report of a study.
 
@@ -46,6 +55,8 @@ def build(
         Further lines of the provenance table.
     verdicts
         On the plan's claims.
+    calibration
+        Of this plan, where there is one.
 
     Raises
     ------
@@ -58,11 +69,17 @@ def build(
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
         pages.append(_page(evidence, mine))
     planned_runs = _planned(plan, tables.runs)
+    sentences, power = reliability(plan, calibration)
     return Report(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
         verdicts=verdict_table(verdicts) if verdicts else None,
+        effects=effects(plan, verdicts),
+        surprises=surprises(verdicts, calibration.power if calibration else None),
+        surprise_rule=RULE,
+        reliability=sentences,
+        power=power,
         pages=tuple(pages),
         provenance=_provenance(plan, planned_runs, provenance or {}),
         commands=_commands(plan),
@@ -73,6 +90,8 @@ def build(
 def _banner(plan: Plan) -> str:
     if plan.data.sample:
         return BANNER
+    if is_pilot(plan):
+        return PILOT
     small = plan.profile in ("tiny", "quick")
     return FIRST_LOOK.format(profile=plan.profile) if small else ""
 
@@ -96,7 +115,9 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         state=_state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
         arms=_arms(evidence),
         settings=_settings(evidence),
-        judgements=tuple(map(judgement, verdicts)),
+        judgements=tuple(
+            judgement(verdict, judgement_chart(evidence.plan, verdict)) for verdict in verdicts
+        ),
         findings=tuple(findings),
         command=_command(evidence.plan, experiment.name),
     )
@@ -141,15 +162,23 @@ def _arms(evidence: Evidence) -> Table:
             str(len(evidence.finished(arm.name, "done"))),
             str(len(evidence.finished(arm.name, "diverged"))),
             str(len(evidence.plan.seeds) - len(evidence.finished(arm.name))),
+            _passes(evidence, arm),
         )
         for arm in arms
     )
     heads = ("Arm", *(name.replace("_", " ").capitalize() for name in differing))
     return Table(
-        "The arms: what differs between them, and their runs",
-        (*heads, "Done", "Diverged", "Missing"),
+        "The arms: what differs between them, their runs, and how many images these trained on, "
+        "counted as often as they were seen",
+        (*heads, "Done", "Diverged", "Missing", "Image-passes"),
         rows,
     )
+
+
+def _passes(evidence: Evidence, arm: Arm) -> str:
+    """Write how many images all runs of an arm were trained on."""
+    last = evidence.curve(arm.name).groupby("seed")["images"].last()
+    return f"{int(last.sum()):,}" if len(last) else text.MISSING
 
 
 def _settings(evidence: Evidence) -> Table:
@@ -194,7 +223,13 @@ def _options(plan: Plan) -> str:
     options = f"--profile {plan.profile}"
     if plan.profile not in PROFILES or len(plan.seeds) != PROFILES[plan.profile].seeds:
         options += f" --seeds {len(plan.seeds)}"
+    options += " --pilot" if is_pilot(plan) else ""
     return options + (" --data sample" if plan.data.sample else "")
+
+
+def is_pilot(plan: Plan) -> bool:
+    """Return whether a plan has seeds that no claim uses."""
+    return min(plan.seeds) >= PILOT_SEED
 
 
 def _command(plan: Plan, experiment: str) -> str:
@@ -219,6 +254,15 @@ def _distinct(runs: pd.DataFrame, *columns: str) -> str:
         for row in found.itertuples(index=False)
     ]
     return "; ".join(sorted(set(lines))) or text.MISSING
+
+
+def mix(runs: pd.DataFrame, column: str) -> str:
+    """Return the values of a column with their counts of distinct runs: lockstep 120, ..."""
+    there = runs[runs["status"] != "missing"]
+    if column not in there or there.empty:
+        return text.MISSING
+    counts = there.drop_duplicates("id")[column].dropna().value_counts().sort_index()
+    return ", ".join(f"{name} ({text.count(count, 'run')})" for name, count in counts.items())
 
 
 def _absent(value: object) -> bool:
@@ -264,8 +308,9 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Images (sha256)", plan.data.digest),
         ("Images taken from", _distinct(runs, "data.source")),
         ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
+        ("Crashed runs", "none is kept: a run that crashed is missing until it is trained anew"),
         ("Commit", _commits(runs)),
-        ("Engine", _distinct(runs, "engine")),
+        ("Engine", mix(runs, "engine")),
         ("Device", _distinct(runs, "device")),
         ("Threads per process", _distinct(runs, "threads")),
         ("Machine", _distinct(runs, "machine.system", "machine.architecture", "machine.processor")),

@@ -8,6 +8,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Link:
+    """A place in the report.
+
+    Attributes
+    ----------
+    page
+        Name of the page.
+    anchor
+        An id on it.
+    """
+
+    page: str
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of texts.
 
@@ -19,11 +35,14 @@ class Table:
         Heads of the columns; the first column heads the rows.
     rows
         As many texts each as there are columns.
+    links
+        Where the head of each row leads; empty if nowhere.
     """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    links: tuple[Link, ...] = ()
 
     @property
     def long(self) -> bool:
@@ -103,6 +122,10 @@ class Judgement:
         What came out.
     table
         The registered computation and the robustness rows.
+    chart
+        The same as a figure; None if no effect could be computed.
+    counts
+        Which runs it rests on.
     """
 
     anchor: str
@@ -113,6 +136,32 @@ class Judgement:
     rule: str
     sentence: str
     table: Table
+    chart: Chart | None = None
+    counts: str = ""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence, and where it comes from."""
+
+    sentence: str
+    link: Link
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """What came out otherwise than was to be expected, by one rule.
+
+    Attributes
+    ----------
+    kind
+        The rule, in words.
+    statements
+        What it found, at least one.
+    """
+
+    kind: str
+    statements: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
@@ -163,6 +212,13 @@ class Report:
         What every page warns of; empty if there is nothing.
     verdicts
         On all claims; None if the study registers none.
+    effects
+        Charts of all claims' effects.
+    surprises, surprise_rule
+        What was surprising; empty if nothing was.  What counts as surprising.
+    reliability, power
+        How often studies like this one err or find what is there, a sentence
+        each; the table of power, or None.
     pages
         One for each experiment, in the order of the plan.
     provenance
@@ -177,6 +233,11 @@ class Report:
     introduction: str
     banner: str
     verdicts: Table | None
+    effects: tuple[Finding, ...]
+    surprises: tuple[Surprise, ...]
+    surprise_rule: str
+    reliability: tuple[str, ...]
+    power: Table | None
     pages: tuple[Page, ...]
     provenance: Table
     commands: tuple[str, ...]

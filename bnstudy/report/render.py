@@ -1,13 +1,13 @@
 """Setting the report model as HTML and as Markdown, by templates that compute nothing."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bnstudy.report.model import Page, Report
+from bnstudy.report.model import Chart, Page, Report
 from bnstudy.report.theme import DARK, LIGHT, inline_svg
 
 TEMPLATES = PackageLoader("bnstudy.report", "templates")
@@ -69,11 +69,18 @@ def render(report: Report) -> dict[str, str]:
     for page in report.pages:
         files[f"{page.name}.html"] = _html("page.html.j2", report, theme, page)
         files[f"{page.name}.md"] = _markdown("page.md.j2", report, page)
-        for finding in page.findings:
-            if finding.chart is not None:
-                files[f"figures/{finding.chart.name}.svg"] = _document(finding.chart.svg)
-                files[f"tables/{finding.chart.name}.csv"] = finding.chart.csv
+    for chart in _charts(report):
+        files[f"figures/{chart.name}.svg"] = _document(chart.svg)
+        files[f"tables/{chart.name}.csv"] = chart.csv
     return files
+
+
+def _charts(report: Report) -> Iterator[Chart]:
+    shown = [each.chart for each in report.effects]
+    for page in report.pages:
+        shown += [judged.chart for judged in page.judgements]
+        shown += [finding.chart for finding in page.findings]
+    yield from (chart for chart in shown if chart is not None)
 
 
 def _html(name: str, report: Report, theme: Mapping[str, Any], page: Page | None) -> str:

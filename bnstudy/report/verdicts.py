@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bnstudy.claim import Claim
 from bnstudy.claims import Outcome, Row, Verdict
 from bnstudy.report import text
-from bnstudy.report.model import Judgement, Table
+from bnstudy.report.model import Chart, Judgement, Link, Table
 
 SYMBOLS = {
     Outcome.SUPPORTED: "✔",
@@ -69,10 +69,10 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
             f"{verdict.seeds:,}",
             f"{verdict.censored:,} of {verdict.runs:,}",
             f"{verdict.diverged:,}",
-            verdict.experiment,
         )
         for verdict in verdicts
     )
+    links = tuple(Link(verdict.experiment, f"claim-{verdict.claim.id}") for verdict in verdicts)
     heads = (
         "Claim",
         "Verdict",
@@ -81,13 +81,34 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         "Seeds",
         "Censored runs",
         "Diverged",
-        "Page",
     )
-    return Table("What people say about batch normalization, and what this study says", heads, rows)
+    return Table(
+        "What people say about batch normalization, and what this study says", heads, rows, links
+    )
 
 
-def judgement(verdict: Verdict) -> Judgement:
-    """Return one verdict with its rule and its robustness rows."""
+def claimed_range(claim: Claim) -> tuple[float, float]:
+    """Return between which effects, in the natural unit, a claim says that the true one lies."""
+    null, margin = claim.null, claim.analysis_margin
+    low, high = {
+        "greater": (null, math.inf),
+        "less": (-math.inf, null),
+        "within": (null - margin, null + margin),
+    }[claim.direction]
+    return (math.exp(low), math.exp(high)) if claim.estimand.in_ratios else (low, high)
+
+
+def claimed(claim: Claim) -> str:
+    """Write what a claim says of its effect: below 1.00, 0.80 to 1.25."""
+    low, high = claimed_range(claim)
+    if claim.direction == "within":
+        return text.span(number(low, claim.unit), number(high, claim.unit))
+    over = claim.direction == "greater"
+    return f"{'above' if over else 'below'} {number(low if over else high, claim.unit)}"
+
+
+def judgement(verdict: Verdict, chart: Chart | None = None) -> Judgement:
+    """Return one verdict with its rule and its robustness rows, and its chart."""
     claim = verdict.claim
     rows = tuple(
         (
@@ -113,7 +134,20 @@ def judgement(verdict: Verdict) -> Judgement:
         rule=rule(claim),
         sentence=verdict.sentence,
         table=table,
+        chart=chart,
+        counts=counts(verdict),
     )
+
+
+def counts(verdict: Verdict) -> str:
+    """Say which data a verdict rests on, and what was left out of them: nothing."""
+    data = f"{text.count(verdict.runs, 'run')}, {text.count(verdict.seeds, 'seed')} of every arm"
+    if verdict.result.effect is None:
+        return f"The rule is about {data}; not all of them can be read."
+    said = f"Read are {data}"
+    cut = [f"{verdict.censored:,} censored"] * bool(verdict.censored)
+    cut += [f"{verdict.diverged:,} diverged"] * bool(verdict.diverged)
+    return f"{said}; {text.listing(cut) or 'none censored or diverged'}; none is left out."
 
 
 def rule(claim: Claim) -> str:
@@ -137,6 +171,8 @@ def rule(claim: Claim) -> str:
             f"gave {claim.pilot.effect:.3g} with a standard deviation of {claim.pilot.spread:.3g} "
             "on the scale of analysis."
         )
+    if claim.family == "exploratory":
+        return f"Read is {read}. As claimed if the {estimand.scale} is {wanted}; no verdict.{pilot}"
     return (
         f"Read is {read}. Supported if the {estimand.scale} is {wanted} by the "
         f"{TESTS[claim.test]} at 0.05 after Holm's correction.{pilot}"

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from bnstudy.claims import judge
+import pandas as pd
+
+from bnstudy.claims import Calibration, judge
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
+from bnstudy.provenance import commit_date
 from bnstudy.report.build import build
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.model import Report
@@ -22,7 +25,12 @@ RESERVED = ("index", "readme")
 
 
 def write_report(
-    plan: Plan, store: Store, folder: Path, *, provenance: Mapping[str, str] | None = None
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    *,
+    provenance: Mapping[str, str] | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write the report of a study.
 
@@ -36,6 +44,8 @@ def write_report(
         Becomes the report; an older report there is replaced, stale files included.
     provenance
         Further lines of the provenance table.
+    calibration
+        Of this plan, from :func:`~bnstudy.claims.stored_calibration`.
 
     Returns
     -------
@@ -52,8 +62,24 @@ def write_report(
     tables = store.tables(plan)
     frozen = store.stored_plan() or json.loads(canonical_json(plan.canonical()))
     verdicts = judge(plan, tables, frozen)
+    more = {**registration(tables.runs), **(provenance or {})}
     kept = {VERDICTS: filed_text(plan, verdicts)}
-    return write_files(build(plan, tables, provenance, verdicts), folder, kept)
+    return write_files(build(plan, tables, more, verdicts, calibration), folder, kept)
+
+
+def registration(runs: pd.DataFrame) -> dict[str, str]:
+    """Return when the claims were registered: the day of the first commit that trained a run.
+
+    Claims are part of the code, and a plan is stored before its first run.
+    Nothing where git does not know the commit.
+    """
+    known = runs["git.commit"].dropna() if "git.commit" in runs else pd.Series(dtype=object)
+    dates = {revision: commit_date(revision) for revision in sorted(set(map(str, known)))}
+    dated = sorted((date, revision) for revision, date in dates.items() if date)
+    if not dated:
+        return {}
+    date, revision = dated[0]
+    return {"Plan registered": f"{date}, by commit {revision[:12]}"}
 
 
 def write_files(

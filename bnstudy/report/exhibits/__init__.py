@@ -10,10 +10,16 @@ from types import MappingProxyType
 
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.accuracy import evaluation_statistics, final_accuracy
+from bnstudy.report.exhibits.bands import probe_bands
 from bnstudy.report.exhibits.curves import learning_curves
+from bnstudy.report.exhibits.factors import interaction
 from bnstudy.report.exhibits.inside import layer_lines, percentile_bands
+from bnstudy.report.exhibits.levels import accuracy_by_batch, steps_by_batch
+from bnstudy.report.exhibits.noise import batch_noise
 from bnstudy.report.exhibits.printed import first_layer_parameters, printed_results
+from bnstudy.report.exhibits.shift import variance_shift
 from bnstudy.report.exhibits.steps import learning_rates, steps_to_target
+from bnstudy.report.exhibits.survival import kaplan_meier
 from bnstudy.report.model import Finding
 from bnstudy.study import Exhibit, known
 
@@ -30,6 +36,13 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
         "final-accuracy": final_accuracy,
         "percentile-bands": percentile_bands,
         "layer-lines": layer_lines,
+        "probe-bands": probe_bands,
+        "kaplan-meier": kaplan_meier,
+        "interaction": interaction,
+        "batch-noise": batch_noise,
+        "variance-shift": variance_shift,
+        "accuracy-by-batch": accuracy_by_batch,
+        "steps-by-batch": steps_by_batch,
     }
 )
 

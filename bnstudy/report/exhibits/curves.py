@@ -1,5 +1,6 @@
 """Learning curves: every seed, and what the means come to."""
 
+import numpy as np
 import pandas as pd
 
 from bnstudy import figures
@@ -9,6 +10,7 @@ from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
 from bnstudy.study import Arm, Exhibit, known
 
+MOST_ROWS = 24
 SCALES = {
     "validation_accuracy": figures.Scale("Validation accuracy", percent=True),
     "train_accuracy": figures.Scale("Training accuracy", percent=True),
@@ -78,9 +80,17 @@ def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: figures.Scale)
 
 
 def _table(points: pd.DataFrame, arms: tuple[Arm, ...], what: str, write: text.Writer) -> Table:
-    rows = []
+    """Return the means at up to :data:`MOST_ROWS` epochs; the CSV has all of them."""
+    epochs = sorted(set(points["epoch"]))
+    places = np.linspace(0, len(epochs) - 1, min(MOST_ROWS, len(epochs)))
+    shown, rows = {epochs[round(place)] for place in places}, []
+    digits = 1 if len({text.epochs(epoch) for epoch in shown}) == len(shown) else 2
     for epoch, at in grouped(points, "epoch"):
-        values = (at.loc[at["arm"] == arm.name, "value"] for arm in arms)
-        rows.append((text.epochs(epoch), *(parts.spread(each, write) for each in values)))
+        if epoch in shown:
+            values = (at.loc[at["arm"] == arm.name, "value"] for arm in arms)
+            spreads = (parts.spread(each, write) for each in values)
+            rows.append((text.decimal(epoch, digits), *spreads))
     caption = f"{what}: mean of the seeds (lowest to highest)"
+    if len(shown) < len(epochs):
+        caption += f"; {len(shown)} of {len(epochs)} times"
     return Table(caption, ("Epoch", *(arm.label for arm in arms)), tuple(rows))

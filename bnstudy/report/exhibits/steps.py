@@ -23,11 +23,11 @@ def steps_to_target(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     """
     arms = evidence.arms(exhibit.options.get("arms"))
     (baseline,) = evidence.arms([exhibit.options.get("baseline", arms[0].name)])
-    horizon, targets = evidence.horizon(arms), _targets(evidence, exhibit)
+    horizon, targets = evidence.horizon(arms), targets_of(evidence, exhibit)
     notes = parts.gaps(
         evidence, arms, "those that had not reached a target count as censored at the last step."
     )
-    points = _all_steps(evidence, arms, targets, horizon)
+    points = all_steps(evidence, arms, targets, horizon)
     if points.empty:
         return parts.nothing(anchor, exhibit, notes)
     rows, sentences = [], []
@@ -49,7 +49,14 @@ def steps_to_target(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     )
 
 
-def _targets(evidence: Evidence, exhibit: Exhibit) -> tuple[float, ...]:
+def targets_of(evidence: Evidence, exhibit: Exhibit) -> tuple[float, ...]:
+    """Return the targets of an experiment.
+
+    Raises
+    ------
+    ConfigError
+        If it has none.
+    """
     experiment = evidence.planned.experiment
     if not experiment.targets:
         raise ConfigError(
@@ -59,9 +66,10 @@ def _targets(evidence: Evidence, exhibit: Exhibit) -> tuple[float, ...]:
     return experiment.targets
 
 
-def _all_steps(
+def all_steps(
     evidence: Evidence, arms: tuple[Arm, ...], targets: tuple[float, ...], horizon: float
 ) -> pd.DataFrame:
+    """Return when each seed reached each target: :meth:`Evidence.steps_to`, with ``target``."""
     parts_of = [
         evidence.steps_to(target, arm, horizon).assign(target=text.target(target))
         for target in targets
@@ -213,7 +221,7 @@ def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     }
     arms = tuple(arm for family in families.values() for arm in family)
     labels = {norm: _family_label(norm, family) for norm, family in families.items()}
-    horizon, target = evidence.horizon(arms), _targets(evidence, exhibit)[0]
+    horizon, target = evidence.horizon(arms), targets_of(evidence, exhibit)[0]
     notes = parts.gaps(
         evidence,
         arms,

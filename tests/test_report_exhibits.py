@@ -1,0 +1,163 @@
+"""Exhibits of batch sizes, of a 2x2 and of probes: numbers known by construction."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from bnstudy import figures
+from bnstudy.report import build
+from bnstudy.report.evidence import Evidence
+from bnstudy.report.exhibits import make
+from bnstudy.report.render import render
+from bnstudy.study import Exhibit
+from tests import sized
+from tests.test_report import shown
+
+EXPERIMENTS = (sized.batches, sized.square, sized.probed)
+
+
+def finding_of(planned, kind, number=0, seeds=4, **gaps):
+    plan = sized.plan(planned, seeds=seeds)
+    evidence = Evidence.of(plan, planned, sized.tables(plan, **gaps))
+    exhibits = [each for each in planned.experiment.exhibits if each.kind == kind]
+    return make(evidence, exhibits[number], kind)
+
+
+def test_accuracy_by_batch_compares_the_smallest_batch_to_the_largest_seed_by_seed():
+    found = finding_of(sized.batches(), "accuracy-by-batch")
+    # one point a doubling with BN, four doublings; nothing without
+    assert found.sentence == (
+        "With batches of 8 instead of 128 test accuracy differs by: no BN +0.0 points (95% CI "
+        "+0.0 to +0.0, 4 seeds) and BN −4.0 points (95% CI −4.0 to −4.0, 4 seeds)"
+    )
+
+
+def test_the_table_by_batch_has_mean_and_interval_of_every_size():
+    (table,) = finding_of(sized.batches(), "accuracy-by-batch").tables
+    assert [row[0] for row in table.rows] == [f"{size}" for size in sized.SIZES]
+    half = 3.182446 * np.std([0, 0.2, 0.4, 0.6], ddof=1) / 2  # t(3) quantile, in points
+    low, high = 70.3 - half, 70.3 + half
+    assert table.rows[0][1] == f"70.3% ({low:.1f}% to {high:.1f}%)"
+
+
+def test_the_knee_of_steps_is_where_halving_ends():
+    found = finding_of(sized.batches(), "steps-by-batch")
+    bends = [int(number) for number in re.findall(r"(\d+) images for", found.sentence)]
+    assert bends == [sized.BEND["none"], sized.BEND["bn"]]
+
+
+def test_steps_by_few_batch_sizes_are_compared_without_a_knee():
+    gaps = frozenset(f"{norm}/B={size}" for norm in sized.NORMS for size in (16, 32, 64))
+    found = finding_of(sized.batches(), "steps-by-batch", missing=gaps)
+    assert found.sentence.startswith("From batches of 8 to 128 steps to 80% are 2.00 times fewer")
+    assert "8.00 times fewer for BN" in found.sentence
+
+
+def test_half_of_the_seeds_are_there_where_the_curve_crosses_one_half():
+    found = finding_of(sized.batches(), "kaplan-meier")
+    assert found.sentence == (
+        "Half of the seeds have reached 80% by step 320 for none/B=8 and by step 320 for bn/B=8"
+    )
+    (table,) = found.tables
+    assert all(row[3:] == ("0%", "0% to 0%") for row in table.rows)
+
+
+def test_a_diverged_arm_stays_below_its_target_to_the_end():
+    found = finding_of(sized.batches(), "kaplan-meier", diverged=frozenset({"bn/B=8"}))
+    assert "not by the last step for bn/B=8" in found.sentence
+    corners = [line.split(",") for line in found.chart.csv.splitlines()[1:]]
+    lost = [(float(row[2]), float(row[3])) for row in corners if row[1] == "bn/B=8"]
+    assert lost == [(0.0, 1.0), (400.0, 1.0)]
+
+
+def test_the_interaction_is_the_contrast_of_the_four_cells():
+    found = finding_of(sized.square(), "interaction")
+    assert found.sentence.startswith(
+        "Dropout changes test accuracy by −2.00 points with BN and by −10.00 without: an "
+        "interaction of +8.00 points"
+    )
+
+
+def test_a_seed_without_all_four_arms_has_no_contrast():
+    found = finding_of(sized.square(), "interaction", missing=frozenset({"none"}))
+    assert found.sentence == "Nothing to show: no seed has all four arms"
+
+
+def test_noise_has_the_slope_it_was_made_with():
+    found = finding_of(sized.probed(), "batch-noise")
+    (table,) = found.tables
+    assert len(table.rows) == 2 * 2 * len(sized.LAYERS)  # of what, when, where
+    assert {row[1] for row in table.rows} == {"−0.500"}
+
+
+def test_the_predicted_slope_is_drawn_as_such():
+    found = finding_of(sized.probed(), "batch-noise")
+    assert found.chart.svg.count("slope −1/2") == 4
+    guide = figures.Guide("slope −1/2", (4, 64), (1.0, 0.25), above=True)
+    slope = math.log(guide.values[1] / guide.values[0]) / math.log(64 / 4)
+    assert slope == pytest.approx(-0.5)
+
+
+def test_the_shift_is_told_in_multiples_of_the_predicted_where_one_is_predicted():
+    found = finding_of(sized.probed(), "variance-shift")
+    assert found.sentence.startswith("Observed over predicted shift into norm1, by dropout: 1.50 (")
+    assert "at before BN" in found.sentence
+    assert "at after BN" not in found.sentence
+
+
+def test_bands_compare_the_arms_at_the_last_epoch_by_ratios():
+    found = finding_of(sized.probed(), "probe-bands")
+    assert found.sentence.startswith(
+        "At epoch 4.0 the change per weight is 3.00 times that of before BN for after BN (95% CI "
+        "3.00 to 3.00"
+    )
+
+
+def test_at_the_same_loss_only_losses_that_both_arms_pass_count():
+    found = finding_of(sized.probed(), "probe-bands", number=1)
+    assert found.sentence == (
+        "At losses of 1.50 to 2.00, which both arms pass, the median change per weight is 6 for "
+        "after BN and 2 for before BN"
+    )
+
+
+ALL = frozenset(arm.name for planned in EXPERIMENTS for arm in planned().arms)
+GAPS = {
+    "nothing": {"missing": ALL},
+    "all diverged": {"diverged": ALL},
+    "first arms missing": {"missing": frozenset({"none/B=8", "bn/B=8", "bn", "before"})},
+    "first arms diverged": {"diverged": frozenset({"none/B=8", "bn/B=8", "bn", "before"})},
+    "whole": {},
+}
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("gaps", GAPS.values(), ids=GAPS)
+def test_no_page_shows_what_is_no_number(gaps, seeds):
+    plan = sized.plan(seeds=seeds)
+    files = render(build(plan, sized.tables(plan, **gaps)))
+    for name, page in files.items():
+        if name.endswith((".html", ".md", ".svg")):
+            found = re.search(r"\b(nan|NaN|None|inf|Infinity|NaT)\b", shown(page))
+            assert not found, (name, found)
+
+
+def test_the_order_of_rows_changes_no_byte():
+    plan = sized.plan()
+    tables = sized.tables(plan)
+    parts = (tables.runs, tables.curves, tables.norms, tables.measures)
+    mixed = type(tables)(*(part.sample(frac=1.0, random_state=3) for part in parts))
+    assert render(build(plan, tables)) == render(build(plan, mixed))
+
+
+def test_the_table_of_a_long_curve_is_thinned_from_first_to_last():
+    planned = sized.probed()
+    plan = sized.plan(planned)
+    evidence = Evidence.of(plan, planned, sized.tables(plan))
+    table = make(evidence, Exhibit("learning-curves", "Curves."), "curves").chart.data
+    times = [row[0] for row in table.rows]
+    assert len(times) == len(set(times)) == 24  # of 40
+    assert (times[0], times[-1]) == ("0.1", "4.0")
+    assert table.caption.endswith("; 24 of 40 times")
