@@ -27,7 +27,7 @@ EPOCHS = {"tiny": 1, "quick": 3, "standard": 2, "full": 5}
 EVERY = {"tiny": 2, "quick": 4, "standard": 10, "full": 20}
 ACTIVATIONS = ("act1", "act2", "act3", "act4")
 SHOWN = ("none", "bn")
-RELU_RATE = 0.1  # provisional: one at which both arms train
+RELU_RATE = 0.1  # both arms train at 0.05 to 0.45, see experiments.tuning
 WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
 
 

@@ -24,9 +24,9 @@ BATCHES = {"tiny": 4, "quick": 50, "standard": 100, "full": 200}
 FIRST, LAST = "norm3", "norm4"  # those that dropout can stand right before
 MAIN = 0.5
 SLOPE_MARGIN, SHIFT_MARGIN = 0.1, 0.05
-# provisional, until the pilot seeds have run
-SLOPE_EFFECT, SLOPE_SPREAD = 1.0, 0.05
-SHIFT_EFFECT, SHIFT_SPREAD = 0.0, 0.03
+# on pilot seeds: mean, standard deviation
+SLOPE_EFFECT, SLOPE_SPREAD = 0.9993, 0.002982
+SHIFT_EFFECT, SHIFT_SPREAD = 0.00007, 0.001702
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
