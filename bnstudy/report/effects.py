@@ -83,7 +83,9 @@ def _finding(plan: Plan, kind: str, verdicts: Sequence[Verdict]) -> Finding:
         (each.claim.sentence, mark(each.outcome), effect(each.result), claimed(each.claim))
         for each in verdicts
     )
-    table = Table(f"Effects and claimed ranges: {TITLES[kind]}", ("Claim", "Mark", "Effect", "Claimed"), rows)
+    table = Table(
+        f"Effects and claimed ranges: {TITLES[kind]}", ("Claim", "Mark", "Effect", "Claimed"), rows
+    )
     chart = Chart(name, figures.to_svg(figure, name, sentence, READ), READ, table, _csv(points))
     return Finding(anchor, sentence, READ, (), chart)
 
