@@ -33,7 +33,8 @@ WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the notes' settings with and without normalization, watched."""
-    base = notes(profile).replace(epochs=EPOCHS[profile.name])
+    epochs = EPOCHS[profile.name]
+    base = notes(profile, test_every=epochs).replace(epochs=epochs)
     watch = {
         "every": EVERY[profile.name],
         "layers": list(ACTIVATIONS),
