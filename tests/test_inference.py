@@ -230,6 +230,11 @@ def test_p_never_underflows_to_zero():
     assert inference.t_test(values).p > 0
     assert inference.equivalence_test(values - 1, 1.0).p > 0
     assert inference.page_test(np.tile(np.arange(9.0), (200, 1))).p > 0
+    many = np.ones(2_000)
+    assert inference.t_test(many).p > 0
+    assert inference.sign_test(many).p > 0
+    assert inference.equivalence_test(many, 2.0).p > 0
+    assert flip(many, resamples=99).p == 1 / 100
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -242,6 +247,22 @@ def test_nothing_and_missing_values_are_refused(name, values):
 def test_rounding_does_not_break_a_tie():
     difference = inference.paired_differences(np.array([0.1 + 0.2, 5.0]), np.array([0.3, 4.0]))
     assert difference.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_rounding_is_no_distance_from_the_centre(name):
+    values, null = np.full(8, np.log(125) - np.log(100)), np.log(1.25)
+    assert values[0] != null
+    tests = {"sign-flip": flip, "t": inference.t_test, "sign": inference.sign_test}
+    assert tests[name](values, null=null).p == 1.0
+    assert inference.sign_flip_p(values, null) == 1.0
+
+
+def test_a_difference_at_the_margin_is_neither_within_nor_beyond():
+    values = np.full(8, 0.86 - 0.85)
+    assert values[0] > 0.01
+    assert inference.equivalence_test(values, 0.01).p == 1.0
+    assert inference.beyond_margin(values, 0.01).p == 1.0
 
 
 # Families -------------------------------------------------------------------------------
@@ -372,6 +393,18 @@ def test_page_equals_scipy_both_ways(seed):
     assert (got.interval.estimate > 0) == (up < down)
     rho = np.mean([scipy.stats.spearmanr(row, np.arange(4)).statistic for row in table])
     assert got.interval.estimate == pytest.approx(rho)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reversing_the_order_flips_pages_sign_and_relabelling_seeds_changes_nothing(seed):
+    rng = np.random.default_rng(seed)
+    table = (rng.normal(size=(7, 4)) + 0.4 * np.arange(4)).round(1)  # with ties
+    there, back = inference.page_test(table), inference.page_test(table[:, ::-1])
+    assert back.p == pytest.approx(there.p, rel=1e-12)
+    assert back.interval.estimate == pytest.approx(-there.interval.estimate)
+    shuffled = inference.page_test(rng.permutation(table))
+    assert shuffled.p == pytest.approx(there.p, rel=1e-12)
+    assert shuffled.interval.low == pytest.approx(there.interval.low)
 
 
 def test_page_knows_the_order_from_its_reverse():
