@@ -129,6 +129,20 @@ def test_arms_that_are_cut_at_one_horizon_are_not_equal():
     assert one(claim(), reached=never).outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_claim_of_hardly_any_effect_is_not_supported_by_what_the_horizon_hides():
+    hardly = claim(
+        estimand=dataclasses.replace(STEPS, arms=STEPS.arms[::-1]), centre=1.25, direction="less"
+    )
+    bn, never = {"bn": [HORIZON - 50] * 10}, [NAN] * 6  # at the horizon the ratio is 1.14
+    verdict = one(hardly, reached={**bn, "none": [HORIZON] * 4 + never})
+    assert verdict.result.effect.estimate < 1.25
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason == "more than half of the runs of an arm were cut short"
+    assert one(hardly, reached={**bn, "none": [HORIZON] * 10}).outcome is Outcome.SUPPORTED
+    # what shows in spite of the horizon may contradict it
+    assert one(hardly, reached={"bn": FAST, "none": [NAN] * 10}).outcome is Outcome.REFUTED
+
+
 def test_one_missing_run_makes_a_claim_inadmissible():
     verdict = one(claim(), reached={"bn": FAST, "none": SLOW}, missing=[("bn", 3)])
     assert verdict.outcome is Outcome.INADMISSIBLE
