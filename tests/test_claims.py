@@ -340,6 +340,53 @@ def test_a_knee_is_found_where_two_lines_meet():
     assert one(later, arms=arms, values=values).result.effect.estimate == pytest.approx(6, abs=0.02)
 
 
+ARMS = ("none", "layer", "group", "bn")
+
+
+def correlated(*arms):
+    return claim(
+        estimand=Estimand(
+            "steps-to-target",
+            (arms,),
+            {"target": 0.8, "epochs": EPOCHS},
+            summary="correlation",
+            against="loss",
+            against_options={"epochs": EPOCHS},
+        ),
+        test="t",
+        unit="rank correlation",
+        family="exploratory",
+    )
+
+
+def test_a_correlation_over_arms_is_one_a_seed_and_keeps_the_censored():
+    steps = {"none": [NAN] * 10, "layer": [300] * 10, "group": [200] * 10, "bn": [50] * 10}
+    losses = {
+        arm: {"test_loss_population": [value] * 9 + [1.0]}  # in the last seed all alike
+        for arm, value in zip(ARMS, (0.1, 0.2, 0.4, 0.3), strict=True)
+    }
+    verdict = one(correlated(*ARMS), arms=ARMS, reached=steps, values=losses)
+    in_a_seed = scipy.stats.spearmanr([400, 300, 200, 50], [0.1, 0.2, 0.4, 0.3]).statistic
+    assert verdict.result.effect.estimate == pytest.approx(0.9 * in_a_seed)
+    assert (verdict.runs, verdict.censored, verdict.outcome) == (40, 10, None)
+
+
+def test_a_correlation_over_seeds_is_of_one_arm_and_needs_four_of_them():
+    losses = {"bn": {"test_loss_population": [1.0 / step for step in FAST]}}
+    verdict = one(correlated("bn"), reached={"bn": FAST}, values=losses)
+    assert verdict.result.effect.estimate == pytest.approx(-1.0)
+    few = one(correlated("bn"), seeds=3, reached={"bn": FAST}, values=losses)
+    assert few.reason == "missing are seeds to correlate over, 4 or more (3 of 3)"
+    gone = one(correlated("bn"), reached={"bn": FAST}, missing=[("bn", 2)])
+    assert gone.reason == "missing are runs of bn (1 of 10)"
+
+
+def test_a_plan_is_refused_for_what_no_second_measure_reads():
+    wrong = dataclasses.replace(correlated("bn").estimand, against_options={"epoch": 3})
+    with pytest.raises(ConfigError, match="measure 'loss' does not take the options"):
+        shortfalls(plan(dataclasses.replace(correlated("bn"), estimand=wrong)))
+
+
 def watched(rows, *, diverged=False):
     """A run in which a probe saw some (step, layer, value) of one statistic."""
     frame = pd.DataFrame(rows, columns=["step", "layer", "value"])

@@ -380,6 +380,60 @@ def test_a_ratio_of_deviations_is_that_of_the_data_and_has_a_floor():
         inference.log_deviations(np.ones((3, 1)), 1e-4)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rank_correlations_equal_scipys(seed):
+    rng = np.random.default_rng(seed)
+    first, second = rng.normal(size=(6, 5)).round(1), rng.normal(size=(6, 5)).round(1)
+    wanted = [scipy.stats.spearmanr(*pair).statistic for pair in zip(first, second, strict=True)]
+    assert inference.rank_correlations(first, second) == pytest.approx(wanted)
+    assert inference.rank_correlations(first, np.exp(first)) == pytest.approx(np.ones(6))
+    assert inference.rank_correlations(first, np.ones((6, 5))).tolist() == [0.0] * 6
+
+
+def test_shares_in_a_rank_correlation_are_those_of_leaving_a_seed_out():
+    rng = np.random.default_rng(1)
+    first = rng.normal(size=12)
+    second = first + rng.normal(size=12)
+    shares = inference.rank_correlation_shares(first, second)
+    r = scipy.stats.spearmanr(first, second).statistic
+    for seed in range(12):
+        rest = np.delete(first, seed), np.delete(second, seed)
+        assert shares[seed] == pytest.approx(12 * r - 11 * scipy.stats.spearmanr(*rest).statistic)
+    assert inference.rank_correlation_shares(first, first) == pytest.approx(np.ones(12))
+
+
+def test_the_interval_of_a_rank_correlation_covers_it_nearly_as_often_as_stated():
+    # of a bivariate normal distribution: Spearman's rho is 6/pi asin(r/2)
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(800, 16))
+    y = 0.6 * x + 0.8 * rng.normal(size=(800, 16))
+    rho = 6 / np.pi * np.arcsin(0.3)
+    pairs = zip(x, y, strict=True)
+    ends = [inference.mean_interval(inference.rank_correlation_shares(*pair)) for pair in pairs]
+    covered = np.mean([end.low <= rho <= end.high for end in ends])
+    assert covered == pytest.approx(0.91, abs=0.03)
+    assert np.mean([end.estimate for end in ends]) == pytest.approx(rho, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: inference.rank_correlations(np.ones((2, 3)), np.ones((2, 4))),
+            "a correlation needs pairs of values, got (2, 3) and (2, 4)",
+        ),
+        (
+            lambda: inference.rank_correlation_shares(np.arange(3.0), np.arange(3.0)),
+            "a correlation over seeds needs 4 of them, got 3",
+        ),
+    ],
+)
+def test_what_has_no_correlation_is_refused(call, message):
+    with pytest.raises(ConfigError) as refusal:
+        call()
+    assert str(refusal.value) == message
+
+
 # Order ----------------------------------------------------------------------------------
 
 
