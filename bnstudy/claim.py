@@ -143,13 +143,14 @@ class Variant:
         What is different, in words.
     options
         Options of the measure that differ, for both sides.
-    test, scale, unit, centre, margin
+    test, summary, scale, unit, centre, margin
         What replaces the claim's, where given.
     """
 
     label: str
     options: Mapping[str, Option] = field(default_factory=dict)
     test: str | None = None
+    summary: str | None = None
     scale: str | None = None
     unit: str | None = None
     centre: float | None = None
@@ -325,6 +326,7 @@ class Claim:
         }
         estimand: dict[str, Any] = {
             "options": {**self.estimand.options, **variant.options},
+            "summary": variant.summary or self.estimand.summary,
             "scale": variant.scale or self.estimand.scale,
         }
         return replace(self, estimand=replace(self.estimand, **estimand), robustness=(), **changes)

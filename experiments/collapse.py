@@ -141,9 +141,9 @@ COLLAPSE = Experiment(
         "in training mode; of each sigmoid's outputs the share of energy that varies across "
         "images, the mean cosine of pairs and the stable rank are taken. The plateau at the start "
         f"is the steps until validation accuracy reaches {PLATEAU_END:.0%}, three times guessing. "
-        "Its rank correlation with the share is taken twice: over the four arms of a seed, with the "
-        "mean of the seeds and its interval, and over the seeds of the arm without normalization, "
-        "with a jackknife interval (which with 16 seeds covers about 90 %, not 95)."
+        "Its rank correlation with the share is taken twice: over the four arms of a seed, with "
+        "the mean of the seeds and its interval, and over the seeds of the arm without "
+        "normalization, with a jackknife interval (which with 16 seeds covers about 90 %, not 95)."
     ),
     limits=(
         "Four hidden layers are not the depth of the theory. Sigmoids have means above 0, so "

@@ -3,8 +3,8 @@
 Arms: with and without normalization, crossed with dropout of 0 and 0.5 after the hidden
 linear layers; on all images for 10 epochs, and on 5,000 images for 40.
 
-Cost: 35.2 M + 12.8 M image-passes at the standard size, of which 20.8 M are shared with
-``convergence`` and ``regularization`` (same settings, trained once).
+Cost: 35.2 M + 12.8 M image-passes at the standard size, of which 17.6 M are shared with
+``convergence`` (same settings, trained once).
 
 Expected: the notes hold dropout unnecessary beside batch normalization.
 

@@ -282,14 +282,17 @@ def test_a_slope_is_compared_to_its_predicted_exponent():
 def test_an_order_and_its_reverse():
     arms = ["g=8", "g=32", "g=128"]
     estimand = Estimand(
-        "generalization-gap",
+        "accuracy",
         (tuple(arms),),
         {"epochs": EPOCHS},
         summary="order",
         levels=(8, 32, 128),
     )
     grows = claim(estimand=estimand, direction="greater", test="page", unit="rank correlation")
-    values = {arm: {"train_accuracy": [0.9 + 0.02 * place] * 10} for place, arm in enumerate(arms)}
+    values = {
+        arm: {"test_accuracy_population": [0.8 + 0.02 * place] * 10}
+        for place, arm in enumerate(arms)
+    }
     assert one(grows, arms=arms, values=values).outcome == "SUPPORTED"
     backwards = dataclasses.replace(estimand, arms=(tuple(arms[::-1]),))
     verdict = one(dataclasses.replace(grows, estimand=backwards), arms=arms, values=values)

@@ -177,23 +177,6 @@ def accuracy_deviation(
     return Reading(float(np.exp(log_deviations(values[None], resolution)[0])))
 
 
-@measure("generalization-gap")
-def generalization_gap(
-    run: Run, *, epochs: float, of: str = "accuracy", statistics: str = "population"
-) -> Reading:
-    """Return by how much a network does better in training than on test images after ``epochs``.
-
-    Training figures are those of the last evaluation interval.  A diverged run
-    guesses on both: no gap.
-    """
-    one_of("gap", of, ("accuracy", "loss"))
-    if run.diverged:
-        return Reading(0.0)
-    tested = _test(run, of, epochs, statistics)[-1]
-    trained = float(_watched(run, epochs)[f"train_{of}"].iloc[-1])
-    return Reading(trained - tested if of == "accuracy" else tested - trained)
-
-
 @measure("trains")
 def trains(run: Run, *, threshold: float, epochs: float) -> Reading:
     """Return 1 if training accuracy reaches ``threshold`` within ``epochs``, else 0.
