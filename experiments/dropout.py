@@ -83,6 +83,17 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                 test="sign-flip",
                 robustness=(Variant("t test", test="t"),),
             ),
+            Claim(
+                id=f"dropout-loss{tag}",
+                sentence=f"Beside BN, dropout does not lower the test loss, {words}",
+                source="Ioffe & Szegedy 2015; Garbin et al. 2020",
+                estimand=Estimand("loss", (both, bn), options),
+                unit="of loss",
+                direction="greater",
+                test="sign-flip",
+                family="exploratory",  # the notes speak of accuracy, which is judged
+                robustness=(Variant("with running averages", {"statistics": "running"}),),
+            ),
         ]
     return tuple(made)
 
