@@ -55,6 +55,19 @@ def _number(name: str, value: object, low: float, high: float, *, open_low: bool
         raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
 
 
+def added(default: Any, *, before: Any) -> Any:
+    """Declare a config field that was added after runs existed.
+
+    Parameters
+    ----------
+    default
+        Its default from now on.
+    before
+        The value that stands for what runs did before the field existed.
+    """
+    return field(default=default, metadata={"before": before})
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """The settings of one training run, all but its seed.
@@ -106,6 +119,9 @@ class RunConfig:
     batch_mates
         ``fresh``: every epoch draws its batches anew; ``fixed``: the same images
         share a batch in every epoch, and only the order of the batches is drawn.
+    test_every
+        Epochs from one evaluation on test images to the next; the last epoch is
+        always followed by one.
     """
 
     norm: str = "none"
@@ -129,6 +145,7 @@ class RunConfig:
     population_images: int = 10_000
     evaluations_per_epoch: int = 5
     batch_mates: str = "fresh"
+    test_every: int = added(1, before=1)
 
     def __post_init__(self) -> None:
         if not isinstance(self.norm, str) or not self.norm:
@@ -141,7 +158,13 @@ class RunConfig:
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("train_split", self.train_split, SPLITS)
         _one_of("batch_mates", self.batch_mates, BATCH_MATES)
-        for name in ("batch_size", "epochs", "schedule_epochs", "evaluations_per_epoch"):
+        for name in (
+            "batch_size",
+            "epochs",
+            "schedule_epochs",
+            "evaluations_per_epoch",
+            "test_every",
+        ):
             _integer(name, getattr(self, name), 1)
         for name in ("train_images", "validation_images", "test_images", "population_images"):
             _integer(name, getattr(self, name), 0)
@@ -205,6 +228,11 @@ class RunConfig:
             return self.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
         return self.learning_rate
 
+    def tests_at(self, step: "Step") -> bool:
+        """Return whether test images are evaluated after a step."""
+        epochs = step.count // step.per_epoch
+        return step.ends_epoch and (epochs % self.test_every == 0 or epochs == self.epochs)
+
     def canonical(self) -> dict[str, Any]:
         """Return the settings that the id of a run is a hash of.
 
@@ -218,19 +246,6 @@ class RunConfig:
             for item in fields(self)
             if "before" not in item.metadata or getattr(self, item.name) != item.metadata["before"]
         }
-
-
-def added(default: Any, *, before: Any) -> Any:
-    """Declare a config field that was added after runs existed.
-
-    Parameters
-    ----------
-    default
-        Its default from now on.
-    before
-        The value that stands for what runs did before the field existed.
-    """
-    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True, order=True)

@@ -47,6 +47,7 @@ def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
         validation_images=2_000,
         epochs=epochs,
         evaluations_per_epoch=40,
+        test_every=epochs,
     )
     return base.replace(norm=norm, batch_size=size, learning_rate=rate)
 

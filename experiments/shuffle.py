@@ -24,7 +24,10 @@ LABELS = {"none": "no BN", "bn": "BN"}
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the 2 x 2 of normalization and batch-mates."""
-    base = notes(profile).replace(epochs=EPOCHS[profile.name], batch_size=BATCH, learning_rate=RATE)
+    epochs = EPOCHS[profile.name]
+    base = notes(profile, test_every=epochs).replace(
+        epochs=epochs, batch_size=BATCH, learning_rate=RATE
+    )
     return tuple(
         Arm(f"{norm}/{mates}", base.replace(norm=norm, batch_mates=mates), f"{label}, {mates}")
         for norm, label in LABELS.items()

@@ -30,7 +30,8 @@ SCORES = {
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return batch normalization with batches of three sizes."""
-    base = notes(profile).replace(epochs=EPOCHS[profile.name], norm="bn")
+    epochs = EPOCHS[profile.name]
+    base = notes(profile, test_every=epochs).replace(epochs=epochs, norm="bn")
     look = {"uncertainty": {"batches": BATCHES[profile.name]}}
     return tuple(
         Arm(f"bn/B={size}", base.replace(batch_size=size), f"BN, batches of {size}", probes=look)
