@@ -255,6 +255,17 @@ def test_the_deviation_over_epochs_is_compared_as_a_ratio():
     assert verdict.result.effect.estimate == pytest.approx(ratio)
 
 
+def test_a_deviation_over_epochs_is_not_taken_over_more_of_them():
+    estimand = Estimand(
+        "accuracy-deviation", (("bn",), ("none",)), {"epochs": EPOCHS, "last": 2}, scale="ratio"
+    )
+    sparse = {"test_accuracy_population": [[NAN, 0.8, NAN, 0.9]] * 10}
+    verdict = one(claim(estimand=estimand), values={"bn": sparse})
+    assert verdict.reason == (
+        "missing are bn: test accuracy was not measured in each of the last 2 epochs (10 of 10)"
+    )
+
+
 def test_a_slope_is_compared_to_its_predicted_exponent():
     sizes = (4.0, 16.0, 64.0)
     arms = [f"b={size:g}" for size in sizes]
@@ -570,6 +581,48 @@ def test_no_sentence_holds_what_is_no_number(seeds, reached, lost, test):
     assert "none times" not in words
     assert verdict.outcome is not None
     json.loads(canonical_json(verdict.as_dict()))
+
+
+SUMMED = {
+    "slope": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "knee": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "order": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "range": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "correlation": {"against": "loss", "against_options": {"epochs": EPOCHS}},
+}
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+@pytest.mark.parametrize("step", [100.0, NAN])
+@pytest.mark.parametrize("lost", [0, 1, 4])
+@pytest.mark.parametrize("summary", SUMMED)
+def test_arms_that_are_all_alike_or_all_lost_have_an_answer(summary, lost, step, seeds):
+    arms = ("none", "layer", "group", "bn")
+    measure_of = {"measure": "steps-to-target", "options": {"target": 0.8, "epochs": EPOCHS}}
+    if summary == "range":
+        measure_of = {"measure": "trains", "options": {"threshold": 0.7, "epochs": EPOCHS}}
+    estimand = Estimand(arms=(arms,), summary=summary, **measure_of, **SUMMED[summary])
+    made = claim(estimand=estimand, unit="units", test="page" if summary == "order" else "t")
+    diverged = list(itertools.product(arms[:lost], range(seeds)))
+    reached = {arm: [step] * seeds for arm in arms}
+    verdict = one(made, seeds=seeds, arms=arms, reached=reached, diverged=diverged)
+    assert verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.SUPPORTED, Outcome.REFUTED)
+    assert 0 < verdict.result.p <= 1
+    assert np.isfinite(verdict.result.effect.estimate)
+    if not lost and summary in ("slope", "order", "range", "correlation"):
+        assert verdict.result.effect.estimate == 0.0
+    json.loads(canonical_json(verdict.as_dict()))
+
+
+def test_relabelling_the_seeds_changes_no_verdict():
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    there = one(claim(test="t"), reached={"bn": FAST, "none": SLOW[::-1]})
+    moved = {"bn": FAST, "none": SLOW[::-1]}
+    moved = {arm: [steps[seed] for seed in order] for arm, steps in moved.items()}
+    back = one(claim(test="t"), reached=moved)
+    assert back.result.p == pytest.approx(there.result.p, rel=1e-12)
+    assert back.result.effect.low == pytest.approx(there.result.effect.low)
+    assert back.outcome is there.outcome
 
 
 def test_a_verdict_is_json_with_its_rule():
