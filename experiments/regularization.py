@@ -5,7 +5,8 @@ batch normalization in groups of 8, 32 and 128, plain ``bn`` (256), and ``popula
 which normalizes by moving averages and so has no noise from the batch.
 
 Cost: 16 M image-passes at the standard size (5 arms x 16 seeds x 200,000), and 4.8 M
-forward passes for the gap.  The gap is read by a probe, in evaluation: by training batches it would hold their noise.
+forward passes for the gap, which is read by a probe, in evaluation: by training batches
+it would hold their noise.
 
 Expected: the smaller the group, the noisier its moments, and the smaller the gap between
 training and test if the noise regularizes.
