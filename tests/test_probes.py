@@ -92,7 +92,8 @@ def test_a_probe_at_moments_leaves_no_trace(name, norm, small):
         for name in OTHERS
         for norm in ("none", "bn")
         if name != "batch-noise" or norm == "bn"
-    ],
+    ]
+    + [("generalization", norm) for norm in ("ghost:size=8", "population")],
 )
 def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
     # no dropout: its masks at a moment are the probe's own choice

@@ -4,7 +4,7 @@ import numpy as np
 import scipy.stats
 
 from bnstudy.errors import ConfigError
-from bnstudy.inference.intervals import finite, finite_rows
+from bnstudy.inference.intervals import distances, finite, finite_rows
 
 FEWEST_CORRELATED = 4  # seeds: a correlation over three is one of three numbers
 
@@ -38,7 +38,8 @@ def slopes(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if np.ptp(x) == 0:
         raise ConfigError(f"a slope needs two different levels, got {x.tolist()}")
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    return np.asarray(table @ weights)
+    # the weights sum to 0; from the first value on, so that values all alike have a slope of 0
+    return np.asarray(distances(table, table[:, :1]) @ weights)
 
 
 def knees(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -141,7 +142,7 @@ def interaction(
         raise ConfigError(
             f"a contrast needs as many values in each cell, got {[len(cell) for cell in cells]}"
         )
-    return (cells[0] - cells[1]) - (cells[2] - cells[3])
+    return distances(cells[0] + cells[3], cells[1] + cells[2])  # a tie is not lost to rounding
 
 
 def rank_correlations(values: np.ndarray, others: np.ndarray) -> np.ndarray:
