@@ -101,8 +101,8 @@ MUTANTS = (
     Mutant(
         "call two arms equal that are cut at one horizon",
         "claims/judging.py",
-        'if sample.crowded and (claim.direction == "within" or',
-        "if sample.crowded and (False or",
+        "if sample.crowded and (",
+        "if False and (",
     ),
     Mutant(
         "support 'hardly faster' by arms that are cut at one horizon",
