@@ -92,8 +92,7 @@ def test_a_probe_at_moments_leaves_no_trace(name, norm, small):
         for name in OTHERS
         for norm in ("none", "bn")
         if name != "batch-noise" or norm == "bn"
-    ]
-    + [("generalization", norm) for norm in ("ghost:size=8", "population")],
+    ],
 )
 def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
     # no dropout: its masks at a moment are the probe's own choice
@@ -110,6 +109,18 @@ def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
         assert ours[names].equals(theirs[names])
         values, expected = ours["value"].to_numpy(), theirs["value"].to_numpy()
         np.testing.assert_allclose(values, expected, rtol=5e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not available()[0], reason="no kernel here")
+@pytest.mark.parametrize("norm", ["ghost:size=8", "population"])
+def test_the_gap_of_a_stack_is_that_of_its_own_weights(norm, small):
+    config = CONFIG.replace(norm=norm, dropout=0.0, learning_rate=0.1)
+    for record in probed_stack(config, [3, 8], small, {"generalization": {}}):
+        last, found = record.curve.iloc[-1], record.measures.set_index(["tensor", "stat"])["value"]
+        assert found["test", "loss"] == pytest.approx(last["test_loss_population"], rel=1e-3)
+        assert found["test", "accuracy"] == pytest.approx(
+            last["test_accuracy_population"], abs=0.01
+        )
 
 
 def test_the_recorder_needs_every_step_and_the_others_do_not():
