@@ -320,7 +320,7 @@ def test_a_slope_is_that_of_the_law():
 def test_values_all_alike_have_no_slope_and_no_contrast_but_for_rounding():
     rows = np.full((6, 4), np.log(0.1)) + np.array([0.0, 1.0, 0.3, 7.1, 2e5, -3e-7])[:, None]
     assert inference.slopes(rows, np.log([1.0, 2.0, 4.0, 8.0])).tolist() == [0.0] * 6
-    cells = [np.full(6, value) for value in (0.86, 0.85, 0.76, 0.75)]
+    cells = [np.full(6, value) for value in (0.9, 0.8, 0.8, 0.7)]
     assert ((cells[0] - cells[1]) - (cells[2] - cells[3]) != 0).all()
     assert inference.interaction(*cells).tolist() == [0.0] * 6
 
