@@ -16,7 +16,7 @@ from bnstudy.errors import ConfigError
 
 Option: TypeAlias = bool | int | float | str
 
-SUMMARIES = ("value", "slope", "range", "knee", "order")
+SUMMARIES = ("value", "slope", "range", "knee", "order", "correlation")
 SCALES = ("difference", "ratio")
 LEVEL_SCALES = ("linear", "log", "log2", "log10")
 DIRECTIONS = ("greater", "less", "within")
@@ -45,7 +45,9 @@ class Estimand:
         What a group comes to in each seed: the ``value`` of its one arm; over
         several arms the ``slope`` on their levels, the ``range`` of levels in
         decades whose arms have a positive value, the ``knee`` of a fit by two
-        lines; or all its values, whose ``order`` is tested.
+        lines; or all its values, whose ``order`` is tested.  A ``correlation``
+        is that of ranks with a second measure: over the arms in each seed, or
+        of one arm over the seeds.
     levels
         The level of each arm of a group, in its order, for example batch sizes.
     level_scale
@@ -53,6 +55,8 @@ class Estimand:
     scale
         ``difference`` between groups, or ``ratio``: then measures are taken as
         natural logarithms, and one value a group comes out as a ratio again.
+    against, against_options
+        The second measure of a correlation, and its options.
     """
 
     measure: str
@@ -63,6 +67,8 @@ class Estimand:
     levels: tuple[float, ...] = ()
     level_scale: str = "linear"
     scale: str = "difference"
+    against: str = ""
+    against_options: Mapping[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_of("measure scale", self.scale, SCALES)
@@ -73,6 +79,14 @@ class Estimand:
                 f"an estimand compares 1, 2 or 4 groups of arms, got {len(self.arms)} "
                 f"({self.arms!r})"
             )
+        if (self.summary == "correlation") != bool(self.against):
+            raise ConfigError(
+                f"a correlation, and no other summary, is against a second measure, "
+                f"got {self.summary!r} against {self.against!r}"
+            )
+        if self.summary == "correlation":
+            self._check_correlation()
+            return
         width = 1 if self.summary == "value" else len(self.levels)
         if self.summary == "value" and self.levels:
             raise ConfigError(f"levels are for slopes, ranges, knees and orders, got {self.levels}")
@@ -91,6 +105,18 @@ class Estimand:
             raise ConfigError(f"levels on a logarithmic scale must be positive, got {self.levels}")
         if self.summary == "range" and self.scale == "ratio":
             raise ConfigError("a range is in decades already: give it the scale 'difference'")
+
+    def _check_correlation(self) -> None:
+        if len(self.arms) != 1 or len(self.arms[0]) == 2:
+            raise ConfigError(
+                "a correlation is over one group of three arms or more, or over the seeds of one "
+                f"arm, got {self.arms!r}"
+            )
+        if self.levels or self.scale != "difference":
+            raise ConfigError(
+                "ranks have no levels and no logarithm: a correlation takes the scale "
+                f"'difference' and no levels, got {self.scale!r} and {self.levels}"
+            )
 
     @property
     def in_ratios(self) -> bool:
@@ -117,13 +143,14 @@ class Variant:
         What is different, in words.
     options
         Options of the measure that differ, for both sides.
-    test, scale, unit, centre, margin
+    test, summary, scale, unit, centre, margin
         What replaces the claim's, where given.
     """
 
     label: str
     options: Mapping[str, Option] = field(default_factory=dict)
     test: str | None = None
+    summary: str | None = None
     scale: str | None = None
     unit: str | None = None
     centre: float | None = None
@@ -299,6 +326,7 @@ class Claim:
         }
         estimand: dict[str, Any] = {
             "options": {**self.estimand.options, **variant.options},
+            "summary": variant.summary or self.estimand.summary,
             "scale": variant.scale or self.estimand.scale,
         }
         return replace(self, estimand=replace(self.estimand, **estimand), robustness=(), **changes)

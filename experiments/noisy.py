@@ -1,10 +1,11 @@
 """Does batch normalization still work when noise undoes the steadiness it brings?
 
 Arms: ``none``, ``bn``, and ``noisy``: batch normalization followed by random shifts and
-scales, new for every step, channel and image.
+scales, new for every step, channel and image.  The same three once more for two epochs,
+watched as in ``activations``: does the noise make distributions drift?
 
-Cost: 26.4 M image-passes at the standard size, of which 17.6 M are shared with
-``convergence``.
+Cost: 31.7 M image-passes at the standard size, of which 17.6 M are shared with
+``convergence`` and 3.5 M with ``activations``.
 
 Expected: if Santurkar et al. are right, ``noisy`` trains about as fast as ``bn`` and far
 faster than ``none``.
@@ -16,6 +17,7 @@ Source: Santurkar, Tsipras, Ilyas & Madry 2018, section 2.2.
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from experiments import activations
 from experiments.common import FINE, notes, pilot, registers
 
 EPOCHS = 10
@@ -26,7 +28,23 @@ LABELS = {"none": "no BN", "bn": "BN", "noisy": "BN + noise"}
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no normalization, normalization, and normalization with noise after it."""
     base = notes(profile, evaluations_per_epoch=FINE)
-    return tuple(Arm(norm, base.replace(norm=norm), label) for norm, label in LABELS.items())
+    watched = {arm.name: arm for arm in activations.arms(profile)}["none"]
+    return (
+        *(
+            # of the noisy arm no claim reads test images before the end
+            Arm(norm, base.replace(norm=norm, test_every=EPOCHS if norm == "noisy" else 1), label)
+            for norm, label in LABELS.items()
+        ),
+        *(
+            Arm(
+                f"{norm}/watched",
+                watched.config.replace(norm=norm),
+                f"{label}, watched",
+                probes=watched.probes,
+            )
+            for norm, label in LABELS.items()
+        ),
+    )
 
 
 def claims(profile: Profile) -> tuple[Claim, ...]:
@@ -70,6 +88,22 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                 Variant("margin 1.5", margin=1.5),
             ),
         ),
+        *(
+            Claim(
+                id=f"noisy-bn-drift-{other}",
+                sentence="With random shifts and scales after BN the distributions of "
+                f"pre-activations drift more than with {LABELS[other]}",
+                source=source,
+                estimand=Estimand(
+                    "drift", (("noisy/watched",), (f"{other}/watched",)), scale="ratio"
+                ),
+                unit="times",
+                direction="greater",
+                test="sign-flip",
+                family="exploratory",  # whether the noise does what it is for
+            )
+            for other in ("bn", "none")
+        ),
     )
 
 
@@ -90,7 +124,8 @@ NOISY = Experiment(
         "LeNet with sigmoids at the notes' settings. The noisy arm multiplies and shifts what "
         "batch normalization passes on: for every step and channel a mean shift of U(-0.5, 0.5) "
         "and a mean scale of U(1, 1.25) are drawn, and around these, within 0.1, a shift and a "
-        "scale for every image."
+        "scale for every image. Whether distributions drift more for it is explored on two epochs "
+        "of the same arms, watched as in the experiment on activations."
     ),
     limits=(
         "The noise is that of the paper, for a network with ReLUs and images of 32 x 32 in "
@@ -100,19 +135,23 @@ NOISY = Experiment(
     claims=claims,
     targets=(0.70, LATE),
     exhibits=(
-        Exhibit("learning-curves", "Validation accuracy by epoch.", {}),
+        Exhibit("learning-curves", "Validation accuracy by epoch.", {"arms": tuple(LABELS)}),
         Exhibit(
             "steps-to-target",
             "Optimizer steps until the validation accuracy first reaches a target.",
-            {"baseline": "bn"},
+            {"arms": tuple(LABELS), "baseline": "bn"},
         ),
         Exhibit(
             "kaplan-meier",
             "Share of seeds whose validation accuracy has not reached a target yet, by step, with "
             "95% intervals (Kaplan-Meier).",
-            {},
+            {"arms": tuple(LABELS)},
         ),
-        Exhibit("final-accuracy", "Test accuracy at the end.", {"baseline": "bn"}),
+        Exhibit(
+            "final-accuracy",
+            "Test accuracy at the end.",
+            {"arms": tuple(LABELS), "baseline": "bn"},
+        ),
     ),
 )
 

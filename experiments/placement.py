@@ -12,6 +12,8 @@ Run it: ``python -m experiments.placement`` or ``bnstudy run placement``.
 Source: the notes; Ioffe & Szegedy 2015, section 3.2.
 """
 
+from typing import Any
+
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, pilot, registers
@@ -37,27 +39,70 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
     """Register that the other two places are as good as the first."""
     if not registers(profile):
         return ()
-    return tuple(
-        Claim(
-            id=f"placement-{place}",
-            sentence=f"BN {LABELS[place]} ends at the accuracy of BN before the sigmoid",
-            source="Lecture notes; Ioffe & Szegedy 2015",
+    source = "Lecture notes; Ioffe & Szegedy 2015"
+
+    def same_accuracy(id: str, sentence: str, *pair: str, **rest: Any) -> Claim:
+        return Claim(
+            id=id,
+            sentence=sentence,
+            source=source,
             quote=QUOTE,
-            estimand=Estimand("accuracy", ((place,), ("output",)), {"epochs": EPOCHS}),
+            estimand=Estimand("accuracy", tuple((name,) for name in pair), {"epochs": EPOCHS}),
             unit="points",
             direction="within",
             test="tost",
             margin=0.01,
-            pilot=pilot(*PILOT[place]),
             robustness=(
                 Variant("with running averages", {"statistics": "running"}),
                 Variant("within half a point", margin=0.005),
             ),
+            **rest,
         )
-        for place in ("activated", "input")
+
+    judged = tuple(
+        same_accuracy(
+            f"placement-{place}",
+            f"BN {LABELS[place]} ends at the accuracy of BN before the sigmoid",
+            place,
+            "output",
+            pilot=pilot(*PILOT[place]),
+        )
+        for place in OTHERS
+    )
+    return (
+        *judged,
+        # the third pair follows from two, and steps are no part of the notes' claim
+        same_accuracy(
+            "placement-others",
+            f"BN {LABELS['activated']} ends at the accuracy of BN {LABELS['input']}",
+            *OTHERS,
+            family="exploratory",
+        ),
+        *(
+            Claim(
+                id=f"placement-{place}-steps",
+                sentence=f"BN {LABELS[place]} needs as many steps as BN before the sigmoid",
+                source=source,
+                quote=QUOTE,
+                estimand=Estimand(
+                    "steps-to-target",
+                    ((place,), ("output",)),
+                    {"target": 0.70, "epochs": EPOCHS},
+                    scale="ratio",
+                ),
+                unit="times",
+                direction="within",
+                test="tost",
+                margin=1.25,
+                family="exploratory",
+                robustness=(Variant("target 80%", {"target": 0.80}),),
+            )
+            for place in OTHERS
+        ),
     )
 
 
+OTHERS = ("activated", "input")
 PILOT = {"activated": (0.008538, 0.004591), "input": (0.01516, 0.005328)}
 
 PLACEMENT = Experiment(

@@ -101,8 +101,14 @@ MUTANTS = (
     Mutant(
         "call two arms equal that are cut at one horizon",
         "claims/judging.py",
-        'if claim.direction == "within" and sample.crowded:',
-        "if False:",
+        "if sample.crowded and (",
+        "if False and (",
+    ),
+    Mutant(
+        "support 'hardly faster' by arms that are cut at one horizon",
+        "claims/judging.py",
+        "(supported and allows_no_effect(claim))",
+        "False",
     ),
     Mutant(
         "take a margin of a ratio for a difference",

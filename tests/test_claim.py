@@ -118,6 +118,17 @@ def test_an_impossible_claim_is_refused(changes, message):
             {"summary": "order", "levels": (1, 2), "arms": (("a", "b"), ("c", "d"))},
             "an order is tested within one group of arms, got several",
         ),
+        ({"summary": "correlation"}, "a correlation, and no other summary, is against a second"),
+        ({"against": "loss"}, "a correlation, and no other summary, is against a second"),
+        ({"summary": "correlation", "against": "loss"}, "over one group of three arms or more"),
+        (
+            {"summary": "correlation", "against": "loss", "arms": (("a", "b"),)},
+            "or over the seeds of one arm, got (('a', 'b'),)",
+        ),
+        (
+            {"summary": "correlation", "against": "loss", "arms": (("a",),)},
+            "takes the scale 'difference' and no levels, got 'ratio' and ()",
+        ),
     ],
 )
 def test_an_impossible_estimand_is_refused(changes, message):

@@ -129,6 +129,20 @@ def test_arms_that_are_cut_at_one_horizon_are_not_equal():
     assert one(claim(), reached=never).outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_claim_of_hardly_any_effect_is_not_supported_by_what_the_horizon_hides():
+    hardly = claim(
+        estimand=dataclasses.replace(STEPS, arms=STEPS.arms[::-1]), centre=1.25, direction="less"
+    )
+    bn, never = {"bn": [HORIZON - 50] * 10}, [NAN] * 6  # at the horizon the ratio is 1.14
+    verdict = one(hardly, reached={**bn, "none": [HORIZON] * 4 + never})
+    assert verdict.result.effect.estimate < 1.25
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason == "more than half of the runs of an arm were cut short"
+    assert one(hardly, reached={**bn, "none": [HORIZON] * 10}).outcome is Outcome.SUPPORTED
+    # what shows in spite of the horizon may contradict it
+    assert one(hardly, reached={"bn": FAST, "none": [NAN] * 10}).outcome is Outcome.REFUTED
+
+
 def test_one_missing_run_makes_a_claim_inadmissible():
     verdict = one(claim(), reached={"bn": FAST, "none": SLOW}, missing=[("bn", 3)])
     assert verdict.outcome is Outcome.INADMISSIBLE
@@ -241,6 +255,17 @@ def test_the_deviation_over_epochs_is_compared_as_a_ratio():
     assert verdict.result.effect.estimate == pytest.approx(ratio)
 
 
+def test_a_deviation_over_epochs_is_not_taken_over_more_of_them():
+    estimand = Estimand(
+        "accuracy-deviation", (("bn",), ("none",)), {"epochs": EPOCHS, "last": 2}, scale="ratio"
+    )
+    sparse = {"test_accuracy_population": [[NAN, 0.8, NAN, 0.9]] * 10}
+    verdict = one(claim(estimand=estimand), values={"bn": sparse})
+    assert verdict.reason == (
+        "missing are bn: test accuracy was not measured in each of the last 2 epochs (10 of 10)"
+    )
+
+
 def test_a_slope_is_compared_to_its_predicted_exponent():
     sizes = (4.0, 16.0, 64.0)
     arms = [f"b={size:g}" for size in sizes]
@@ -268,14 +293,17 @@ def test_a_slope_is_compared_to_its_predicted_exponent():
 def test_an_order_and_its_reverse():
     arms = ["g=8", "g=32", "g=128"]
     estimand = Estimand(
-        "generalization-gap",
+        "accuracy",
         (tuple(arms),),
         {"epochs": EPOCHS},
         summary="order",
         levels=(8, 32, 128),
     )
     grows = claim(estimand=estimand, direction="greater", test="page", unit="rank correlation")
-    values = {arm: {"train_accuracy": [0.9 + 0.02 * place] * 10} for place, arm in enumerate(arms)}
+    values = {
+        arm: {"test_accuracy_population": [0.8 + 0.02 * place] * 10}
+        for place, arm in enumerate(arms)
+    }
     assert one(grows, arms=arms, values=values).outcome == "SUPPORTED"
     backwards = dataclasses.replace(estimand, arms=(tuple(arms[::-1]),))
     verdict = one(dataclasses.replace(grows, estimand=backwards), arms=arms, values=values)
@@ -324,6 +352,53 @@ def test_a_knee_is_found_where_two_lines_meet():
     }
     later = claim(estimand=estimand, direction="greater", centre=5.0, unit="doublings")
     assert one(later, arms=arms, values=values).result.effect.estimate == pytest.approx(6, abs=0.02)
+
+
+ARMS = ("none", "layer", "group", "bn")
+
+
+def correlated(*arms):
+    return claim(
+        estimand=Estimand(
+            "steps-to-target",
+            (arms,),
+            {"target": 0.8, "epochs": EPOCHS},
+            summary="correlation",
+            against="loss",
+            against_options={"epochs": EPOCHS},
+        ),
+        test="t",
+        unit="rank correlation",
+        family="exploratory",
+    )
+
+
+def test_a_correlation_over_arms_is_one_a_seed_and_keeps_the_censored():
+    steps = {"none": [NAN] * 10, "layer": [300] * 10, "group": [200] * 10, "bn": [50] * 10}
+    losses = {
+        arm: {"test_loss_population": [value] * 9 + [1.0]}  # in the last seed all alike
+        for arm, value in zip(ARMS, (0.1, 0.2, 0.4, 0.3), strict=True)
+    }
+    verdict = one(correlated(*ARMS), arms=ARMS, reached=steps, values=losses)
+    in_a_seed = scipy.stats.spearmanr([400, 300, 200, 50], [0.1, 0.2, 0.4, 0.3]).statistic
+    assert verdict.result.effect.estimate == pytest.approx(0.9 * in_a_seed)
+    assert (verdict.runs, verdict.censored, verdict.outcome) == (40, 10, None)
+
+
+def test_a_correlation_over_seeds_is_of_one_arm_and_needs_four_of_them():
+    losses = {"bn": {"test_loss_population": [1.0 / step for step in FAST]}}
+    verdict = one(correlated("bn"), reached={"bn": FAST}, values=losses)
+    assert verdict.result.effect.estimate == pytest.approx(-1.0)
+    few = one(correlated("bn"), seeds=3, reached={"bn": FAST}, values=losses)
+    assert few.reason == "missing are seeds to correlate over, 4 or more (3 of 3)"
+    gone = one(correlated("bn"), reached={"bn": FAST}, missing=[("bn", 2)])
+    assert gone.reason == "missing are runs of bn (1 of 10)"
+
+
+def test_a_plan_is_refused_for_what_no_second_measure_reads():
+    wrong = dataclasses.replace(correlated("bn").estimand, against_options={"epoch": 3})
+    with pytest.raises(ConfigError, match="measure 'loss' does not take the options"):
+        shortfalls(plan(dataclasses.replace(correlated("bn"), estimand=wrong)))
 
 
 def watched(rows, *, diverged=False):
@@ -506,6 +581,48 @@ def test_no_sentence_holds_what_is_no_number(seeds, reached, lost, test):
     assert "none times" not in words
     assert verdict.outcome is not None
     json.loads(canonical_json(verdict.as_dict()))
+
+
+SUMMED = {
+    "slope": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "knee": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "order": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "range": {"levels": (1.0, 2.0, 4.0, 8.0)},
+    "correlation": {"against": "loss", "against_options": {"epochs": EPOCHS}},
+}
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+@pytest.mark.parametrize("step", [100.0, NAN])
+@pytest.mark.parametrize("lost", [0, 1, 4])
+@pytest.mark.parametrize("summary", SUMMED)
+def test_arms_that_are_all_alike_or_all_lost_have_an_answer(summary, lost, step, seeds):
+    arms = ("none", "layer", "group", "bn")
+    measure_of = {"measure": "steps-to-target", "options": {"target": 0.8, "epochs": EPOCHS}}
+    if summary == "range":
+        measure_of = {"measure": "trains", "options": {"threshold": 0.7, "epochs": EPOCHS}}
+    estimand = Estimand(arms=(arms,), summary=summary, **measure_of, **SUMMED[summary])
+    made = claim(estimand=estimand, unit="units", test="page" if summary == "order" else "t")
+    diverged = list(itertools.product(arms[:lost], range(seeds)))
+    reached = {arm: [step] * seeds for arm in arms}
+    verdict = one(made, seeds=seeds, arms=arms, reached=reached, diverged=diverged)
+    assert verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.SUPPORTED, Outcome.REFUTED)
+    assert 0 < verdict.result.p <= 1
+    assert np.isfinite(verdict.result.effect.estimate)
+    if not lost and summary in ("slope", "order", "range", "correlation"):
+        assert verdict.result.effect.estimate == 0.0
+    json.loads(canonical_json(verdict.as_dict()))
+
+
+def test_relabelling_the_seeds_changes_no_verdict():
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    there = one(claim(test="t"), reached={"bn": FAST, "none": SLOW[::-1]})
+    moved = {"bn": FAST, "none": SLOW[::-1]}
+    moved = {arm: [steps[seed] for seed in order] for arm, steps in moved.items()}
+    back = one(claim(test="t"), reached=moved)
+    assert back.result.p == pytest.approx(there.result.p, rel=1e-12)
+    assert back.result.effect.low == pytest.approx(there.result.effect.low)
+    assert back.outcome is there.outcome
 
 
 def test_a_verdict_is_json_with_its_rule():

@@ -230,6 +230,11 @@ def test_p_never_underflows_to_zero():
     assert inference.t_test(values).p > 0
     assert inference.equivalence_test(values - 1, 1.0).p > 0
     assert inference.page_test(np.tile(np.arange(9.0), (200, 1))).p > 0
+    many = np.ones(2_000)
+    assert inference.t_test(many).p > 0
+    assert inference.sign_test(many).p > 0
+    assert inference.equivalence_test(many, 2.0).p > 0
+    assert flip(many, resamples=99).p == 1 / 100
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -242,6 +247,22 @@ def test_nothing_and_missing_values_are_refused(name, values):
 def test_rounding_does_not_break_a_tie():
     difference = inference.paired_differences(np.array([0.1 + 0.2, 5.0]), np.array([0.3, 4.0]))
     assert difference.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_rounding_is_no_distance_from_the_centre(name):
+    values, null = np.full(8, np.log(125) - np.log(100)), np.log(1.25)
+    assert values[0] != null
+    tests = {"sign-flip": flip, "t": inference.t_test, "sign": inference.sign_test}
+    assert tests[name](values, null=null).p == 1.0
+    assert inference.sign_flip_p(values, null) == 1.0
+
+
+def test_a_difference_at_the_margin_is_neither_within_nor_beyond():
+    values = np.full(8, 0.86 - 0.85)
+    assert values[0] > 0.01
+    assert inference.equivalence_test(values, 0.01).p == 1.0
+    assert inference.beyond_margin(values, 0.01).p == 1.0
 
 
 # Families -------------------------------------------------------------------------------
@@ -294,6 +315,14 @@ def test_a_slope_is_that_of_the_law():
     sizes = np.array([4.0, 16.0, 256.0])
     noise = np.log(3.0 * sizes**-0.5) + np.array([[0.0], [1.0]])
     assert inference.slopes(noise, np.log(sizes)) == pytest.approx([-0.5, -0.5])
+
+
+def test_values_all_alike_have_no_slope_and_no_contrast_but_for_rounding():
+    rows = np.full((6, 4), np.log(0.1)) + np.array([0.0, 1.0, 0.3, 7.1, 2e5, -3e-7])[:, None]
+    assert inference.slopes(rows, np.log([1.0, 2.0, 4.0, 8.0])).tolist() == [0.0] * 6
+    cells = [np.full(6, value) for value in (0.9, 0.8, 0.8, 0.7)]
+    assert ((cells[0] - cells[1]) - (cells[2] - cells[3]) != 0).all()
+    assert inference.interaction(*cells).tolist() == [0.0] * 6
 
 
 @pytest.mark.parametrize(
@@ -359,6 +388,60 @@ def test_a_ratio_of_deviations_is_that_of_the_data_and_has_a_floor():
         inference.log_deviations(np.ones((3, 1)), 1e-4)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rank_correlations_equal_scipys(seed):
+    rng = np.random.default_rng(seed)
+    first, second = rng.normal(size=(6, 5)).round(1), rng.normal(size=(6, 5)).round(1)
+    wanted = [scipy.stats.spearmanr(*pair).statistic for pair in zip(first, second, strict=True)]
+    assert inference.rank_correlations(first, second) == pytest.approx(wanted)
+    assert inference.rank_correlations(first, np.exp(first)) == pytest.approx(np.ones(6))
+    assert inference.rank_correlations(first, np.ones((6, 5))).tolist() == [0.0] * 6
+
+
+def test_shares_in_a_rank_correlation_are_those_of_leaving_a_seed_out():
+    rng = np.random.default_rng(1)
+    first = rng.normal(size=12)
+    second = first + rng.normal(size=12)
+    shares = inference.rank_correlation_shares(first, second)
+    r = scipy.stats.spearmanr(first, second).statistic
+    for seed in range(12):
+        rest = np.delete(first, seed), np.delete(second, seed)
+        assert shares[seed] == pytest.approx(12 * r - 11 * scipy.stats.spearmanr(*rest).statistic)
+    assert inference.rank_correlation_shares(first, first) == pytest.approx(np.ones(12))
+
+
+def test_the_interval_of_a_rank_correlation_covers_it_nearly_as_often_as_stated():
+    # of a bivariate normal distribution: Spearman's rho is 6/pi asin(r/2)
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(800, 16))
+    y = 0.6 * x + 0.8 * rng.normal(size=(800, 16))
+    rho = 6 / np.pi * np.arcsin(0.3)
+    pairs = zip(x, y, strict=True)
+    ends = [inference.mean_interval(inference.rank_correlation_shares(*pair)) for pair in pairs]
+    covered = np.mean([end.low <= rho <= end.high for end in ends])
+    assert covered == pytest.approx(0.91, abs=0.03)
+    assert np.mean([end.estimate for end in ends]) == pytest.approx(rho, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: inference.rank_correlations(np.ones((2, 3)), np.ones((2, 4))),
+            "a correlation needs pairs of values, got (2, 3) and (2, 4)",
+        ),
+        (
+            lambda: inference.rank_correlation_shares(np.arange(3.0), np.arange(3.0)),
+            "a correlation over seeds needs 4 of them, got 3",
+        ),
+    ],
+)
+def test_what_has_no_correlation_is_refused(call, message):
+    with pytest.raises(ConfigError) as refusal:
+        call()
+    assert str(refusal.value) == message
+
+
 # Order ----------------------------------------------------------------------------------
 
 
@@ -372,6 +455,18 @@ def test_page_equals_scipy_both_ways(seed):
     assert (got.interval.estimate > 0) == (up < down)
     rho = np.mean([scipy.stats.spearmanr(row, np.arange(4)).statistic for row in table])
     assert got.interval.estimate == pytest.approx(rho)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reversing_the_order_flips_pages_sign_and_relabelling_seeds_changes_nothing(seed):
+    rng = np.random.default_rng(seed)
+    table = (rng.normal(size=(7, 4)) + 0.4 * np.arange(4)).round(1)  # with ties
+    there, back = inference.page_test(table), inference.page_test(table[:, ::-1])
+    assert back.p == pytest.approx(there.p, rel=1e-12)
+    assert back.interval.estimate == pytest.approx(-there.interval.estimate)
+    shuffled = inference.page_test(rng.permutation(table))
+    assert shuffled.p == pytest.approx(there.p, rel=1e-12)
+    assert shuffled.interval.low == pytest.approx(there.interval.low)
 
 
 def test_page_knows_the_order_from_its_reverse():

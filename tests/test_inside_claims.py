@@ -41,6 +41,12 @@ def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
         read(run(MOVING[:1]), "drift", {})
 
 
+def test_percentiles_without_a_width_measure_no_drift():
+    flat = traces("act3", q15=(1.0, 2.0), q50=(1.0, 2.0), q85=(1.0, 2.0))
+    with pytest.raises(NotMeasuredError, match="percentiles of act3 have no width"):
+        read(run([*MOVING, *flat]), "drift", {})
+
+
 PACE = {"stat": "update_ratio", "tensor": "weight", "upper": "fc3", "lower": "conv1", "end": 1.0}
 UPDATES = [
     *((step, "fc3", "update_ratio", value) for step, value in ((0, 2.0), (100, 8.0), (200, 99.0))),

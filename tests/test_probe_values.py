@@ -16,7 +16,7 @@ from bnstudy.data import epoch_order, scale
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import lenet
 from bnstudy.observer import Training
-from bnstudy.probes import Scene, probed
+from bnstudy.probes import PROBES, Scene, probed
 from bnstudy.probes.batch_noise import BatchNoise, log_slope, noise_of
 from bnstudy.probes.geometry import geometry_of
 from bnstudy.probes.landscape import landscape
@@ -264,6 +264,33 @@ def test_a_network_takes_the_statistics_of_one_training_batch(small):
     fresh = lenet(CONFIG, 0)
     take_statistics(fresh, scale(images.images))
     np.testing.assert_allclose(probabilities(fresh.eval(), images), trained, atol=1e-6)
+
+
+def test_the_gap_is_that_of_the_same_weights_in_evaluation(small):
+    found = probed(CONFIG, 1, small, {"generalization": {}}).measures
+    found = found.set_index(["tensor", "stat"])["value"]
+    last = train(CONFIG, 1, small).curve.iloc[-1]
+    assert found["test", "loss"] == pytest.approx(last["test_loss_population"], rel=1e-5)
+    assert found["test", "accuracy"] == pytest.approx(last["test_accuracy_population"])
+    assert found["gap", "loss"] == pytest.approx(found["test", "loss"] - found["train", "loss"])
+    assert found["gap", "accuracy"] == found["train", "accuracy"] - found["test", "accuracy"]
+
+
+def test_the_training_half_of_the_gap_is_without_the_noise_of_batches(small):
+    # all training images as one batch normalize by population statistics, but for n / (n - 1)
+    config = CONFIG.replace(norm="ghost:size=5")
+    probe = PROBES["generalization"](Scene(config, 2, small), [0])
+    training = at_start(config, 2)
+    probe(Step(0, 5), training)
+    found = probe.close().set_index(["tensor", "stat"])["value"]
+    X, y = scale(small.train.images), small.train.labels
+    plain = lenet(config.replace(norm="bn"), 2)
+    with torch.no_grad():
+        assert found["train", "loss"] == pytest.approx(
+            F.cross_entropy(plain(X), y).item(), abs=2e-3
+        )
+        noisy = F.cross_entropy(lenet(config, 2)(X), y).item()
+    assert abs(found["train", "loss"] - noisy) > 0.008
 
 
 def test_uncertainty_by_running_averages_is_what_the_trainer_measures(small):

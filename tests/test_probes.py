@@ -52,6 +52,7 @@ def record(small):
 MOMENTS = (0, 0.4, 1)
 OTHERS = {
     "batch-noise": {"epochs": MOMENTS, "sizes": [4, 8, 16], "batches": 3},
+    "generalization": {"epochs": MOMENTS},
     "geometry": {"epochs": MOMENTS, "images": 40},
     "gradient-shift": {"epochs": MOMENTS},
     "landscape": {"epochs": MOMENTS, "images": 40, "points": 2},
@@ -108,6 +109,18 @@ def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
         assert ours[names].equals(theirs[names])
         values, expected = ours["value"].to_numpy(), theirs["value"].to_numpy()
         np.testing.assert_allclose(values, expected, rtol=5e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not available()[0], reason="no kernel here")
+@pytest.mark.parametrize("norm", ["ghost:size=8", "population"])
+def test_the_gap_of_a_stack_is_that_of_its_own_weights(norm, small):
+    config = CONFIG.replace(norm=norm, dropout=0.0, learning_rate=0.1)
+    for record in probed_stack(config, [3, 8], small, {"generalization": {}}):
+        last, found = record.curve.iloc[-1], record.measures.set_index(["tensor", "stat"])["value"]
+        assert found["test", "loss"] == pytest.approx(last["test_loss_population"], rel=1e-3)
+        assert found["test", "accuracy"] == pytest.approx(
+            last["test_accuracy_population"], abs=0.01
+        )
 
 
 def test_the_recorder_needs_every_step_and_the_others_do_not():
@@ -179,8 +192,8 @@ def test_an_unknown_probe_is_refused(small):
     with pytest.raises(ConfigError) as refusal:
         probed(CONFIG, 0, small, {"xray": {}})
     assert str(refusal.value) == (
-        "there is no probe 'xray': choose one of activations, batch-noise, geometry, "
-        "gradient-shift, landscape, uncertainty, variance-shift"
+        "there is no probe 'xray': choose one of activations, batch-noise, "
+        "generalization, geometry, gradient-shift, landscape, uncertainty, variance-shift"
     )
 
 

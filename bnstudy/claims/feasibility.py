@@ -52,6 +52,8 @@ def shortfalls(plan: Plan) -> tuple[Shortfall, ...]:
         for each in (claim, *map(claim.varied, claim.robustness)):
             for place in range(len(each.estimand.arms)):
                 find_measure(each.estimand.measure, each.estimand.options_of(place))
+            if each.estimand.against:
+                find_measure(each.estimand.against, each.estimand.against_options)
     claims = [claim for claim in plan.claims if claim.family == "confirmatory"]
     found = [_shortfall(claim, len(plan.seeds), ALPHA / len(claims)) for claim in claims]
     return tuple(shortfall for shortfall in found if shortfall)

@@ -25,13 +25,16 @@ def drift(run: Run, *, probe: str = "activations", tensor: str = "in", layer: st
     rows = _seen(run, probe, tensor, PERCENTILES)
     rows = rows[rows["layer"] == layer] if layer else rows
     drifts = []
-    for _, table in rows.groupby("layer", sort=True, observed=True):
+    for name, table in rows.groupby("layer", sort=True, observed=True):
         wide = table.pivot_table(index="step", columns="stat", values="value", observed=True)
         if len(wide) < 2 or not set(PERCENTILES) <= set(wide.columns):
             continue
         traces = wide.sort_index()[list(PERCENTILES)].to_numpy(dtype=float)
         way = np.abs(np.diff(traces, axis=0)).sum(axis=0).mean()
-        drifts.append(way / (traces[:, 2] - traces[:, 0]).mean())
+        width = (traces[:, 2] - traces[:, 0]).mean()
+        if width == 0:
+            raise NotMeasuredError(f"the percentiles of {name} have no width to measure drift by")
+        drifts.append(way / width)
     if not drifts:
         raise NotMeasuredError(f"probe {probe} saw no percentiles at two steps")
     return Reading(float(np.mean(drifts)))

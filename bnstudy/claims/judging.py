@@ -9,7 +9,7 @@ import numpy as np
 
 from bnstudy.claim import Claim
 from bnstudy.claims.measures import Run
-from bnstudy.claims.rules import ALPHA, Finding, decide, examine
+from bnstudy.claims.rules import ALPHA, Finding, allows_no_effect, decide, examine
 from bnstudy.claims.sample import RunKey, Sample, finished_runs, take_sample
 from bnstudy.claims.sentence import write_sentence
 from bnstudy.claims.verdict import Outcome, Row, Verdict
@@ -89,17 +89,18 @@ def _case(
     if sample.missing:
         reason = "missing are " + ", ".join(sample.missing)
         return _Case(claim, planned, sample, finding, Outcome.INADMISSIBLE, reason)
-    reason = _nothing_to_learn(claim, sample)
+    reason = _nothing_to_learn(claim, sample, finding)
     return _Case(claim, planned, sample, finding, Outcome.INCONCLUSIVE if reason else None, reason)
 
 
-def _nothing_to_learn(claim: Claim, sample: Sample) -> str:
+def _nothing_to_learn(claim: Claim, sample: Sample, finding: Finding | None) -> str:
     """Return why complete data cannot decide a claim, or nothing."""
     if sample.lost:
         return "every run diverged"
     if sample.seeds == 1:
         return "one seed says nothing about the spread"
-    if claim.direction == "within" and sample.crowded:
+    supported = finding is not None and finding.as_claimed
+    if sample.crowded and (claim.direction == "within" or (supported and allows_no_effect(claim))):
         # Cut at one horizon, two arms look alike however different they are.
         return "more than half of the runs of an arm were cut short"
     return ""

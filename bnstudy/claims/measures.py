@@ -171,27 +171,10 @@ def accuracy_deviation(
     resolution = 1.0 / (run.config.test_images or TEST_IMAGES)
     if run.diverged:
         return Reading(resolution)
-    values = _test(run, "accuracy", epochs, statistics)[-last:]
+    values = _test(run, "accuracy", epochs, statistics, since=epochs - last)
     if len(values) < max(last, 2):
-        raise NotMeasuredError(f"test accuracy was measured in fewer than {last} epochs")
+        raise NotMeasuredError(f"test accuracy was not measured in each of the last {last} epochs")
     return Reading(float(np.exp(log_deviations(values[None], resolution)[0])))
-
-
-@measure("generalization-gap")
-def generalization_gap(
-    run: Run, *, epochs: float, of: str = "accuracy", statistics: str = "population"
-) -> Reading:
-    """Return by how much a network does better in training than on test images after ``epochs``.
-
-    Training figures are those of the last evaluation interval.  A diverged run
-    guesses on both: no gap.
-    """
-    one_of("gap", of, ("accuracy", "loss"))
-    if run.diverged:
-        return Reading(0.0)
-    tested = _test(run, of, epochs, statistics)[-1]
-    trained = float(_watched(run, epochs)[f"train_{of}"].iloc[-1])
-    return Reading(trained - tested if of == "accuracy" else tested - trained)
 
 
 @measure("trains")
@@ -243,12 +226,13 @@ def _watched(run: Run, epochs: float) -> pd.DataFrame:
     return run.curve[run.curve["step"] <= epochs * run.steps_per_epoch + 1e-9]
 
 
-def _test(run: Run, what: str, epochs: float, statistics: str) -> np.ndarray:
-    """Return a test figure at the end of every epoch up to a horizon, the last one there."""
+def _test(run: Run, what: str, epochs: float, statistics: str, since: float = 0.0) -> np.ndarray:
+    """Return a test figure at the ends of epochs after ``since`` up to a horizon, which is one."""
     one_of("kind of statistics", statistics, ("population", "running"))
     column = f"test_{what}" + ("_population" if statistics == "population" else "")
     rows: Any = _watched(run, epochs)
     rows = rows[rows[column].notna()]
     if rows.empty or rows["step"].iloc[-1] != round(epochs * run.steps_per_epoch):
         raise NotMeasuredError(f"{column} was not measured after {epochs:g} epochs")
+    rows = rows[rows["step"] > since * run.steps_per_epoch + 1e-9]
     return rows[column].to_numpy(dtype=float)

@@ -121,6 +121,14 @@ def decide(p_adjusted: float, as_claimed: bool) -> Outcome:
     return Outcome.SUPPORTED if as_claimed else Outcome.REFUTED
 
 
+def allows_no_effect(claim: Claim) -> bool:
+    """Return whether arms without any difference lie where a claim says.
+
+    As in 'not even 1.25 times as fast': what makes arms look alike speaks for it.
+    """
+    return len(claim.estimand.arms) > 1 and bool(_as_claimed(claim, np.zeros(())))
+
+
 def _tested(claim: Claim, values: np.ndarray) -> Result:
     if claim.test == "page":
         return page_test(values)

@@ -6,10 +6,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bnstudy.claim import Claim, Estimand
+from bnstudy.claim import Claim, Estimand, Option
 from bnstudy.claims.measures import Run, read
 from bnstudy.errors import NotMeasuredError
-from bnstudy.inference import interaction, knees, paired_differences, slopes, spans
+from bnstudy.inference import (
+    FEWEST_CORRELATED,
+    interaction,
+    knees,
+    paired_differences,
+    rank_correlation_shares,
+    rank_correlations,
+    slopes,
+    spans,
+)
 from bnstudy.store import Tables
 from bnstudy.study import Plan, PlannedExperiment
 
@@ -102,6 +111,15 @@ def take_sample(
             for seed in seeds
         ]
         groups.append(np.array(table))  # (n, arms of the group)
+    if estimand.summary == "correlation":
+        (group,) = estimand.arms
+        others = [
+            [tally.read_against(estimand, arm, seed, runs.get((name, arm, seed))) for arm in group]
+            for seed in seeds
+        ]
+        groups.append(np.array(others))
+        if len(group) == 1 and len(seeds) < FEWEST_CORRELATED:
+            tally.missing[f"seeds to correlate over, {FEWEST_CORRELATED} or more"] = len(seeds)
     cut = Counter(arm for arm, _ in tally.censored | tally.diverged)
     total = len(seeds) * len(estimand.arm_names)
     return Sample(
@@ -143,13 +161,25 @@ class _Tally:
             return 1.0
         if run.diverged:
             self.diverged.add((arm, seed))
+        value = self._value(run, arm, seed, estimand.measure, estimand.options_of(place))
+        if estimand.scale == "ratio" and value <= 0:
+            self.missing[f"{arm}: a ratio needs positive values"] += 1
+            return 1.0
+        return value
+
+    def read_against(self, estimand: Estimand, arm: str, seed: int, run: Run | None) -> float:
+        """Return the second measure of a run; 1 for what is missing, which :meth:`read` counts."""
+        if run is None:
+            return 1.0
+        return self._value(run, arm, seed, estimand.against, estimand.against_options)
+
+    def _value(
+        self, run: Run, arm: str, seed: int, measure: str, options: Mapping[str, Option]
+    ) -> float:
         try:
-            reading = read(run, estimand.measure, estimand.options_of(place))
+            reading = read(run, measure, options)
         except NotMeasuredError as error:
             self.missing[f"{arm}: {error}"] += 1
-            return 1.0
-        if estimand.scale == "ratio" and reading.value <= 0:
-            self.missing[f"{arm}: a ratio needs positive values"] += 1
             return 1.0
         if reading.censored:
             self.censored.add((arm, seed))
@@ -162,6 +192,11 @@ def _summarized(estimand: Estimand, groups: list[np.ndarray]) -> np.ndarray:
         groups = [np.log(table) for table in groups]
     if estimand.summary == "order":
         return groups[0]
+    if estimand.summary == "correlation":
+        first, second = groups
+        if first.shape[1] > 1:
+            return rank_correlations(first, second)
+        return rank_correlation_shares(first[:, 0], second[:, 0])
     parts = [_group(estimand, table) for table in groups]
     if len(parts) == 1:
         return parts[0]

@@ -41,12 +41,22 @@ from bnstudy.inference.power import (
     smallest_p,
 )
 from bnstudy.inference.signflip import ENUMERATED, sign_flip_p, sign_flip_test
-from bnstudy.inference.summaries import interaction, knees, log_deviations, slopes, spans
+from bnstudy.inference.summaries import (
+    FEWEST_CORRELATED,
+    interaction,
+    knees,
+    log_deviations,
+    rank_correlation_shares,
+    rank_correlations,
+    slopes,
+    spans,
+)
 from bnstudy.inference.trend import page_test
 
 __all__ = [
     "CONFIDENCE",
     "ENUMERATED",
+    "FEWEST_CORRELATED",
     "Interval",
     "Result",
     "Survival",
@@ -66,6 +76,8 @@ __all__ = [
     "power_of_equivalence",
     "power_of_sign_flip",
     "power_of_t",
+    "rank_correlation_shares",
+    "rank_correlations",
     "ratio_interval",
     "restricted_mean",
     "restricted_steps",

@@ -136,6 +136,12 @@ def paired_differences(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
         raise ConfigError(
             f"pairs need as many values on both sides, got {len(first)} and {len(second)}"
         )
+    return distances(first, second)
+
+
+def distances(values: np.ndarray, origin: np.ndarray | float) -> np.ndarray:
+    """Return ``values - origin``, exactly 0 where they differ by rounding only."""
+    first, second = np.asarray(values, dtype=float), np.asarray(origin, dtype=float)
     difference = first - second
     noise = ROUNDING * np.maximum(np.abs(first), np.abs(second))
     return np.where(np.abs(difference) <= noise, 0.0, difference)

@@ -14,6 +14,7 @@ from bnstudy.errors import ConfigError
 from bnstudy.inference.intervals import (
     CONFIDENCE,
     Interval,
+    distances,
     finite,
     mean_interval,
     standard_error,
@@ -194,10 +195,10 @@ def sign_test(values: np.ndarray, null: float = 0.0, confidence: float = CONFIDE
 
 def sign_p(values: np.ndarray, null: float = 0.0) -> np.ndarray:
     """Return the p of :func:`sign_test` for samples along the last axis, (..., n) -> (...)."""
-    array = np.asarray(values, dtype=float)
-    above, below = (array > null).sum(axis=-1), (array < null).sum(axis=-1)
+    off = distances(values, null)
+    above, below = (off > 0).sum(axis=-1), (off < 0).sum(axis=-1)
     tail = scipy.stats.binom.cdf(np.minimum(above, below), above + below, 0.5)
-    return np.minimum(1.0, 2.0 * np.asarray(tail))
+    return np.clip(2.0 * np.asarray(tail), SMALLEST, 1.0)
 
 
 def _upper_p(values: np.ndarray, bound: float) -> np.ndarray:
@@ -209,7 +210,8 @@ def _upper_p(values: np.ndarray, bound: float) -> np.ndarray:
     spread = varies(array)
     t = (mean - bound) / np.where(spread, standard_error(array), 1.0)
     p = np.maximum(scipy.stats.t.sf(t, n - 1), SMALLEST)
-    return np.where(spread, p, np.where(mean > bound, 0.5**n, 1.0))
+    constant = np.where(distances(mean, bound) > 0, max(0.5**n, SMALLEST), 1.0)
+    return np.where(spread, p, constant)
 
 
 def _check_margin(margin: float) -> None:

@@ -12,7 +12,7 @@ Using subsample values as typical values, JASA 64).
 import numpy as np
 
 from bnstudy.errors import ConfigError
-from bnstudy.inference.intervals import CONFIDENCE, ROUNDING, Interval, finite, varies
+from bnstudy.inference.intervals import CONFIDENCE, ROUNDING, Interval, distances, finite, varies
 from bnstudy.inference.location import Result
 
 ENUMERATED = 20  # pairs: 2^20 subsets take 0.1 s, and twice that for each pair more
@@ -55,9 +55,10 @@ def sign_flip_test(
         If there is no value, or one is not finite.
     """
     array = finite(values)
-    sums, sizes = _subsets(array - null, rng, resamples)
-    total = float((array - null).sum())
-    tolerance = ROUNDING * float(np.abs(array - null).sum())
+    off = distances(array, null)
+    sums, sizes = _subsets(off, rng, resamples)
+    total = float(off.sum())
+    tolerance = ROUNDING * float(np.abs(off).sum())
     p = float((np.abs(total - 2.0 * sums) >= abs(total) - tolerance).mean())
     return Result("sign-flip", _inverted(array, null, sums, sizes, confidence), p)
 
@@ -90,7 +91,7 @@ def sign_flip_p(
     ConfigError
         If n is 0, or too large to enumerate and there is no ``rng``.
     """
-    array = np.asarray(values, dtype=float) - null
+    array = distances(values, null)
     n = array.shape[-1]
     rows = array.reshape(-1, n)
     if 1 <= n <= ENUMERATED:

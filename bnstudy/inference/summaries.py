@@ -1,9 +1,12 @@
-"""One number a seed from several: slopes, interactions, log standard deviations."""
+"""One number a seed from several: slopes, interactions, deviations, rank correlations."""
 
 import numpy as np
+import scipy.stats
 
 from bnstudy.errors import ConfigError
-from bnstudy.inference.intervals import finite, finite_rows
+from bnstudy.inference.intervals import distances, finite, finite_rows
+
+FEWEST_CORRELATED = 4  # seeds: a correlation over three is one of three numbers
 
 
 def slopes(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -35,7 +38,8 @@ def slopes(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if np.ptp(x) == 0:
         raise ConfigError(f"a slope needs two different levels, got {x.tolist()}")
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    return np.asarray(table @ weights)
+    # the weights sum to 0; from the first value on, so that values all alike have a slope of 0
+    return np.asarray(distances(table, table[:, :1]) @ weights)
 
 
 def knees(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -138,7 +142,77 @@ def interaction(
         raise ConfigError(
             f"a contrast needs as many values in each cell, got {[len(cell) for cell in cells]}"
         )
-    return (cells[0] - cells[1]) - (cells[2] - cells[3])
+    return distances(cells[0] + cells[3], cells[1] + cells[2])  # a tie is not lost to rounding
+
+
+def rank_correlations(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return Spearman's rank correlation of two measures within each seed.
+
+    Parameters
+    ----------
+    values, others
+        (n, k) each, a row a seed; ties share their mean rank.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,), in -1..1; 0 where one measure is the same throughout.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ, or a value is not finite.
+    """
+    first, second = finite_rows(values), finite_rows(others)
+    if first.shape != second.shape:
+        raise ConfigError(
+            f"a correlation needs pairs of values, got {first.shape} and {second.shape}"
+        )
+    return correlations(scipy.stats.rankdata(first, axis=1), scipy.stats.rankdata(second, axis=1))
+
+
+def correlations(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation within each row, (n, k) -> (n,); 0 for a constant row."""
+    x = values - values.mean(axis=1, keepdims=True)
+    y = others - others.mean(axis=1, keepdims=True)
+    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    products = (x * y).sum(axis=1)
+    return np.divide(products, scale, out=np.zeros(len(x)), where=scale > 0)
+
+
+def rank_correlation_shares(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return each seed's share in the rank correlation over seeds: jackknife pseudo-values.
+
+    n r - (n - 1) r_i, with r Spearman's correlation over all seeds and r_i over
+    all but seed i.  Their mean estimates the correlation, and their standard
+    error that of it (Tukey 1958); the mean may pass 1 a little.  With 16 seeds
+    the 95 % interval covers the correlation of normal values in 90 to 93 %.
+
+    Parameters
+    ----------
+    values, others
+        (n,) each, n >= :data:`FEWEST_CORRELATED`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,).
+
+    Raises
+    ------
+    ConfigError
+        If the lengths differ, a value is not finite, or there are too few.
+    """
+    first, second = finite(values), finite(others)
+    n = len(first)
+    if n < FEWEST_CORRELATED:
+        raise ConfigError(f"a correlation over seeds needs {FEWEST_CORRELATED} of them, got {n}")
+    whole = rank_correlations(first[None], second[None])[0]
+    rest = ~np.eye(n, dtype=bool)
+    without = rank_correlations(
+        np.stack([first[row] for row in rest]), np.stack([second[row] for row in rest])
+    )
+    return np.asarray(n * whole - (n - 1) * without)
 
 
 def log_deviations(values: np.ndarray, resolution: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import scipy.stats
 from bnstudy.errors import ConfigError
 from bnstudy.inference.intervals import CONFIDENCE, finite_rows, mean_interval
 from bnstudy.inference.location import SMALLEST, Result
+from bnstudy.inference.summaries import correlations
 
 MOST_LEVELS = 12  # 2^12 subsets of ranks; the exact distribution takes 1 s
 
@@ -52,17 +53,9 @@ def page_test(values: np.ndarray, confidence: float = CONFIDENCE) -> Result:
         distribution, lowest = np.convolve(distribution, chances), lowest + least
     place = observed - lowest
     tail = min(distribution[place:].sum(), distribution[: place + 1].sum())
-    interval = mean_interval(_correlations(doubled), confidence)
+    order = np.broadcast_to(np.arange(1.0, levels + 1), table.shape)
+    interval = mean_interval(correlations(doubled, order), confidence)
     return Result("page", interval, float(np.clip(2.0 * tail, SMALLEST, 1.0)))
-
-
-def _correlations(doubled: np.ndarray) -> np.ndarray:
-    """Return each row's correlation with 1..k, (n, k) -> (n,); 0 for a row of ties."""
-    x = np.arange(1.0, doubled.shape[1] + 1)
-    x -= x.mean()
-    ranks = doubled - doubled.mean(axis=1, keepdims=True)
-    scale = np.sqrt((ranks**2).sum(axis=1) * (x**2).sum())
-    return np.divide(ranks @ x, scale, out=np.zeros(len(ranks)), where=scale > 0)
 
 
 @lru_cache(maxsize=256)

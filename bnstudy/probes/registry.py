@@ -13,6 +13,7 @@ from bnstudy.lockstep import train_stack
 from bnstudy.observer import MomentObserver
 from bnstudy.probes.base import Moments, Probe, Scene
 from bnstudy.probes.batch_noise import BatchNoise
+from bnstudy.probes.generalization import Generalization
 from bnstudy.probes.geometry import Geometry
 from bnstudy.probes.gradient_shift import GradientShift
 from bnstudy.probes.landscape import Landscape
@@ -25,6 +26,7 @@ from bnstudy.training import train
 PROBES: Mapping[str, Callable[..., Probe]] = {
     "activations": Activations,
     "batch-noise": BatchNoise,
+    "generalization": Generalization,
     "geometry": Geometry,
     "gradient-shift": GradientShift,
     "landscape": Landscape,
