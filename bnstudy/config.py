@@ -55,6 +55,19 @@ def _number(name: str, value: object, low: float, high: float, *, open_low: bool
         raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
 
 
+def added(default: Any, *, before: Any) -> Any:
+    """Declare a config field that was added after runs existed.
+
+    Parameters
+    ----------
+    default
+        Its default from now on.
+    before
+        The value that stands for what runs did before the field existed.
+    """
+    return field(default=default, metadata={"before": before})
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """The settings of one training run, all but its seed.
@@ -71,6 +84,11 @@ class RunConfig:
         Where a normalization layer acts: on the ``output`` of each convolution
         or linear layer before the activation, on the ``activated`` output, or
         on the ``input`` of the layer.
+    norm_layers
+        Which layers are normalized: ``all``, or the numbers of some in order,
+        such as ``134`` (1 and 2: convolutions; 3 and 4: hidden linear layers; 5:
+        the last layer, which has a normalization on its ``input`` only).  All
+        numbers there are mean ``all``.
     activation
         ``sigmoid``, ``relu`` or ``tanh``.
     bias
@@ -129,6 +147,7 @@ class RunConfig:
     population_images: int = 10_000
     evaluations_per_epoch: int = 5
     batch_mates: str = "fresh"
+    norm_layers: str = added("all", before="all")
 
     def __post_init__(self) -> None:
         if not isinstance(self.norm, str) or not self.norm:
@@ -150,9 +169,27 @@ class RunConfig:
         _number("momentum", self.momentum, 0.0, 1.0)
         _number("weight_decay", self.weight_decay, 0.0, math.inf)
         _number("schedule_factor", self.schedule_factor, 0.0, math.inf, open_low=True)
+        self._check_norm_layers()
         for item in fields(self):  # 1 and 1.0 are one setting, and hash to one id
             if item.type is float:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
+
+    def _check_norm_layers(self) -> None:
+        every, given = "12345" if self.placement == "input" else "1234", self.norm_layers
+        in_order = given and given == "".join(n for n in every if n in str(given))
+        if given != "all" and not in_order:
+            raise ConfigError(
+                f"norm_layers must be 'all' or numbers of 1 to {every[-1]} in order, such as "
+                f"'134', got {given!r}"
+            )
+        if given == every:  # one setting, one id
+            object.__setattr__(self, "norm_layers", "all")
+
+    def normalizes(self, number: int) -> bool:
+        """Return whether the layer of this number, from 1, is to be normalized."""
+        return self.norm != "none" and (
+            self.norm_layers == "all" or str(number) in self.norm_layers
+        )
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed.
@@ -218,19 +255,6 @@ class RunConfig:
             for item in fields(self)
             if "before" not in item.metadata or getattr(self, item.name) != item.metadata["before"]
         }
-
-
-def added(default: Any, *, before: Any) -> Any:
-    """Declare a config field that was added after runs existed.
-
-    Parameters
-    ----------
-    default
-        Its default from now on.
-    before
-        The value that stands for what runs did before the field existed.
-    """
-    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True, order=True)

@@ -23,10 +23,11 @@ extern "C" {
 enum Placement { AT_OUTPUT, AT_ACTIVATED, AT_INPUT };
 enum DropoutPlacement { HIDDEN, BEFORE_NORM, AFTER_LAST_NORM };
 
-// What the caller sets once; kernel.py mirrors it.
+// What the caller sets once; kernel.py mirrors it.  In `normed` a bit stands for each layer
+// that is normalized, the first layer's lowest; gamma and beta: whether they are learned.
 struct Spec {
-  int32_t batch, activation, normed, placement, norm_kind, part_size, groups, unbiased, bias;
-  int32_t dropped, dropout_placement;
+  int32_t batch, activation, normed, placement, norm_kind, part_size, groups, unbiased;
+  int32_t gamma, beta, bias, dropped, dropout_placement;
   double eps, keep, momentum, decay, dropout;
 };
 
@@ -95,12 +96,15 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     std::memset(memory, 0, counting.used);
     Arena arena{memory};
     lay_out(arena);
+    for (int l = 0; l < norms; ++l)
+      for (int c = 0; c < norm[l].channels; ++c) norm[l].gamma.value[c] = all(1.0f);
   }
   ~LeNet() override { std::free(memory); }
   bool ready() const override { return memory; }
 
   // Memory and structure ----------------------------------------------------------------
 
+  bool normed(int layer) const { return spec.normed >> layer & 1; }
   int images() const { return std::max(spec.batch, TILE); }
 
   Parameter parameter(Arena& from, size_t size) const {
@@ -113,7 +117,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     to = Norm{};
     to.kind = NormKind(spec.norm_kind);
     to.channels = channels, to.positions = positions, to.part_size = spec.part_size;
-    to.groups = spec.groups;
+    to.groups = spec.groups, to.learns_gamma = spec.gamma, to.learns_beta = spec.beta;
     to.eps = spec.eps, to.keep = spec.keep, to.unbiased = spec.unbiased;
     to.parts = 1;
     const size_t C = channels, all_parts = C * to.parts_of(images());
@@ -143,17 +147,18 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     to = Gap{channels * positions, 0, in, {}};
     const auto add = [&](OpKind kind) { add_op(from, to, kind, channels, positions); };
     const bool hidden = layer >= 3, drop = hidden && spec.dropped;
+    const bool norm_here = spec.placement == AT_INPUT ? normed(layer) : hidden && normed(layer - 1);
     const auto drop_at = [&](int placement) { return drop && spec.dropout_placement == placement; };
     if (hidden && spec.placement != AT_OUTPUT) add(ACTIVATE);
     if (spec.placement == AT_INPUT && drop_at(HIDDEN)) add(DROP);
     if (drop_at(BEFORE_NORM)) add(DROP);
-    if (spec.normed && (hidden || spec.placement == AT_INPUT)) add(NORMALIZE);
+    if (norm_here) add(NORMALIZE);
     if (hidden && spec.placement == AT_OUTPUT) add(ACTIVATE);
     if (spec.placement != AT_INPUT && drop_at(HIDDEN)) add(DROP);
     if (layer == 4 && drop_at(AFTER_LAST_NORM)) add(DROP);
   }
 
-  template <typename S> void lay_out_stage(Arena& from, S& stage) {
+  template <typename S> void lay_out_stage(Arena& from, S& stage, int layer) {
     const size_t n = images();
     stage.w = parameter(from, S::WEIGHTS), stage.b = parameter(from, S::VALUES / S::SIDE / S::SIDE);
     stage.dw = from.take<V>(S::WEIGHTS), stage.db = from.take<V>(16);
@@ -162,7 +167,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     stage.norm = nullptr;
     if (WHERE == BARE) return;
     stage.slopes = from.take<V>(n * S::CELLS), stage.slopes_xhat = from.take<V>(n * S::CELLS);
-    stage.norm = add_norm(from, S::VALUES / S::SIDE / S::SIDE, S::SIDE * S::SIDE);
+    if (normed(layer)) stage.norm = add_norm(from, S::VALUES / S::SIDE / S::SIDE, S::SIDE * S::SIDE);
   }
 
   void lay_out(Arena& from) {
@@ -171,11 +176,11 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     norms = 0;
     bytes = from.take<B>(n * PIXELS), labels = from.take<uint8_t>(n * LANES);
     x = from.take<V>(PIXELS);
-    const bool normed_images = spec.normed && spec.placement == AT_INPUT;
+    const bool normed_images = normed(0) && spec.placement == AT_INPUT;
     lay_out_gap(from, 0, 1, PIXELS, normed_images ? from.take<V>(n * PIXELS) : nullptr);
-    lay_out_stage(from, stage1);
+    lay_out_stage(from, stage1, 0);
     lay_out_gap(from, 1, 6, 144, stage1.p);
-    lay_out_stage(from, stage2);
+    lay_out_stage(from, stage2, 1);
     lay_out_gap(from, 2, 256, 1, stage2.p);
     for (int l = 0; l < 3; ++l) {
       w[l] = parameter(from, UNITS[l] * UNITS[l + 1]), b[l] = parameter(from, UNITS[l + 1]);
@@ -446,7 +451,7 @@ int32_t lockstep_lanes() { return LANES; }
 
 // Null if there is no memory for it.
 void* lockstep_create(const Spec* spec) {
-  const bool staged = spec->normed && spec->placement != AT_INPUT;
+  const bool staged = spec->normed & 3 && spec->placement != AT_INPUT;
   Network* made = !staged                             ? make<BARE>(*spec)
                   : spec->placement == AT_ACTIVATED ? make<ACTIVATED>(*spec)
                                                     : make<OUTPUT>(*spec);

@@ -16,7 +16,8 @@
 
 namespace lockstep {
 
-// Where a stage has its normalization: nowhere, before or after the activation
+// Where the stages have their normalization: nowhere, before or after the activation.  One
+// of two may still be without: its norm is null, and what stands in its place does nothing.
 enum Where { BARE, OUTPUT, ACTIVATED };
 
 template <int ACT, int WHERE, int IN, int OUT, int SIZE, int BLOCK, int PIXELS>
@@ -36,6 +37,8 @@ struct Stage {
   V* image(int n) const { return z + size_t(n) * VALUES; }
   V* pooled(int n) const { return p + size_t(n) * CELLS; }
 
+  Channel channel(int n, int c) const { return norm ? norm->at(n, c) : Channel::identity(); }
+
   void forward(const V* a, int n, bool counted) const {
     convolve<IN, OUT, SIZE, BLOCK, PIXELS>(a, w.value, b.value, image(n));
     if (WHERE == ACTIVATED)
@@ -46,7 +49,7 @@ struct Stage {
   void pool(int n) const {
     for (int c = 0; c < OUT; ++c) {
       Channel by{};
-      if (WHERE != BARE) by = norm->at(n, c);
+      if (WHERE != BARE) by = channel(n, c);
       V* plane = image(n) + c * SIDE * SIDE;
       for (int y = 0; y < HALF; ++y)
         for (int x = 0; x < HALF; ++x) {
@@ -94,7 +97,7 @@ struct Stage {
   template <int ROWS> void unpool(int n, int first, const V* dp) const {
     for (int c = 0; c < OUT; ++c) {
       Channel by{};
-      if (WHERE != BARE) by = norm->at(n, c);
+      if (WHERE != BARE) by = channel(n, c);
       const V* plane = image(n) + c * SIDE * SIDE;
       V sum = {};
       for (int y = first; y < first + ROWS; ++y)
