@@ -48,7 +48,11 @@ ARMS = {
         "norm_layers": "1",
     },
     "no-affine": {"norm": "bn:affine=0"},
-    "no-affine-activated": {"norm": "scratch:affine=0", "placement": "activated"},
+    "no-affine-activated": {
+        "norm": "scratch:affine=0",
+        "placement": "activated",
+        "norm_layers": "12",
+    },
     "layers-1": {"norm": "bn", "norm_layers": "1"},
     "layers-24": {"norm": "bn", "norm_layers": "24"},
     "layers-3": {"norm": "bn", "norm_layers": "3"},

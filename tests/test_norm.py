@@ -789,7 +789,9 @@ def test_a_part_neither_becomes_torchs_nor_comes_from_one(kind):
 @pytest.mark.parametrize("word", ["bn", "scratch"])
 @pytest.mark.parametrize("dims", [2, 4])
 def test_bn_without_gamma_and_beta_learns_nothing_and_is_bn_at_its_start(word, dims):
-    bare, whole = (make_norm(w, 3, dims, rng=stream(0, "noise")) for w in (f"{word}:affine=0", word))
+    bare, whole = (
+        make_norm(w, 3, dims, rng=stream(0, "noise")) for w in (f"{word}:affine=0", word)
+    )
     X = drawn((5, 3, *[2] * (dims - 2)), dtype=torch.float32)
     assert torch.equal(bare(X), whole(X))
     assert list(bare.parameters()) == []

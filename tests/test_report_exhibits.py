@@ -113,10 +113,10 @@ def test_arms_are_ranked_by_accuracy_with_intervals_of_differences():
 
 
 def test_a_ranking_is_of_steps_or_accuracy():
+    plan = sized.plan(sized.batches())
+    evidence = Evidence.of(plan, sized.batches(), sized.tables(plan))
     with pytest.raises(ConfigError, match="a ranking is of steps or accuracy, got 'loss'"):
-        rank = Exhibit("ranking", "Loss.", {"of": "loss"})
-        plan = sized.plan(sized.batches())
-        make(Evidence.of(plan, sized.batches(), sized.tables(plan)), rank, "loss")
+        make(evidence, Exhibit("ranking", "Loss.", {"of": "loss"}), "loss")
 
 
 def test_without_a_run_there_is_nothing_to_rank():

@@ -180,7 +180,7 @@ def _sentence(
     if not ranked:
         return f"{baseline.label} has no other arm beside it"
     said = []
-    for word, arm in zip((way.best, way.worst), dict.fromkeys((ranked[0], ranked[-1]))):
+    for arm, word in ({ranked[0]: way.best} | {each: way.worst for each in ranked[1:][-1:]}).items():
         cut = points.loc[points["arm"] == arm, "censored"].any()
         interval = compared[arm]
         value = f"{way.write_compared(interval.estimate)} {way.unit}"
