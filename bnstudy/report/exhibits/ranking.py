@@ -180,7 +180,9 @@ def _sentence(
     if not ranked:
         return f"{baseline.label} has no other arm beside it"
     said = []
-    for arm, word in ({ranked[0]: way.best} | {each: way.worst for each in ranked[1:][-1:]}).items():
+    ends = {ranked[0]: way.best}
+    ends.setdefault(ranked[-1], way.worst)
+    for arm, word in ends.items():
         cut = points.loc[points["arm"] == arm, "censored"].any()
         interval = compared[arm]
         value = f"{way.write_compared(interval.estimate)} {way.unit}"
