@@ -79,7 +79,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
   char* memory = nullptr;
   I active = I{} - 1;
   int norms = 0;
-  Norm norm[LAYERS];
+  Norm norm[LAYERS], absent[2];  // the latter of the stages
   Stage<ACT, WHERE, 1, 6, 28, 3, 6> stage1;
   Stage<ACT, WHERE, 6, 16, 12, 2, 8> stage2;
   Gap gap[LAYERS];      // before conv1, conv2, fc1, fc2 and fc3
@@ -98,6 +98,8 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     lay_out(arena);
     for (int l = 0; l < norms; ++l)
       for (int c = 0; c < norm[l].channels; ++c) norm[l].gamma.value[c] = all(1.0f);
+    for (Norm& each : absent)
+      for (int c = 0; c < each.channels; ++c) each.channel[c] = Channel::identity();
   }
   ~LeNet() override { std::free(memory); }
   bool ready() const override { return memory; }
@@ -135,6 +137,12 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     return &to;
   }
 
+  Norm* add_absent(Arena& from, Norm& to, int channels) const {
+    to.kind = ABSENT, to.channels = channels, to.parts = 1;
+    to.channel = from.take<Channel>(channels);
+    return &to;
+  }
+
   void add_op(Arena& from, Gap& to, OpKind kind, int channels, int positions) {
     Op& op = to.ops[to.count++];
     op = Op{kind, from.take<V>(size_t(images()) * to.units), nullptr, nullptr};
@@ -165,9 +173,12 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     stage.z = from.take<V>(n * S::VALUES), stage.p = from.take<V>(n * S::CELLS);
     stage.dz = from.take<V>(S::VALUES);
     stage.norm = nullptr;
+    absent[layer] = Norm{};
     if (WHERE == BARE) return;
     stage.slopes = from.take<V>(n * S::CELLS), stage.slopes_xhat = from.take<V>(n * S::CELLS);
-    if (normed(layer)) stage.norm = add_norm(from, S::VALUES / S::SIDE / S::SIDE, S::SIDE * S::SIDE);
+    constexpr int CHANNELS = S::VALUES / S::SIDE / S::SIDE;
+    stage.norm = normed(layer) ? add_norm(from, CHANNELS, S::SIDE * S::SIDE)
+                               : add_absent(from, absent[layer], CHANNELS);
   }
 
   void lay_out(Arena& from) {
@@ -298,17 +309,19 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     back(2, gradient[2]);
 
     const auto dp2 = [&](int i) { return gradient[2] + size_t(i) * stage2.CELLS; };
+    const bool norm1 = stage1.norm && stage1.norm->counts(true);
+    const bool norm2 = stage2.norm && stage2.norm->counts(true);
     stage1.begin_backward();
     stage2.begin_backward();
-    for (int i = 0; i < n && stage2.norm; ++i) stage2.count_gradient(i, dp2(i));
-    if (stage2.norm) stage2.norm->settle_gradient(sgd);
+    for (int i = 0; i < n && norm2; ++i) stage2.count_gradient(i, dp2(i));
+    if (norm2) stage2.norm->settle_gradient(sgd);
     for (int i = 0; i < n; ++i) {
       stage2.template backward<8, 4>(i, input2(i), dp2(i));
       stage2.input_gradient(input2(i));  // takes the input's place
-      if (stage1.norm) stage1.count_gradient(i, input2(i));
+      if (norm1) stage1.count_gradient(i, input2(i));
     }
     back(1, gap[1].out());
-    if (stage1.norm) stage1.norm->settle_gradient(sgd);
+    if (norm1) stage1.norm->settle_gradient(sgd);
     for (int i = n - 1; i >= 0; --i) {
       stage1.template backward<2, 3>(i, image(i), input2(i));
       if (gap[0].count) stage1.input_gradient(gap[0].out() + size_t(i) * PIXELS);

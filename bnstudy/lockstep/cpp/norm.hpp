@@ -24,7 +24,7 @@
 
 namespace lockstep {
 
-enum NormKind { BATCH, GHOST, POPULATION, FROZEN, NOISY, GROUP, MEAN_ONLY, VARIANCE_ONLY };
+enum NormKind { BATCH, GHOST, POPULATION, FROZEN, NOISY, GROUP, MEAN_ONLY, VARIANCE_ONLY, ABSENT };
 
 // Mean and sum of squared deviations, merged in double precision (Chan, Golub & LeVeque
 // 1983), so that a mean far from zero costs no digits.
@@ -76,7 +76,7 @@ struct Norm {
   int parts;
 
   // Whether a pass takes the moments of its own images
-  bool counts(bool training) const { return training || kind == GROUP; }
+  bool counts(bool training) const { return kind == GROUP || (training && kind != ABSENT); }
 
   // A part that would hold one image joins the one before it.
   int parts_of(int images) const {

@@ -16,8 +16,8 @@
 
 namespace lockstep {
 
-// Where the stages have their normalization: nowhere, before or after the activation.  One
-// of two may still be without: its norm is null, and what stands in its place does nothing.
+// Where the stages have their normalization: nowhere, before or after the activation.  In
+// place of that of a single stage stands an ABSENT one, which passes everything on.
 enum Where { BARE, OUTPUT, ACTIVATED };
 
 template <int ACT, int WHERE, int IN, int OUT, int SIZE, int BLOCK, int PIXELS>
@@ -37,8 +37,6 @@ struct Stage {
   V* image(int n) const { return z + size_t(n) * VALUES; }
   V* pooled(int n) const { return p + size_t(n) * CELLS; }
 
-  Channel channel(int n, int c) const { return norm ? norm->at(n, c) : Channel::identity(); }
-
   void forward(const V* a, int n, bool counted) const {
     convolve<IN, OUT, SIZE, BLOCK, PIXELS>(a, w.value, b.value, image(n));
     if (WHERE == ACTIVATED)
@@ -49,7 +47,7 @@ struct Stage {
   void pool(int n) const {
     for (int c = 0; c < OUT; ++c) {
       Channel by{};
-      if (WHERE != BARE) by = channel(n, c);
+      if (WHERE != BARE) by = norm->at(n, c);
       V* plane = image(n) + c * SIDE * SIDE;
       for (int y = 0; y < HALF; ++y)
         for (int x = 0; x < HALF; ++x) {
@@ -97,7 +95,7 @@ struct Stage {
   template <int ROWS> void unpool(int n, int first, const V* dp) const {
     for (int c = 0; c < OUT; ++c) {
       Channel by{};
-      if (WHERE != BARE) by = channel(n, c);
+      if (WHERE != BARE) by = norm->at(n, c);
       const V* plane = image(n) + c * SIDE * SIDE;
       V sum = {};
       for (int y = first; y < first + ROWS; ++y)
