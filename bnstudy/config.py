@@ -84,6 +84,11 @@ class RunConfig:
         Where a normalization layer acts: on the ``output`` of each convolution
         or linear layer before the activation, on the ``activated`` output, or
         on the ``input`` of the layer.
+    norm_layers
+        Which layers are normalized: ``all``, or the numbers of some in order,
+        such as ``134`` (1 and 2: convolutions; 3 and 4: hidden linear layers; 5:
+        the last layer, which has a normalization on its ``input`` only).  All
+        numbers there are mean ``all``.
     activation
         ``sigmoid``, ``relu`` or ``tanh``.
     bias
@@ -146,6 +151,7 @@ class RunConfig:
     evaluations_per_epoch: int = 5
     batch_mates: str = "fresh"
     test_every: int = added(1, before=1)
+    norm_layers: str = added("all", before="all")
 
     def __post_init__(self) -> None:
         if not isinstance(self.norm, str) or not self.norm:
@@ -173,9 +179,27 @@ class RunConfig:
         _number("momentum", self.momentum, 0.0, 1.0)
         _number("weight_decay", self.weight_decay, 0.0, math.inf)
         _number("schedule_factor", self.schedule_factor, 0.0, math.inf, open_low=True)
+        self._check_norm_layers()
         for item in fields(self):  # 1 and 1.0 are one setting, and hash to one id
             if item.type is float:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
+
+    def _check_norm_layers(self) -> None:
+        every, given = "12345" if self.placement == "input" else "1234", self.norm_layers
+        in_order = given and given == "".join(n for n in every if n in str(given))
+        if given != "all" and not in_order:
+            raise ConfigError(
+                f"norm_layers must be 'all' or numbers of 1 to {every[-1]} in order, such as "
+                f"'134', got {given!r}"
+            )
+        if given == every:  # one setting, one id
+            object.__setattr__(self, "norm_layers", "all")
+
+    def normalizes(self, number: int) -> bool:
+        """Return whether the layer of this number, from 1, is to be normalized."""
+        return self.norm != "none" and (
+            self.norm_layers == "all" or str(number) in self.norm_layers
+        )
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed.

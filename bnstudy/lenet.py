@@ -73,7 +73,7 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
     Parameters
     ----------
     config
-        Normalization, its placement, activation, bias and dropout are read.
+        Normalization, its placement and layers, activation, bias and dropout are read.
     seed
         Decides the initial weights (Xavier-uniform, Glorot & Bengio 2010;
         biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)) as torch's default) and the
@@ -97,7 +97,8 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
     def add_norm(index: int, features: int, dims: int, *, after_hidden_linear: bool) -> None:
         if after_hidden_linear:
             add_dropout(index, "before-norm")
-        layer = make_norm(config.norm, features, dims, rng=noise)
+        word = config.norm if config.normalizes(index) else "none"
+        layer = make_norm(word, features, dims, rng=noise)
         if layer is not None:
             net.add_module(f"norm{index}", layer)
 

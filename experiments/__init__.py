@@ -10,6 +10,7 @@ from experiments.dropout import DROPOUT
 from experiments.final import FINAL
 from experiments.landscape import LANDSCAPE
 from experiments.noisy import NOISY
+from experiments.parts import PARTS
 from experiments.placement import PLACEMENT
 from experiments.regularization import REGULARIZATION
 from experiments.shuffle import SHUFFLE
@@ -28,6 +29,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         DROPOUT,
         NOISY,
         PLACEMENT,
+        PARTS,
         ACTIVATIONS_EXPERIMENT,
         BATCH_NOISE,
         COLLAPSE,

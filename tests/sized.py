@@ -11,6 +11,7 @@ from tests import claimed
 
 SIZES = (8, 16, 32, 64, 128)
 NORMS = {"none": "no BN", "bn": "BN"}
+RANKED = ("bn/B=8", "bn/B=32", "none/B=8", "bn/B=16")
 SQUARE = ("bn+dropout", "bn", "none+dropout", "none")
 LAYERS = ("norm1", "norm2")
 SHIFTS = {"before": -1.0, "after": 0.0}  # predicted log ratio
@@ -35,6 +36,8 @@ def batches() -> PlannedExperiment:
         Exhibit("accuracy-by-batch", "Accuracy.", {"norms": NORMS}),
         Exhibit("steps-by-batch", "Steps.", {"norms": NORMS}),
         Exhibit("kaplan-meier", "Shares.", {"arms": ("none/B=8", "bn/B=8")}),
+        Exhibit("ranking", "Steps.", {"arms": RANKED}),
+        Exhibit("ranking", "Accuracy.", {"arms": RANKED, "baseline": "bn/B=32", "of": "accuracy"}),
     )
     return _planned("batches", arms, exhibits, targets=(0.8,))
 

@@ -33,6 +33,38 @@ ARMS = {
     "population": {"norm": "population"},
     "population-activated": {"norm": "population:momentum=0.5", "placement": "activated"},
     "frozen": {"norm": "frozen"},
+    "mean-only": {"norm": "mean-only"},
+    "mean-only-activated": {"norm": "mean-only", "placement": "activated"},
+    "mean-only-input": {"norm": "mean-only", "placement": "input"},
+    "variance-only": {"norm": "variance-only"},
+    "variance-only-activated": {
+        "norm": "variance-only",
+        "placement": "activated",
+        "norm_layers": "1",
+    },
+    "variance-only-input": {
+        "norm": "variance-only:eps=0.001",
+        "placement": "input",
+        "norm_layers": "1",
+    },
+    "no-affine": {"norm": "bn:affine=0"},
+    "no-affine-activated": {
+        "norm": "scratch:affine=0",
+        "placement": "activated",
+        "norm_layers": "12",
+    },
+    "layers-1": {"norm": "bn", "norm_layers": "1"},
+    "layers-24": {"norm": "bn", "norm_layers": "24"},
+    "layers-3": {"norm": "bn", "norm_layers": "3"},
+    "layers-14-activated": {"norm": "bn", "placement": "activated", "norm_layers": "14"},
+    "layers-25-input": {
+        "norm": "scratch",
+        "placement": "input",
+        "activation": "tanh",
+        "norm_layers": "25",
+    },
+    "layers-123-noisy": {"norm": "noisy", "norm_layers": "123", "dropout": 0.3},
+    "layers-23-ghost": {"norm": "ghost:size=7", "norm_layers": "23"},
     "group": {"norm": "group:groups=2"},
     "group-activated": {"norm": "group:groups=2", "placement": "activated"},
     "layer": {"norm": "layer"},
@@ -63,10 +95,20 @@ CALM = (
     "no-bias",
     "noisy",
     "population",
+    "mean-only",
+    "no-affine",
+    "layers-1",
+    "layers-24",
     "group",
     "dropout",
     "dropout-last",
 )
+
+# where rounding changes a gradient more than by torch's own: relu has a kink, and a unit that
+# rounding puts on its other side counts or not; a sigmoid's spread is small beside its mean
+ROUGH = ("relu", "variance-only-activated")
+
+RATES = {"variance-only": 0.0005}  # of what stands uncentred, a step undoes the layers above
 
 
 def one_step(make, config, seeds, images):
@@ -141,7 +183,7 @@ def check_fifty_steps(make, arm, seeds, sample):
         evaluations_per_epoch=50,
         # rounding grows from step to step, with some arms and rates a thousandfold in fifty:
         # torch in float32 leaves torch in float64 as fast as the engine does
-        learning_rate=0.3 if arm in CALM else 0.005,
+        learning_rate=RATES.get(arm, 0.3 if arm in CALM else 0.005),
     )
     splits = data.split(sample, config)
     records = train_by(make, config, seeds, splits)

@@ -28,6 +28,22 @@ from bnstudy.errors import ConfigError
             "placement must be a known word, got 'outptu': did you mean 'output'?",
         ),
         (
+            {"norm_layers": "31"},
+            "norm_layers must be 'all' or numbers of 1 to 4 in order, such as '134', got '31'",
+        ),
+        (
+            {"norm_layers": "15"},
+            "norm_layers must be 'all' or numbers of 1 to 4 in order, such as '134', got '15'",
+        ),
+        (
+            {"norm_layers": "", "placement": "input"},
+            "norm_layers must be 'all' or numbers of 1 to 5 in order, such as '134', got ''",
+        ),
+        (
+            {"norm_layers": 12},
+            "norm_layers must be 'all' or numbers of 1 to 4 in order, such as '134', got 12",
+        ),
+        (
             {"activation": "swish"},
             "activation must be a known word, got 'swish': choose one of sigmoid, relu, tanh",
         ),
@@ -72,6 +88,18 @@ def test_the_id_ignores_key_order_and_the_spelling_of_whole_numbers():
 def test_the_id_holds_defaults_so_that_a_changed_default_is_a_new_run():
     later = {item.name for item in fields(RunConfig) if "before" in item.metadata}
     assert set(RunConfig().canonical()) == set(RunConfig().as_dict()) - later
+
+
+def test_layers_named_one_by_one_are_all_of_them_and_the_ids_of_old_runs_stay():
+    config = RunConfig(norm="bn")
+    assert RunConfig(norm="bn", norm_layers="1234") == config
+    named = RunConfig(norm="bn", norm_layers="12345", placement="input")
+    assert named == RunConfig(norm="bn", placement="input")
+    assert digest(config.canonical()) == (
+        "90b10bd2c9b4c09c78fbe11e716bfc5d7f2155625c5e8a386a67b08d6db5c653"
+    )
+    some = RunConfig(norm="bn", norm_layers="1234", placement="input")
+    assert some.canonical()["norm_layers"] == "1234"
 
 
 def test_a_field_added_later_stays_out_of_the_id_while_it_says_what_was_done_before():

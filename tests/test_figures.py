@@ -194,6 +194,24 @@ def test_labels_move_apart_and_keep_their_order(heights):
     assert max(moved, default=0.0) <= 1.0 + 1e-9
 
 
+def test_a_ranking_has_a_row_an_arm_a_dot_a_seed_and_the_baseline_through_all_rows():
+    points = steps().rename(columns={"steps": "value"})
+    means = pd.DataFrame(
+        {"arm": ["bn", "none"], "mean": [48.5, 400.0], "low": [45.0, np.nan], "high": [50, np.nan]}
+    )
+    figure = figures.ranking(points, means, LABELS, Scale("Steps", log=True), "none", "source")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["with BN", "without BN"]
+    assert [round(y) for y in axes.get_ylim()] == [2, -1]  # the first row on top
+    triangles = [line for line in axes.lines if line.get_marker() == "^"]
+    assert [list(line.get_xdata()) for line in triangles] == [[400.0] * 4]
+    assert [set(np.round(line.get_ydata())) for line in triangles] == [{1.0}]
+    bars = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_lw() > 2]
+    assert [list(line.get_xdata()) for line in bars] == [[45.0, 50.0]]
+    through = [line for line in axes.lines if list(line.get_ydata()) == [0, 1]]
+    assert [line.get_xdata()[0] for line in through] == [400.0]
+
+
 def test_ids_are_numbered_in_the_order_of_the_drawing():
     drawing = '<g clip-path="url(#pz)"/><g clip-path="url(#pa)"/><i id="pz"/><i id="pa"/>'
     renamed = '<g clip-path="url(#f-0)"/><g clip-path="url(#f-1)"/><i id="f-0"/><i id="f-1"/>'

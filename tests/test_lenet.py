@@ -62,6 +62,22 @@ def test_normalization_goes_where_the_config_says():
 
 
 @pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        ({"norm_layers": "2"}, ["norm2"]),
+        ({"norm_layers": "134", "placement": "activated"}, ["norm1", "norm3", "norm4"]),
+        ({"norm_layers": "15", "placement": "input"}, ["norm1", "norm5"]),
+        ({"norm_layers": "12", "norm": "none"}, []),
+    ],
+)
+def test_only_the_layers_named_are_normalized(settings, there):
+    config = BN.replace(**settings)
+    assert list(norm_layers(lenet(config, 0))) == there
+    every = names(config.replace(norm_layers="all"))
+    assert names(config) == [name for name in every if name in there or name[:4] != "norm"]
+
+
+@pytest.mark.parametrize(
     ("placement", "dropout_placement", "tail"),
     [
         ("output", "hidden", "fc1 norm3 act3 dropout3 fc2 norm4 act4 dropout4 fc3"),

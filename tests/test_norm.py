@@ -17,8 +17,10 @@ from bnstudy.norm import (
     BatchNorm,
     FrozenBatchNorm,
     GhostBatchNorm,
+    MeanOnlyBatchNorm,
     NoisyBatchNorm,
     PopulationBatchNorm,
+    VarianceOnlyBatchNorm,
     batch_norm,
     ghost_sizes,
     has_running_statistics,
@@ -183,7 +185,17 @@ def test_variance_keeps_its_precision_far_from_zero():
         ((1, 4, 1, 1), "more than 1 value per channel in training, got (1, 4, 1, 1)"),
     ],
 )
-@pytest.mark.parametrize("layer", [BatchNorm, GhostBatchNorm, PopulationBatchNorm, FrozenBatchNorm])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        BatchNorm,
+        GhostBatchNorm,
+        PopulationBatchNorm,
+        FrozenBatchNorm,
+        MeanOnlyBatchNorm,
+        VarianceOnlyBatchNorm,
+    ],
+)
 def test_what_cannot_be_normalized_is_refused(layer, shape, message):
     with pytest.raises(ConfigError) as refusal:
         layer(4)(torch.zeros(shape))
@@ -297,7 +309,19 @@ def test_moving_a_layer_moves_its_moments():
     assert layer.moving_mean.device.type == layer.gamma.device.type == "meta"
 
 
-@pytest.mark.parametrize("word", ["scratch", "ghost:size=4", "population", "frozen", "noisy"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "scratch",
+        "ghost:size=4",
+        "population",
+        "frozen",
+        "noisy",
+        "mean-only",
+        "variance-only",
+        "scratch:affine=0",
+    ],
+)
 def test_evaluation_does_not_depend_on_the_batch_and_leaves_buffers_alone(word):
     layer = make_norm(word, 3, 4, rng=stream(0, "noise"))
     for seed in range(3):
@@ -655,6 +679,124 @@ def test_group_and_layer_norm_are_torchs(word, groups):
     assert torch.allclose(layer(flat), F.layer_norm(flat, (6,)), atol=1e-6)
 
 
+# Parts ----------------------------------------------------------------------------------
+
+SHAPES = [(5, 3), (4, 3, 2), (4, 3, 2, 2), (3, 3, 2, 1, 2)]
+
+
+def channels_of(X):
+    """Put the values of each channel in a row, and axes behind a vector of channels."""
+    return X.transpose(0, 1).flatten(1), (slice(None), *[None] * (X.dim() - 2))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_mean_only_bn_centres_each_channel_and_adds_beta(shape):
+    X, layer = drawn(shape, shift=3.0), MeanOnlyBatchNorm(3).double()
+    with torch.no_grad():
+        layer.beta.copy_(drawn((3,), 2))
+    rows, axes = channels_of(X)
+    assert torch.allclose(layer(X), X - rows.mean(1)[axes] + layer.beta[axes], atol=1e-12)
+    assert [name for name, _ in layer.named_parameters()] == ["beta"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_of_mean_only_bn_loses_its_mean_and_nothing_else(shape):
+    X, dy = drawn(shape).requires_grad_(), drawn(shape, 1)
+    (found,) = torch.autograd.grad(MeanOnlyBatchNorm(3).double()(X), X, dy)
+    rows, axes = channels_of(dy)
+    assert torch.allclose(found, dy - rows.mean(1)[axes], atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_variance_only_bn_is_bn_with_the_mean_put_back(shape):
+    X = drawn(shape, shift=3.0)
+    layer, plain = with_affine(VarianceOnlyBatchNorm(3)), with_affine(BatchNorm(3))
+    rows, axes = channels_of(X)
+    sigma = (rows.var(1, correction=0) + layer.eps).sqrt()
+    expected = plain(X) + (plain.gamma * rows.mean(1) / sigma)[axes]
+    assert torch.allclose(layer(X), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradients_of_variance_only_bn_are_those_of_its_formula(shape):
+    X, dy, layer = drawn(shape, shift=3.0), drawn(shape, 9), with_affine(VarianceOnlyBatchNorm(3))
+    found = gradients(layer, X)
+    rows, axes = channels_of(X)
+    sigma = (rows.var(1, correction=0) + layer.eps).sqrt()[axes]
+    u, x_hat = X / sigma, (X - rows.mean(1)[axes]) / sigma
+    along = channels_of(dy * u)[0]
+    dX = layer.gamma[axes] / sigma * (dy - x_hat * along.mean(1)[axes])
+    expected = (dX, along.sum(1), channels_of(dy)[0].sum(1))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [MeanOnlyBatchNorm, VarianceOnlyBatchNorm])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradcheck_of_the_parts(kind, shape):
+    layer = kind(3).double()
+    assert torch.autograd.gradcheck(layer, drawn(shape, shift=2.0).requires_grad_())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_two_parts_one_after_the_other_are_bn(shape):
+    X = drawn(shape, shift=3.0)
+    centre, divide = MeanOnlyBatchNorm(3).double(), with_affine(VarianceOnlyBatchNorm(3))
+    both = nn.Sequential(centre, divide)
+    both.gamma, both.beta = divide.gamma, divide.beta
+    for ours, whole in zip(
+        (both(X), *gradients(both, X)),
+        (with_affine(BatchNorm(3))(X), *gradients(with_affine(BatchNorm(3)), X)),
+        strict=True,
+    ):
+        assert torch.allclose(ours, whole, atol=1e-11)
+
+
+@pytest.mark.parametrize("variance", ["biased", "unbiased"])
+@pytest.mark.parametrize("kind", [MeanOnlyBatchNorm, VarianceOnlyBatchNorm])
+def test_the_parts_average_both_moments_as_bn_does(kind, variance):
+    layer, plain = (each(3, variance=variance).double() for each in (kind, BatchNorm))
+    for seed in range(3):
+        layer(drawn((5, 3, 2, 2), seed))
+        plain(drawn((5, 3, 2, 2), seed))
+    assert torch.allclose(layer.moving_mean, plain.moving_mean, atol=1e-12)
+    assert torch.allclose(layer.moving_var, plain.moving_var, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(MeanOnlyBatchNorm, [[4.0, 8.0]]), (VarianceOnlyBatchNorm, [[2.5, 10.0 / 3.0]])],
+)
+def test_in_evaluation_a_part_uses_the_moving_moment_that_is_its_own(kind, expected):
+    layer = kind(2, eps=0.0).double().eval()
+    mean, var = torch.tensor([1.0, 2.0]).double(), torch.tensor([4.0, 9.0]).double()
+    set_running_statistics(layer, mean, var)
+    found = layer(torch.tensor([[5.0, 10.0]]).double())
+    assert torch.allclose(found, torch.tensor(expected).double(), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [MeanOnlyBatchNorm, VarianceOnlyBatchNorm])
+def test_a_part_neither_becomes_torchs_nor_comes_from_one(kind):
+    for layer in (kind(3), kind(3).eval()):
+        with pytest.raises(ConfigError) as refusal:
+            layer.to_torch(2)
+        assert str(refusal.value) == f"torch has no layer that does what {kind.__name__} does"
+    with pytest.raises(ConfigError) as refusal:
+        kind.from_torch(nn.BatchNorm1d(3))
+    assert str(refusal.value) == f"{kind.__name__} does less than a batch norm of torch's"
+
+
+@pytest.mark.parametrize("word", ["bn", "scratch"])
+@pytest.mark.parametrize("dims", [2, 4])
+def test_bn_without_gamma_and_beta_learns_nothing_and_is_bn_at_its_start(word, dims):
+    bare, whole = (
+        make_norm(w, 3, dims, rng=stream(0, "noise")) for w in (f"{word}:affine=0", word)
+    )
+    X = drawn((5, 3, *[2] * (dims - 2)), dtype=torch.float32)
+    assert torch.equal(bare(X), whole(X))
+    assert list(bare.parameters()) == []
+
+
 # State and words ------------------------------------------------------------------------
 
 
@@ -738,6 +880,10 @@ def test_layers_without_running_statistics_say_so(word):
         ("scratch:eps=nan", "eps must be a number finite and at least 0, got nan"),
         ("group:eps=inf", "eps must be a number finite and at least 0, got inf"),
         ("layer:eps=x", "eps must be a number finite and at least 0, got 'x'"),
+        ("bn:affine=2", "affine must be 0 or 1, got 2"),
+        ("scratch:affine=no", "affine must be 0 or 1, got 'no'"),
+        ("mean-only:eps=0.1", "normalization 'mean-only' has no option 'eps': it has none"),
+        ("variance-only:eps=-1", "eps must be a number finite and at least 0, got -1"),
         ("ghost:size=4,size=8", "an option is given once, got 'size' twice in"),
     ],
 )
@@ -762,6 +908,11 @@ def test_a_wrong_word_is_refused_in_one_line(word, message):
         ("population:momentum=0.5,eps=0.01", {"keep": 0.5, "eps": 0.01}),
         ("frozen:momentum=0.5,eps=0.01", {"keep": 0.5, "eps": 0.01}),
         ("noisy:eps=0.01", {"eps": 0.01, "keep": 0.9}),
+        ("variance-only:eps=0.01", {"eps": 0.01, "keep": 0.9}),
+        ("mean-only", {"keep": 0.9, "gamma": None}),
+        ("scratch:affine=0", {"gamma": None, "beta": None}),
+        ("bn:affine=0", {"affine": False}),
+        ("bn:affine=1", {"affine": True}),
         ("group:groups=3,eps=0.01", {"num_groups": 3, "eps": 0.01}),
         ("layer:eps=0.01", {"eps": 0.01}),
     ],
@@ -806,7 +957,15 @@ def test_a_normalization_from_outside_is_known_by_its_word():
 
 
 @pytest.mark.parametrize(
-    ("word", "needs"), [("none", False), ("bn", True), ("layer", False), ("ghost:size=2", True)]
+    ("word", "needs"),
+    [
+        ("none", False),
+        ("bn", True),
+        ("layer", False),
+        ("ghost:size=2", True),
+        ("mean-only", True),
+        ("variance-only", True),
+    ],
 )
 def test_words_know_whether_they_need_a_batch(word, needs):
     assert needs_batch(word) is needs

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bnstudy import figures
+from bnstudy.errors import ConfigError
 from bnstudy.report import build
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
@@ -70,6 +71,57 @@ def test_a_diverged_arm_stays_below_its_target_to_the_end():
     corners = [line.split(",") for line in found.chart.csv.splitlines()[1:]]
     lost = [(float(row[2]), float(row[3])) for row in corners if row[1] == "bn/B=8"]
     assert lost == [(0.0, 1.0), (400.0, 1.0)]
+
+
+def test_arms_are_ranked_by_their_steps_with_ratios_to_the_baseline():
+    found = finding_of(sized.batches(), "ranking")
+    assert found.sentence == (
+        "Steps to 80% beside bn/B=8: fewest bn/B=32, 0.25 times (95% CI 0.25 to 0.25, 4 seeds); "
+        "most none/B=8, 1.00 times (95% CI 1.00 to 1.00, 4 seeds)"
+    )
+    (table,) = found.tables
+    assert [(row[0], row[1], row[2], row[4]) for row in table.rows] == [
+        ("bn/B=32", "4 of 4", "80", "0.25"),
+        ("bn/B=16", "4 of 4", "160", "0.50"),
+        ("bn/B=8", "4 of 4", "320", "–"),
+        ("none/B=8", "4 of 4", "320", "1.00"),
+    ]
+
+
+def test_an_arm_that_diverged_ranks_last_with_the_last_step():
+    found = finding_of(sized.batches(), "ranking", diverged=frozenset({"bn/B=32"}))
+    (table,) = found.tables
+    assert table.rows[-1][:3] == ("bn/B=32", "0 of 4", "400")
+    assert "most bn/B=32, at least 1.25 times" in found.sentence
+    assert found.notes[0] == (
+        "A run that has not reached the target by step 400 counts with 400 steps, so the mean of "
+        "its arm is a lower bound."
+    )
+
+
+def test_arms_are_ranked_by_accuracy_with_intervals_of_differences():
+    found = finding_of(sized.batches(), "ranking", number=1)
+    (table,) = found.tables
+    assert [(row[0], row[4], row[5]) for row in table.rows] == [
+        ("bn/B=32", "–", "–"),
+        ("bn/B=16", "−1.00", "−1.00 to −1.00"),
+        ("bn/B=8", "−2.00", "−2.00 to −2.00"),
+        ("none/B=8", "−5.00", "−5.00 to −5.00"),
+    ]
+    half = 3.182446 * np.std([0, 0.2, 0.4, 0.6], ddof=1) / 2  # t(3) quantile, in points
+    assert table.rows[0][2:4] == ("75.3%", f"{75.3 - half:.1f}% to {75.3 + half:.1f}%")
+
+
+def test_a_ranking_is_of_steps_or_accuracy():
+    plan = sized.plan(sized.batches())
+    evidence = Evidence.of(plan, sized.batches(), sized.tables(plan))
+    with pytest.raises(ConfigError, match="a ranking is of steps or accuracy, got 'loss'"):
+        make(evidence, Exhibit("ranking", "Loss.", {"of": "loss"}), "loss")
+
+
+def test_without_a_run_there_is_nothing_to_rank():
+    found = finding_of(sized.batches(), "ranking", missing=frozenset(sized.RANKED))
+    assert found.sentence == "Nothing to show: none of its runs is there"
 
 
 def test_the_interaction_is_the_contrast_of_the_four_cells():

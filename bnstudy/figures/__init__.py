@@ -21,6 +21,7 @@ from bnstudy.figures.plots import (
     printed_results,
     sorted_parameters,
 )
+from bnstudy.figures.ranking import ranking
 from bnstudy.figures.style import GRID, INK, LOOKS, MUTED, PAPER, Look, Scale
 from bnstudy.figures.svg import to_svg
 
@@ -47,6 +48,7 @@ __all__ = [
     "percentile_bands",
     "prediction",
     "printed_results",
+    "ranking",
     "sorted_parameters",
     "survival_curves",
     "to_svg",

@@ -11,6 +11,7 @@ from torch import nn
 from bnstudy.config import ACTIVATIONS, DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
 from bnstudy.data import Images
 from bnstudy.errors import ConfigError
+from bnstudy.lenet import LAYERS
 from bnstudy.lockstep.build import load
 from bnstudy.lockstep.places import RUNNING_MEAN, RUNNING_VAR, Place, conventions, places
 from bnstudy.norm import make_norm
@@ -27,7 +28,7 @@ class Spec(ctypes.Structure):
 
     _fields_ = [
         *_fields(ctypes.c_int32, "batch activation normed placement norm_kind part_size groups"),
-        *_fields(ctypes.c_int32, "unbiased bias dropped dropout_placement"),
+        *_fields(ctypes.c_int32, "unbiased gamma beta bias dropped dropout_placement"),
         *_fields(ctypes.c_double, "eps keep momentum decay dropout"),
     ]
 
@@ -54,12 +55,14 @@ def spec_of(config: RunConfig, batch: int) -> Spec:
     return Spec(
         batch=batch,
         activation=ACTIVATIONS.index(config.activation),
-        normed=int(layer is not None),
+        normed=sum(1 << at for at in range(len(LAYERS)) if config.normalizes(at + 1)),
         placement=PLACEMENTS.index(config.placement),
         norm_kind=counts.kind,
         part_size=counts.part_size,
         groups=counts.groups,
         unbiased=int(counts.unbiased),
+        gamma=int(counts.gamma),
+        beta=int(counts.beta),
         bias=int(config.bias),
         dropped=int(config.dropout > 0),
         dropout_placement=DROPOUT_PLACEMENTS.index(config.dropout_placement),

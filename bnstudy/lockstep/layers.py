@@ -29,8 +29,10 @@ from bnstudy.lockstep.places import (
 from bnstudy.norm import (
     FrozenBatchNorm,
     GhostBatchNorm,
+    MeanOnlyBatchNorm,
     NoisyBatchNorm,
     PopulationBatchNorm,
+    VarianceOnlyBatchNorm,
     ghost_sizes,
 )
 
@@ -104,8 +106,10 @@ def stacked_layers(net: nn.Module, tensors: Mapping[Place, Tensor], count: int) 
             layers.append(GroupNorm(conventions(module), *affine))
             norms += 1
         else:
-            kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
-            layers.append(Norm(module, *(tensors[Place(kind, norms)] for kind in kinds)))
+            mean, var = (tensors[Place(kind, norms)] for kind in (RUNNING_MEAN, RUNNING_VAR))
+            gamma = tensors.get(Place(GAMMA, norms), torch.ones_like(mean))
+            beta = tensors.get(Place(BETA, norms), torch.zeros_like(mean))
+            layers.append(Norm(module, gamma, beta, mean, var))
             norms += 1
     return layers
 
@@ -192,7 +196,7 @@ class Norm:
     module
         The layer of one network, of a kind the lockstep engine knows.
     gamma, beta
-        (K, C), learned.
+        (K, C), learned, or 1 and 0.
     mean, var
         (K, C), running moments.
     """
@@ -206,6 +210,8 @@ class Norm:
 
     def __call__(self, X: Tensor, training: Pass | None) -> Tensor:
         """(N, K*C, H, W) -> the same, or (K, C, N) -> the same."""
+        if self.kind in (MeanOnlyBatchNorm, VarianceOnlyBatchNorm):
+            return self._in_part(X, training)
         if training is None:
             return self._by_running(X)
         if self.kind is FrozenBatchNorm:
@@ -222,7 +228,10 @@ class Norm:
 
     def moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and biased variance of every channel, (K, C) each, without gradient."""
-        X = self._channels(X.detach())
+        return self._moments(X.detach())
+
+    def _moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        X = self._channels(X)
         axes = [axis for axis in range(X.dim()) if axis != 1]
         var, mean = torch.var_mean(X, axes, correction=0)
         return mean.view(self.mean.shape), var.view(self.mean.shape)
@@ -286,12 +295,29 @@ class Norm:
         Y, _, _ = self._by_batch(self._channels(X), self.gamma * r, self.gamma * d + self.beta)
         return Y.view_as(X)
 
+    def _in_part(self, X: Tensor, training: Pass | None) -> Tensor:
+        """Centre without dividing, or divide without centring."""
+        if training is None:
+            mean, var = self.mean, self.var
+        else:
+            mean, var = self._moments(X)
+            self._move(mean, self._averaged(X, var), training)
+        shape = (1, -1, 1, 1) if X.dim() == 4 else (*mean.shape, 1)
+        if self.kind is MeanOnlyBatchNorm:
+            return X - mean.reshape(shape) + self.beta.reshape(shape)
+        scale = self.gamma / torch.sqrt(var + self.counts.eps)
+        return X * scale.reshape(shape) + self.beta.reshape(shape)
+
     def _take_in(self, X: Tensor, training: Pass) -> tuple[Tensor, Tensor]:
         """Move the running moments by those of a batch; return these, the variance biased."""
         mean, var = self.moments(X)
-        m = X.numel() // mean.numel()
-        self._move(mean, var * (m / (m - 1)) if self.counts.unbiased else var, training)
+        self._move(mean, self._averaged(X, var), training)
         return mean, var
+
+    def _averaged(self, X: Tensor, var: Tensor) -> Tensor:
+        """Return the variance that the running one takes in, from the biased one."""
+        m = X.numel() // var.numel()
+        return var * (m / (m - 1)) if self.counts.unbiased else var
 
     def _noisy(self, Y: Tensor, training: Pass) -> Tensor:
         if Y.dim() == 3:

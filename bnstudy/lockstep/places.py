@@ -11,8 +11,10 @@ from bnstudy.norm import (
     BatchNorm,
     FrozenBatchNorm,
     GhostBatchNorm,
+    MeanOnlyBatchNorm,
     NoisyBatchNorm,
     PopulationBatchNorm,
+    VarianceOnlyBatchNorm,
     make_norm,
     parse_norm,
 )
@@ -27,6 +29,8 @@ NORM_KINDS: dict[type[nn.Module], int] = {
     NoisyBatchNorm: 4,
     nn.GroupNorm: 5,
     nn.LayerNorm: 5,
+    MeanOnlyBatchNorm: 6,
+    VarianceOnlyBatchNorm: 7,
 }
 
 # what lockstep_array calls the arrays of a layer with weights, and of a normalization layer
@@ -65,9 +69,10 @@ def places(net: nn.Module) -> list[tuple[Place, Tensor]]:
             names = ("gamma", "beta", "moving_mean", "moving_var")
         kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
         found += [
-            (Place(kind, index), getattr(layer, each))
+            (Place(kind, index), tensor)
             for kind, each in zip(kinds, names, strict=True)
-            if hasattr(layer, each)  # group normalization has no running moments
+            # group normalization has no running moments, others no gamma or beta
+            if (tensor := getattr(layer, each, None)) is not None
         ]
     return found
 
@@ -89,6 +94,8 @@ class Conventions(NamedTuple):
         Images in a part of ghost BN; 0 elsewhere.
     groups
         Groups of channels of group normalization; 0 elsewhere.
+    gamma, beta
+        Whether they are there to be learned.
     """
 
     kind: int = 0
@@ -97,6 +104,8 @@ class Conventions(NamedTuple):
     unbiased: bool = True
     part_size: int = 0
     groups: int = 0
+    gamma: bool = True
+    beta: bool = True
 
 
 def conventions(layer: nn.Module | None) -> Conventions:
@@ -108,9 +117,16 @@ def conventions(layer: nn.Module | None) -> Conventions:
             keep=layer.keep,
             unbiased=layer.variance == "unbiased",
             part_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
+            gamma=layer.gamma is not None,
+            beta=layer.beta is not None,
         )
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-        return Conventions(eps=layer.eps, keep=1.0 - float(layer.momentum or 0.0))
+        return Conventions(
+            eps=layer.eps,
+            keep=1.0 - float(layer.momentum or 0.0),
+            gamma=layer.affine,
+            beta=layer.affine,
+        )
     if isinstance(layer, nn.GroupNorm | nn.LayerNorm):
         groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
         return Conventions(kind=NORM_KINDS[type(layer)], eps=layer.eps, groups=groups)

@@ -22,6 +22,10 @@ from bnstudy.norm.functional import (
 from bnstudy.norm.layer import (
     BatchNorm,
 )
+from bnstudy.norm.parts import (
+    MeanOnlyBatchNorm,
+    VarianceOnlyBatchNorm,
+)
 from bnstudy.norm.relatives import (
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -47,9 +51,11 @@ __all__ = [
     "BatchNorm",
     "FrozenBatchNorm",
     "GhostBatchNorm",
+    "MeanOnlyBatchNorm",
     "NoisyBatchNorm",
     "NormState",
     "PopulationBatchNorm",
+    "VarianceOnlyBatchNorm",
     "batch_norm",
     "ghost_sizes",
     "has_running_statistics",

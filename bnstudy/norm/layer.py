@@ -65,6 +65,7 @@ class BatchNorm(nn.Module):
 
     moving_mean: Tensor
     moving_var: Tensor
+    whole = True  # whether evaluation is that of torch's layers
 
     def __init__(
         self,
@@ -159,8 +160,11 @@ class BatchNorm(nn.Module):
         Raises
         ------
         ConfigError
-            If it is no batch norm, or has no moving average to carry over.
+            If it is no batch norm, has no moving average to carry over, or the layer
+            asked for does less than one.
         """
+        if not cls.whole:
+            raise ConfigError(f"{cls.__name__} does less than a batch norm of torch's")
         if not isinstance(module, _BatchNorm) or isinstance(module, nn.SyncBatchNorm):
             raise ConfigError(
                 f"only torch's BatchNorm1d, 2d and 3d convert, got {type(module).__name__}"
@@ -198,11 +202,14 @@ class BatchNorm(nn.Module):
         ConfigError
             In training, if the moving variance is the biased one, which torch
             cannot average, or the layer a relative, which torch has not.  In
-            evaluation mode all are alike, and carry over.
+            evaluation mode all are alike, and carry over, but those that do less
+            than BN: they never do.
         """
         kinds = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
         if num_dims not in kinds:
             raise ConfigError(f"num_dims must be 2, 3, 4 or 5, got {num_dims!r}")
+        if not self.whole:
+            raise ConfigError(f"torch has no layer that does what {type(self).__name__} does")
         if self.training and type(self) is not BatchNorm:
             raise ConfigError(
                 f"torch has no layer that trains as {type(self).__name__} does: call .eval() first"

@@ -15,8 +15,8 @@ class NormState(NamedTuple):
     """Gamma, beta and running moments of a layer, each (C,), without gradient.
 
     Moments are NaN for layers that keep none; ``var`` is what the layer
-    divides by in evaluation, whichever variance it averages.  A module that
-    does not tell its channels has none: all four are then empty, (0,).
+    divides by in evaluation (if it does), whichever variance it averages.  A
+    module that does not tell its channels has none: all four are then empty, (0,).
     """
 
     gamma: Tensor

@@ -11,6 +11,7 @@ from torch import nn
 
 from bnstudy.errors import ConfigError
 from bnstudy.norm.layer import BatchNorm, check_numbers
+from bnstudy.norm.parts import MeanOnlyBatchNorm, VarianceOnlyBatchNorm
 from bnstudy.norm.relatives import (
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -38,11 +39,17 @@ class NormWord:
 
 
 def _torch_bn(
-    C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float = 0.1
+    C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float = 0.1, affine: int = 1
 ) -> nn.Module:
     check_numbers(eps, momentum)
     kind = nn.BatchNorm1d if dims == 2 else nn.BatchNorm2d
-    return kind(C, eps=eps, momentum=momentum)
+    return kind(C, eps=eps, momentum=momentum, affine=_switch("affine", affine))
+
+
+def _switch(name: str, value: object) -> bool:
+    if value not in (0, 1):
+        raise ConfigError(f"{name} must be 0 or 1, got {value!r}")
+    return bool(value)
 
 
 def _scratch(
@@ -54,8 +61,16 @@ def _scratch(
     momentum: float = 0.9,
     momentum_of: str = "old",
     variance: str = "biased",
+    affine: int = 1,
 ) -> nn.Module:
-    return BatchNorm(C, eps=eps, momentum=momentum, momentum_of=momentum_of, variance=variance)
+    return BatchNorm(
+        C,
+        eps=eps,
+        momentum=momentum,
+        momentum_of=momentum_of,
+        variance=variance,
+        affine=_switch("affine", affine),
+    )
 
 
 def _ghost(C: int, dims: int, rng: Any, *, size: int = 32, eps: float = 1e-5) -> nn.Module:
@@ -74,6 +89,14 @@ def _frozen(C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float =
 
 def _noisy(C: int, dims: int, rng: np.random.Generator, *, eps: float = 1e-5) -> nn.Module:
     return NoisyBatchNorm(C, rng=rng, eps=eps)
+
+
+def _mean_only(C: int, dims: int, rng: Any) -> nn.Module:
+    return MeanOnlyBatchNorm(C)
+
+
+def _variance_only(C: int, dims: int, rng: Any, *, eps: float = 1e-5) -> nn.Module:
+    return VarianceOnlyBatchNorm(C, eps=eps)
 
 
 def _group(C: int, dims: int, rng: Any, *, groups: int = 2, eps: float = 1e-5) -> nn.Module:
@@ -97,6 +120,8 @@ _WORDS: dict[str, NormWord] = {
     "population": NormWord(_population, needs_batch=True),
     "frozen": NormWord(_frozen, needs_batch=True),
     "noisy": NormWord(_noisy, needs_batch=True),
+    "mean-only": NormWord(_mean_only, needs_batch=True),
+    "variance-only": NormWord(_variance_only, needs_batch=True),
     "group": NormWord(_group, needs_batch=False),
     "layer": NormWord(_layer, needs_batch=False),
 }
@@ -191,9 +216,10 @@ def make_norm(
     ----------
     word
         ``none``; ``bn``: torch's; ``scratch``: :class:`BatchNorm` in the notes'
-        conventions; ``ghost:size=32``; ``population``; ``frozen``; ``noisy``;
-        ``group:groups=2``; ``layer``; or a word of :func:`register_norm`.
-        Options are written ``name:key=value,key=value``.
+        conventions; both with ``affine=0`` for no gamma and beta;
+        ``ghost:size=32``; ``population``; ``frozen``; ``noisy``; ``mean-only``;
+        ``variance-only``; ``group:groups=2``; ``layer``; or a word of
+        :func:`register_norm`.  Options are written ``name:key=value,key=value``.
     num_features
         Channels of its input.
     num_dims

@@ -23,10 +23,11 @@ extern "C" {
 enum Placement { AT_OUTPUT, AT_ACTIVATED, AT_INPUT };
 enum DropoutPlacement { HIDDEN, BEFORE_NORM, AFTER_LAST_NORM };
 
-// What the caller sets once; kernel.py mirrors it.
+// What the caller sets once; kernel.py mirrors it.  In `normed` a bit stands for each layer
+// that is normalized, the first layer's lowest; gamma and beta: whether they are learned.
 struct Spec {
-  int32_t batch, activation, normed, placement, norm_kind, part_size, groups, unbiased, bias;
-  int32_t dropped, dropout_placement;
+  int32_t batch, activation, normed, placement, norm_kind, part_size, groups, unbiased;
+  int32_t gamma, beta, bias, dropped, dropout_placement;
   double eps, keep, momentum, decay, dropout;
 };
 
@@ -78,7 +79,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
   char* memory = nullptr;
   I active = I{} - 1;
   int norms = 0;
-  Norm norm[LAYERS];
+  Norm norm[LAYERS], absent[2];  // the latter of the stages
   Stage<ACT, WHERE, 1, 6, 28, 3, 6> stage1;
   Stage<ACT, WHERE, 6, 16, 12, 2, 8> stage2;
   Gap gap[LAYERS];      // before conv1, conv2, fc1, fc2 and fc3
@@ -95,12 +96,17 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     std::memset(memory, 0, counting.used);
     Arena arena{memory};
     lay_out(arena);
+    for (int l = 0; l < norms; ++l)
+      for (int c = 0; c < norm[l].channels; ++c) norm[l].gamma.value[c] = all(1.0f);
+    for (Norm& each : absent)
+      for (int c = 0; c < each.channels; ++c) each.channel[c] = Channel::identity();
   }
   ~LeNet() override { std::free(memory); }
   bool ready() const override { return memory; }
 
   // Memory and structure ----------------------------------------------------------------
 
+  bool normed(int layer) const { return spec.normed >> layer & 1; }
   int images() const { return std::max(spec.batch, TILE); }
 
   Parameter parameter(Arena& from, size_t size) const {
@@ -113,7 +119,7 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     to = Norm{};
     to.kind = NormKind(spec.norm_kind);
     to.channels = channels, to.positions = positions, to.part_size = spec.part_size;
-    to.groups = spec.groups;
+    to.groups = spec.groups, to.learns_gamma = spec.gamma, to.learns_beta = spec.beta;
     to.eps = spec.eps, to.keep = spec.keep, to.unbiased = spec.unbiased;
     to.parts = 1;
     const size_t C = channels, all_parts = C * to.parts_of(images());
@@ -131,6 +137,12 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     return &to;
   }
 
+  Norm* add_absent(Arena& from, Norm& to, int channels) const {
+    to.kind = ABSENT, to.channels = channels, to.parts = 1;
+    to.channel = from.take<Channel>(channels);
+    return &to;
+  }
+
   void add_op(Arena& from, Gap& to, OpKind kind, int channels, int positions) {
     Op& op = to.ops[to.count++];
     op = Op{kind, from.take<V>(size_t(images()) * to.units), nullptr, nullptr};
@@ -143,26 +155,30 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     to = Gap{channels * positions, 0, in, {}};
     const auto add = [&](OpKind kind) { add_op(from, to, kind, channels, positions); };
     const bool hidden = layer >= 3, drop = hidden && spec.dropped;
+    const bool norm_here = spec.placement == AT_INPUT ? normed(layer) : hidden && normed(layer - 1);
     const auto drop_at = [&](int placement) { return drop && spec.dropout_placement == placement; };
     if (hidden && spec.placement != AT_OUTPUT) add(ACTIVATE);
     if (spec.placement == AT_INPUT && drop_at(HIDDEN)) add(DROP);
     if (drop_at(BEFORE_NORM)) add(DROP);
-    if (spec.normed && (hidden || spec.placement == AT_INPUT)) add(NORMALIZE);
+    if (norm_here) add(NORMALIZE);
     if (hidden && spec.placement == AT_OUTPUT) add(ACTIVATE);
     if (spec.placement != AT_INPUT && drop_at(HIDDEN)) add(DROP);
     if (layer == 4 && drop_at(AFTER_LAST_NORM)) add(DROP);
   }
 
-  template <typename S> void lay_out_stage(Arena& from, S& stage) {
+  template <typename S> void lay_out_stage(Arena& from, S& stage, int layer) {
     const size_t n = images();
     stage.w = parameter(from, S::WEIGHTS), stage.b = parameter(from, S::VALUES / S::SIDE / S::SIDE);
     stage.dw = from.take<V>(S::WEIGHTS), stage.db = from.take<V>(16);
     stage.z = from.take<V>(n * S::VALUES), stage.p = from.take<V>(n * S::CELLS);
     stage.dz = from.take<V>(S::VALUES);
     stage.norm = nullptr;
+    absent[layer] = Norm{};
     if (WHERE == BARE) return;
     stage.slopes = from.take<V>(n * S::CELLS), stage.slopes_xhat = from.take<V>(n * S::CELLS);
-    stage.norm = add_norm(from, S::VALUES / S::SIDE / S::SIDE, S::SIDE * S::SIDE);
+    constexpr int CHANNELS = S::VALUES / S::SIDE / S::SIDE;
+    stage.norm = normed(layer) ? add_norm(from, CHANNELS, S::SIDE * S::SIDE)
+                               : add_absent(from, absent[layer], CHANNELS);
   }
 
   void lay_out(Arena& from) {
@@ -171,11 +187,11 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     norms = 0;
     bytes = from.take<B>(n * PIXELS), labels = from.take<uint8_t>(n * LANES);
     x = from.take<V>(PIXELS);
-    const bool normed_images = spec.normed && spec.placement == AT_INPUT;
+    const bool normed_images = normed(0) && spec.placement == AT_INPUT;
     lay_out_gap(from, 0, 1, PIXELS, normed_images ? from.take<V>(n * PIXELS) : nullptr);
-    lay_out_stage(from, stage1);
+    lay_out_stage(from, stage1, 0);
     lay_out_gap(from, 1, 6, 144, stage1.p);
-    lay_out_stage(from, stage2);
+    lay_out_stage(from, stage2, 1);
     lay_out_gap(from, 2, 256, 1, stage2.p);
     for (int l = 0; l < 3; ++l) {
       w[l] = parameter(from, UNITS[l] * UNITS[l + 1]), b[l] = parameter(from, UNITS[l + 1]);
@@ -293,17 +309,19 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     back(2, gradient[2]);
 
     const auto dp2 = [&](int i) { return gradient[2] + size_t(i) * stage2.CELLS; };
+    const bool norm1 = stage1.norm && stage1.norm->counts(true);
+    const bool norm2 = stage2.norm && stage2.norm->counts(true);
     stage1.begin_backward();
     stage2.begin_backward();
-    for (int i = 0; i < n && stage2.norm; ++i) stage2.count_gradient(i, dp2(i));
-    if (stage2.norm) stage2.norm->settle_gradient(sgd);
+    for (int i = 0; i < n && norm2; ++i) stage2.count_gradient(i, dp2(i));
+    if (norm2) stage2.norm->settle_gradient(sgd);
     for (int i = 0; i < n; ++i) {
       stage2.template backward<8, 4>(i, input2(i), dp2(i));
       stage2.input_gradient(input2(i));  // takes the input's place
-      if (stage1.norm) stage1.count_gradient(i, input2(i));
+      if (norm1) stage1.count_gradient(i, input2(i));
     }
     back(1, gap[1].out());
-    if (stage1.norm) stage1.norm->settle_gradient(sgd);
+    if (norm1) stage1.norm->settle_gradient(sgd);
     for (int i = n - 1; i >= 0; --i) {
       stage1.template backward<2, 3>(i, image(i), input2(i));
       if (gap[0].count) stage1.input_gradient(gap[0].out() + size_t(i) * PIXELS);
@@ -446,7 +464,7 @@ int32_t lockstep_lanes() { return LANES; }
 
 // Null if there is no memory for it.
 void* lockstep_create(const Spec* spec) {
-  const bool staged = spec->normed && spec->placement != AT_INPUT;
+  const bool staged = spec->normed & 3 && spec->placement != AT_INPUT;
   Network* made = !staged                             ? make<BARE>(*spec)
                   : spec->placement == AT_ACTIVATED ? make<ACTIVATED>(*spec)
                                                     : make<OUTPUT>(*spec);

@@ -11,6 +11,9 @@
 //   frozen      mean and inverse of the moving moments, and no means in the gradient
 //   noisy       s y + m, with s and m drawn for each image and channel
 //   group       moments of each image by groups of channels, in evaluation too
+//   mean-only   inverse = 1, and no second mean in the gradient
+//   variance-only  offset = gamma mean inverse + beta, which undoes the centring; no first
+//               mean in the gradient, and dy times the uncentred x in the second
 #pragma once
 
 #include <cmath>
@@ -21,7 +24,7 @@
 
 namespace lockstep {
 
-enum NormKind { BATCH, GHOST, POPULATION, FROZEN, NOISY, GROUP };
+enum NormKind { BATCH, GHOST, POPULATION, FROZEN, NOISY, GROUP, MEAN_ONLY, VARIANCE_ONLY, ABSENT };
 
 // Mean and sum of squared deviations, merged in double precision (Chan, Golub & LeVeque
 // 1983), so that a mean far from zero costs no digits.
@@ -46,6 +49,11 @@ struct Channel {
   V gain;                          // of the noise: y = gain (gamma x_hat + beta) + ...
   V back, pull, pull_xhat;         // dx = back dy - pull - x_hat pull_xhat
 
+  static Channel identity() {
+    const V one = all(1.0f);
+    return {V{}, one, one, V{}, one, one, V{}, V{}};
+  }
+
   V normalized(V x) const { return (x - mean) * inverse; }
   V gradient(V dy, V x_hat) const { return back * dy - pull - x_hat * pull_xhat; }
 };
@@ -54,21 +62,21 @@ struct Norm {
   NormKind kind;
   int channels, positions, part_size, groups;
   double eps, keep;  // keep: the weight of the old moving value
-  bool unbiased;
+  bool unbiased, learns_gamma, learns_beta;
   int64_t steps;                         // taken in by population and frozen
   Parameter gamma, beta;                 // [C]
   V *running_mean, *running_var;         // [C]
   V *gains, *shifts;                     // noise [N][C]
   bool noisy;                            // whether to use it
   Channel* channel;                      // [parts][C]
-  V *r, *d;                              // [parts][C], of population
+  V *r, *d;                              // [parts][C]: y = gamma (r x_hat + d) + beta
   Moments* moments;                      // [parts][C]
   D *dy, *dy_xhat;                       // [parts][C], sums over the batch
   V* gradients;                          // of gamma and beta: [2][C]
   int parts;
 
   // Whether a pass takes the moments of its own images
-  bool counts(bool training) const { return training || kind == GROUP; }
+  bool counts(bool training) const { return kind == GROUP || (training && kind != ABSENT); }
 
   // A part that would hold one image joins the one before it.
   int parts_of(int images) const {
@@ -137,17 +145,19 @@ struct Norm {
   }
 
   void prepare(int g, int c, D mean, D var) {
-    const D moving_mean = wide(running_mean[c]), sigma = root(wide(running_var[c]) + eps);
+    const D moving_mean = wide(running_mean[c]), sigma = divisor(wide(running_var[c]));
     V& ratio = r[g * channels + c] = all(1.0f);
     V& difference = d[g * channels + c] = V{};
     if (kind == POPULATION) {
-      ratio = narrow(root(var + eps) / sigma);
+      ratio = narrow(divisor(var) / sigma);
       difference = narrow((mean - moving_mean) / sigma);
     }
+    if (kind == VARIANCE_ONLY) difference = narrow(mean / divisor(var));
     const bool frozen = kind == FROZEN;
-    set(g, c, frozen ? moving_mean : mean, frozen ? sigma : root(var + eps), ratio,
-        difference);
+    set(g, c, frozen ? moving_mean : mean, frozen ? sigma : divisor(var), ratio, difference);
   }
+
+  D divisor(D var) const { return kind == MEAN_ONLY ? D{} + 1.0 : root(var + eps); }
 
   void set(int g, int c, D mean, D sigma, V ratio, V difference) {
     Channel& to = channel[g * channels + c];
@@ -163,8 +173,10 @@ struct Norm {
   // Make ready for evaluation: by the running statistics
   void settle_running() {
     parts = 1;
-    for (int c = 0; c < channels; ++c)
-      set(0, c, wide(running_mean[c]), root(wide(running_var[c]) + eps), all(1.0f), V{});
+    for (int c = 0; c < channels; ++c) {
+      const D mean = kind == VARIANCE_ONLY ? D{} : wide(running_mean[c]);
+      set(0, c, mean, divisor(wide(running_var[c])), all(1.0f), V{});
+    }
   }
 
   // Make the moments of all images counted since begin() the running statistics
@@ -206,8 +218,8 @@ struct Norm {
       gradients[c] = narrow(dgamma), gradients[channels + c] = narrow(dbeta);
     }
     for (int c = 0; c < channels; ++c) {  // when no channel needs another's gamma any more
-      gamma.step(sgd, c, gradients[c]);
-      beta.step(sgd, c, gradients[channels + c]);
+      if (learns_gamma) gamma.step(sgd, c, gradients[c]);
+      if (learns_beta) beta.step(sgd, c, gradients[channels + c]);
     }
   }
 
@@ -219,8 +231,10 @@ struct Norm {
       sum += wide(channel[at].scale) * dy[at];
       sum_xhat += wide(channel[at].scale) * dy_xhat[at];
     }
+    if (kind == VARIANCE_ONLY) sum_xhat += wide(d[lead]) * sum;
     const D each = wide(to.inverse) / moments[lead].count;
-    to.pull = narrow(each * sum), to.pull_xhat = narrow(each * sum_xhat);
+    to.pull = kind == VARIANCE_ONLY ? V{} : narrow(each * sum);
+    to.pull_xhat = kind == MEAN_ONLY ? V{} : narrow(each * sum_xhat);
   }
 
   // The layer on its own, where it is not part of a fused stage.

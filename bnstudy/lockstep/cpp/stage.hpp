@@ -16,7 +16,8 @@
 
 namespace lockstep {
 
-// Where a stage has its normalization: nowhere, before or after the activation
+// Where the stages have their normalization: nowhere, before or after the activation.  In
+// place of that of a single stage stands an ABSENT one, which passes everything on.
 enum Where { BARE, OUTPUT, ACTIVATED };
 
 template <int ACT, int WHERE, int IN, int OUT, int SIZE, int BLOCK, int PIXELS>

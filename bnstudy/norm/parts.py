@@ -1,0 +1,70 @@
+"""Batch normalization in parts: centring without dividing, dividing without centring."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnstudy.norm.functional import affine, check_input, moments, per_channel
+from bnstudy.norm.layer import BatchNorm
+
+
+class _Part(BatchNorm):
+    """What the parts share: moments as :class:`BatchNorm` takes and averages them."""
+
+    whole = False
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Treat X (N, C, ...); in training by its own moments, which are also averaged."""
+        check_input(X, self.num_features, training=self.training)
+        if not self.training:
+            return self.by_moments(X, self.moving_mean, self.moving_var)
+        mean, var = moments(X)
+        self._average(X, mean, var)
+        return self.by_moments(X, mean, var)
+
+    def by_moments(self, X: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """Do to X (N, C, ...) with these moments (C,) what the layer does."""
+        raise NotImplementedError
+
+
+class MeanOnlyBatchNorm(_Part):
+    """Mean-only BN: centres, does not divide (Salimans & Kingma 2016, section 4).
+
+        y = x - mu + beta,   dx = dy - mean(dy),
+
+    mu the mean of a channel over images and positions: the batch's in training,
+    the moving one in evaluation.  As in the paper there is no gamma: the weights
+    before the layer set the scale (there with weight normalization, here as they
+    are).  The moving variance is averaged too, and nothing divided by it.
+
+    Parameters
+    ----------
+    num_features, **options
+        As in :class:`BatchNorm`; ``affine`` is about beta alone, ``eps`` without
+        effect.
+    """
+
+    def __init__(self, num_features: int, **options: Any) -> None:
+        super().__init__(num_features, **options)
+        self.gamma = None
+
+    def by_moments(self, X: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """Return X - mean + beta."""
+        return affine(X - per_channel(mean, X), None, self.beta)
+
+
+class VarianceOnlyBatchNorm(_Part):
+    """Variance-only BN: divides, does not centre; what is left of BN without its mean.
+
+        u = x / sqrt(var + eps),   y = gamma u + beta,
+        dx = gamma / sqrt(var + eps) (dy - x_hat mean(dy u)),
+
+    var the biased variance of a channel over images and positions, about its
+    mean: the batch's in training, the moving one in evaluation.  The moving mean
+    is averaged too, and nothing centred by it.
+    """
+
+    def by_moments(self, X: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """Return gamma X / sqrt(var + eps) + beta."""
+        return affine(X / torch.sqrt(per_channel(var, X) + self.eps), self.gamma, self.beta)
