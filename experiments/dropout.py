@@ -3,8 +3,8 @@
 Arms: with and without normalization, crossed with dropout of 0 and 0.5 after the hidden
 linear layers; on all images for 10 epochs, and on 5,000 images for 40.
 
-Cost: 35.2 M + 12.8 M image-passes at the standard size, of which 17.6 M are shared with
-``convergence`` (same settings, trained once).
+Cost: 35.2 M + 12.8 M image-passes at the standard size, of which 20.8 M are shared with
+``convergence`` and ``regularization`` (same settings, trained once).
 
 Expected: the notes hold dropout unnecessary beside batch normalization.
 
@@ -17,7 +17,7 @@ from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import FINE, notes, registers
 from experiments.regularization import EPOCHS as SMALL_EPOCHS
-from experiments.regularization import small_data
+from experiments.regularization import look, small_data
 
 EPOCHS = 10
 LABELS = {"none": "no BN", "bn": "BN"}
@@ -39,7 +39,9 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
                 config = base.replace(norm=norm, dropout=rate)
                 if rate and not suffix:  # no claim reads steps of these
                     config = config.replace(evaluations_per_epoch=5, test_every=5)
-                made.append(Arm(f"{name}{suffix}", config, f"{text}{words}"))
+                # with the probe of `regularization` it is the same run
+                probes = look(config) if (name, suffix) == ("bn", "/small") else {}
+                made.append(Arm(f"{name}{suffix}", config, f"{text}{words}", probes=probes))
     return tuple(made)
 
 

@@ -47,7 +47,10 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     whole = notes(profile, evaluations_per_epoch=FINE)
     part, subset = whole, whole
     if profile.name == "standard":
-        part, subset = (whole.replace(epochs=each) for each in (PARTS_EPOCHS, SUBSET_EPOCHS))
+        part, subset = (
+            whole.replace(epochs=each, test_every=each, validation_images=2_000)
+            for each in (PARTS_EPOCHS, SUBSET_EPOCHS)
+        )
     settings = (
         part.replace(norm="mean-only"),
         part.replace(norm="variance-only"),

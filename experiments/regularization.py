@@ -17,6 +17,8 @@ Source: the notes, 'it may control complexity by adding noise'; Ioffe & Szegedy 
 section 3.4; Hoffer, Hubara & Soudry 2017; Luo et al. 2019.
 """
 
+from typing import Any
+
 from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.config import RunConfig
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
@@ -46,18 +48,21 @@ def small_data(profile: Profile) -> RunConfig:
     )
 
 
+def look(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return the probe of the gap: at the start too, which a run that diverges has in any case."""
+    return {"generalization": {"epochs": [0, config.epochs / 2, config.epochs]}}
+
+
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return normalization in groups of growing size, and without noise from the batch."""
     base = small_data(profile)
-    # at the start too, so that a run which diverges still has what it guessed by
-    look = {"generalization": {"epochs": [0, base.epochs / 2, base.epochs]}}
     kinds = (
         *((f"ghost-{size}", f"ghost:size={size}", f"BN by {size}") for size in GHOSTS),
         ("bn", "bn", "BN by 256"),
         ("population", "population", "noise-free BN"),
     )
     return tuple(
-        Arm(name, base.replace(norm=norm), label, probes=look) for name, norm, label in kinds
+        Arm(name, base.replace(norm=norm), label, probes=look(base)) for name, norm, label in kinds
     )
 
 

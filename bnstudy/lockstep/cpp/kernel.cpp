@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include "convolution.hpp"
 #include "gap.hpp"
@@ -239,6 +240,11 @@ template <int ACT, int WHERE> struct LeNet final : Network {
   // From bytes to logits.  With `wanted`, in evaluation, it stops when the moments of what
   // comes to that layer are counted, and returns false.
   bool forward(int n, bool training, const Norm* wanted) {
+    return convolve(n, training, wanted) && connect(n, training, wanted);
+  }
+
+  // Up to what the first linear layer gives
+  bool convolve(int n, bool training, const Norm* wanted) {
     const auto own = [&](const Norm* norm) { return norm && norm->counts(training); };
     const auto counted = [&](const Norm* norm) { return norm && (own(norm) || norm == wanted); };
     const auto begin = [&](Norm* norm) { if (own(norm)) norm->begin(norm->parts_of(n)); };
@@ -264,6 +270,12 @@ template <int ACT, int WHERE> struct LeNet final : Network {
     for (int i = 0; i < n; ++i) stage2.pool(i);
     if (!pass(2)) return false;
     linear<256, 120>(gap[2].out(), w[0].value, b[0].value, gap[3].in, n);
+    return true;
+  }
+
+  // The rest, from what the first linear layer gives
+  bool connect(int n, bool training, const Norm* wanted) {
+    const auto pass = [&](int l) { return gap[l].template forward<ACT>(n, training, active, wanted); };
     if (!pass(3)) return false;
     linear<120, 84>(gap[3].out(), w[1].value, b[1].value, gap[4].in, n);
     if (!pass(4)) return false;
@@ -434,12 +446,22 @@ template <int ACT, int WHERE> struct LeNet final : Network {
   // by layer, the layers before already normalizing by theirs.
   void population(const uint8_t* images, int64_t count) override {
     begin_evaluation();
+    constexpr int UNITS = 120;
+    std::vector<V> kept;  // of the first linear layer, so that convolutions are not done again
     for (int l = 0; l < norms; ++l) {
+      const bool again = !kept.empty();
       norm[l].begin(1);
       for (int64_t i = 0; i < count; i += TILE) {
-        const int n = int(std::min<int64_t>(TILE, count - i));
-        load(images + i * PIXELS, nullptr, n);
-        forward(n, false, &norm[l]);
+        const int n = int(std::min<int64_t>(TILE, count - i)), size = n * UNITS;
+        if (again) {
+          std::copy_n(&kept[i * UNITS], size, gap[3].in);
+        } else {
+          load(images + i * PIXELS, nullptr, n);
+          if (!convolve(n, false, &norm[l])) continue;
+          if (l + 1 < norms) kept.resize(count * UNITS);
+          if (l + 1 < norms) std::copy_n(gap[3].in, size, &kept[i * UNITS]);
+        }
+        connect(n, false, &norm[l]);
       }
       norm[l].settle_population();
     }
