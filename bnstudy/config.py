@@ -124,6 +124,9 @@ class RunConfig:
     batch_mates
         ``fresh``: every epoch draws its batches anew; ``fixed``: the same images
         share a batch in every epoch, and only the order of the batches is drawn.
+    test_every
+        Epochs from one evaluation on test images to the next; the last epoch is
+        always followed by one.
     """
 
     norm: str = "none"
@@ -147,6 +150,7 @@ class RunConfig:
     population_images: int = 10_000
     evaluations_per_epoch: int = 5
     batch_mates: str = "fresh"
+    test_every: int = added(1, before=1)
     norm_layers: str = added("all", before="all")
 
     def __post_init__(self) -> None:
@@ -160,7 +164,13 @@ class RunConfig:
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("train_split", self.train_split, SPLITS)
         _one_of("batch_mates", self.batch_mates, BATCH_MATES)
-        for name in ("batch_size", "epochs", "schedule_epochs", "evaluations_per_epoch"):
+        for name in (
+            "batch_size",
+            "epochs",
+            "schedule_epochs",
+            "evaluations_per_epoch",
+            "test_every",
+        ):
             _integer(name, getattr(self, name), 1)
         for name in ("train_images", "validation_images", "test_images", "population_images"):
             _integer(name, getattr(self, name), 0)
@@ -241,6 +251,11 @@ class RunConfig:
             done = step.count / (step.per_epoch * self.epochs)
             return self.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
         return self.learning_rate
+
+    def tests_at(self, step: "Step") -> bool:
+        """Return whether test images are evaluated after a step."""
+        epochs = step.count // step.per_epoch
+        return step.ends_epoch and (epochs % self.test_every == 0 or epochs == self.epochs)
 
     def canonical(self) -> dict[str, Any]:
         """Return the settings that the id of a run is a hash of.

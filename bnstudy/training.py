@@ -260,7 +260,7 @@ def _row(
     train = tally.score()
     validation = evaluate(net, splits.validation) if len(splits.validation) else NO_SCORE
     test = population = NO_SCORE
-    if step.ends_epoch:
+    if config.tests_at(step):
         test = population = evaluate(net, splits.test)
         if any(has_running_statistics(layer) for layer in net.modules()):
             with population_statistics(net, splits.population):

@@ -44,9 +44,10 @@ def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
         profile,
         activation="relu",
         train_images=images,
-        validation_images=2_000,
+        validation_images=1_000,
         epochs=epochs,
         evaluations_per_epoch=40,
+        test_every=epochs,
     )
     return base.replace(norm=norm, batch_size=size, learning_rate=rate)
 

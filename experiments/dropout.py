@@ -37,6 +37,8 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
                 name = f"{norm}+dropout" if rate else norm
                 text = f"{label} + dropout" if rate else label
                 config = base.replace(norm=norm, dropout=rate)
+                if rate and not suffix:  # no claim reads steps of these
+                    config = config.replace(evaluations_per_epoch=5, test_every=5)
                 made.append(Arm(f"{name}{suffix}", config, f"{text}{words}"))
     return tuple(made)
 

@@ -44,7 +44,8 @@ COSINE_MARGIN = 0.05
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the notes' settings with and without normalization, looked at along the way."""
-    base = notes(profile).replace(epochs=EPOCHS[profile.name])
+    epochs = EPOCHS[profile.name]
+    base = notes(profile, test_every=epochs).replace(epochs=epochs)
     looks = LOOKS[profile.name]
     later = {k / looks for k in range(looks * base.epochs)}
     moments = sorted(later.union(() if profile.name == "tiny" else EARLY))

@@ -27,7 +27,7 @@ QUOTE = "1. 全连接层和卷积层的输出上，激活函数前 … 2. 全连
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the three places."""
-    base = notes(profile, norm="bn", learning_rate=RATE, epochs=EPOCHS)
+    base = notes(profile, norm="bn", learning_rate=RATE, epochs=EPOCHS, test_every=EPOCHS)
     return tuple(
         Arm(place, base.replace(placement=place), words) for place, words in LABELS.items()
     )

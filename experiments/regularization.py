@@ -37,6 +37,7 @@ def small_data(profile: Profile) -> RunConfig:
         train_images=IMAGES,
         epochs=EPOCHS,
         evaluations_per_epoch=1,
+        test_every=10,
         validation_images=500,  # not used by any claim
         population_images=IMAGES,
         learning_rate=RATE,

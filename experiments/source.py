@@ -1,10 +1,11 @@
 """Does the notes' own experiment come out as printed?
 
-Arms: ``scratch`` (the notes' from-scratch batch normalization) and ``concise``
-(``nn.BatchNorm``), at the notes' exact settings: LeNet, sigmoid, batches of
-256, SGD at 0.9, all 60,000 images, 10 epochs.
+Arms: ``concise`` (``nn.BatchNorm``) and ``scratch`` (the notes' from-scratch
+batch normalization), at the notes' exact settings: LeNet, sigmoid, batches of
+256, SGD at 0.9, all 60,000 images; 10 epochs, of which the slow from-scratch
+layer trains the first 3 below the full size.
 
-Cost: 19.2 M image-passes at the standard size (2 arms x 16 seeds x 600,000).
+Cost: 12.5 M image-passes at the standard size (16 seeds x 600,000 and x 180,000).
 
 Expected: the printed values of epochs 0.2 to 2.8 lie among our seeds; the two
 layers, which differ only in how they average the variance for evaluation,
@@ -22,15 +23,17 @@ from experiments.common import notes, pilot, registers
 from experiments.printed import FIRST_LAYER_BETA, FIRST_LAYER_GAMMA, PRINTED
 
 # differences on pilot seeds: mean and standard deviation
+SCRATCH_EPOCHS = {"tiny": 1, "quick": 2, "standard": 3, "full": 10}  # the notes print 2.8
 PILOT = {"accuracy": (0.00004375, 0.0002632), "steps": (0.0, 0.0)}
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the two trainings of the notes; below ``standard`` with fewer images."""
     base = notes(profile, train_split="all").replace(train_split="all", validation_images=0)
+    scratch = base.replace(norm="scratch", epochs=min(base.epochs, SCRATCH_EPOCHS[profile.name]))
     return (
         # by the reference engine, as its own code is what is compared
-        Arm("scratch", base.replace(norm="scratch"), "from-scratch BN", by_reference=True),
+        Arm("scratch", scratch, "from-scratch BN", by_reference=True),
         Arm("concise", base.replace(norm="bn"), "torch BN"),
     )
 
@@ -41,18 +44,20 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
         return ()
     pair = (("scratch",), ("concise",))
     source = "Lecture notes; Zhang et al. 2021"
+    epochs = SCRATCH_EPOCHS[profile.name]
     return (
         Claim(
             id="from-scratch",
-            sentence="The from-scratch layer trains to the same accuracy as torch's",
+            sentence=f"The from-scratch layer trains to the same accuracy as torch's in {epochs} "
+            "epochs",
             source=source,
-            estimand=Estimand("accuracy", pair, {"epochs": 10}),
+            estimand=Estimand("accuracy", pair, {"epochs": epochs}),
             unit="points",
             direction="within",
             test="tost",
             margin=0.005,
             pilot=pilot(*PILOT["accuracy"]),
-            robustness=(Variant("after 5 epochs", {"epochs": 5}),),
+            robustness=(Variant("after 1 epoch", {"epochs": 1}),),
         ),
         Claim(
             id="from-scratch-speed",
@@ -61,7 +66,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             estimand=Estimand(
                 "steps-to-target",
                 pair,
-                {"target": 0.8, "epochs": 10, "column": "train_accuracy"},
+                {"target": 0.8, "epochs": epochs, "column": "train_accuracy"},
                 scale="ratio",
             ),
             unit="times",
@@ -69,7 +74,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             test="tost",
             margin=1.1,
             pilot=pilot(*PILOT["steps"]),
-            robustness=(Variant("target 85%", {"target": 0.85}),),
+            robustness=(Variant("target 75%", {"target": 0.75}),),
         ),
     )
 
@@ -96,7 +101,8 @@ SOURCE = Experiment(
         "of images. As in the notes the printed loss and accuracy are running means since the "
         "start of the epoch, and all 60,000 training images are trained on, so there is no "
         "validation set here. The from-scratch arm is always trained by the reference engine, "
-        "through the layer's own code and autograd."
+        "through the layer's own code and autograd, and, being slow, for the first 3 of the 10 "
+        "epochs only, 10 at the full size."
     ),
     limits=(
         "It compares one training per arm of the notes, whose seed is unknown, with many of ours: "
@@ -117,7 +123,7 @@ SOURCE = Experiment(
             "first-layer-parameters",
             "Every channel of the first normalization layer at the end of training, sorted within "
             "a seed, because the numbering of channels means nothing across seeds.",
-            {"arm": "scratch", "gamma": FIRST_LAYER_GAMMA, "beta": FIRST_LAYER_BETA},
+            {"arm": "concise", "gamma": FIRST_LAYER_GAMMA, "beta": FIRST_LAYER_BETA},
         ),
         Exhibit(
             "evaluation-statistics",
@@ -128,8 +134,9 @@ SOURCE = Experiment(
         ),
         Exhibit(
             "final-accuracy",
-            "Test accuracy at the end, one point per seed, with population statistics.",
-            {"baseline": "concise"},
+            "Test accuracy where the shorter arm ends, one point per seed, with population "
+            "statistics.",
+            {"baseline": "concise", "together": True},
         ),
     ),
 )

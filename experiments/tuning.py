@@ -21,7 +21,7 @@ from experiments import batch_speed, final
 
 RATES = (0.05, 0.15, 0.45, 1.35)
 SEEDS = range(1_000, 1_000 + LANES)
-FINAL_EPOCHS = 3  # a quarter of the experiment's
+FINAL_EPOCHS = 3  # fewer than the experiment has
 NORMS = ("none", "bn")
 
 

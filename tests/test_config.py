@@ -1,7 +1,7 @@
 """A run's settings, time and randomness."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -86,8 +86,8 @@ def test_the_id_ignores_key_order_and_the_spelling_of_whole_numbers():
 
 
 def test_the_id_holds_defaults_so_that_a_changed_default_is_a_new_run():
-    added_since = {"norm_layers"}
-    assert set(RunConfig().canonical()) == set(RunConfig().as_dict()) - added_since
+    later = {item.name for item in fields(RunConfig) if "before" in item.metadata}
+    assert set(RunConfig().canonical()) == set(RunConfig().as_dict()) - later
 
 
 def test_layers_named_one_by_one_are_all_of_them_and_the_ids_of_old_runs_stay():
@@ -127,6 +127,14 @@ def test_a_step_knows_its_epoch():
         False,
         True,
     ]
+
+
+def test_runs_made_before_test_every_existed_keep_their_ids():
+    assert "test_every" not in RunConfig().canonical()
+    assert RunConfig(test_every=5).canonical()["test_every"] == 5
+    with pytest.raises(ConfigError) as refusal:
+        RunConfig(test_every=0)
+    assert str(refusal.value) == "test_every must be an integer of at least 1, got 0"
 
 
 @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None])

@@ -14,6 +14,7 @@ from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, scale
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import lenet
+from bnstudy.lockstep import train_stack
 from bnstudy.record import digest_order
 from bnstudy.training import (
     evaluate,
@@ -91,6 +92,19 @@ def test_test_figures_stand_in_rows_that_end_an_epoch_only(small):
     measured = curve["test_accuracy_population"].notna()
     assert curve.loc[measured, "epoch"].tolist() == [1.0, 2.0]
     assert curve["validation_accuracy"].notna().all()
+
+
+@pytest.mark.parametrize(
+    "engine", [train, lambda config, seed, s: train_stack(config, [seed], s)[0]]
+)
+def test_test_images_are_seen_every_few_epochs_and_after_the_last(engine, small):
+    often, rare = (engine(BN.replace(epochs=5, test_every=k), 0, small) for k in (1, 2))
+    seen = rare.curve["test_accuracy_population"].notna()
+    assert rare.curve.loc[seen, "epoch"].tolist() == [2.0, 4.0, 5.0]
+    assert rare.curve["test_accuracy"].notna().equals(seen)
+    pd.testing.assert_frame_equal(rare.curve[seen], often.curve[seen], check_exact=True)
+    untested = rare.curve.columns.difference([c for c in rare.curve if c.startswith("test")])
+    pd.testing.assert_frame_equal(rare.curve[untested], often.curve[untested], check_exact=True)
 
 
 def test_evaluation_uses_every_image_once(small):

@@ -256,7 +256,7 @@ def _train(
                 batch = [order[slices[last - 1]] for order in drawn]
                 _look(program, config, lanes, nets, splits, step, batch)
             if last in ends:
-                _evaluate(program, lanes, splits, step, epoch * n + slices[last - 1].stop)
+                _evaluate(program, config, lanes, splits, step, epoch * n + slices[last - 1].stop)
     return seconds
 
 
@@ -288,14 +288,19 @@ def _look(
 
 
 def _evaluate(
-    program: Program, lanes: list[Lane], splits: Splits, step: Step, images_seen: int
+    program: Program,
+    config: RunConfig,
+    lanes: list[Lane],
+    splits: Splits,
+    step: Step,
+    images_seen: int,
 ) -> None:
     """Append a row to every lane that is still training."""
     nothing = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
     validation = test = population = nothing
     if len(splits.validation):
         validation = program.evaluate(splits.validation)
-    if step.ends_epoch:
+    if config.tests_at(step):
         test = program.evaluate(splits.test)
         population = program.evaluate_population(splits.population, splits.test)
     for number, lane in enumerate(lanes):

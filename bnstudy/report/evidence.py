@@ -141,8 +141,14 @@ class Evidence:
             }
         )
 
-    def last_values(self, column: str, arm: Arm, horizon: float = float("inf")) -> pd.DataFrame:
-        """Return each seed's last measured accuracy up to a step.
+    def last_values(
+        self,
+        column: str,
+        arm: Arm,
+        horizon: float = float("inf"),
+        epochs: float = float("inf"),
+    ) -> pd.DataFrame:
+        """Return each seed's last measured accuracy up to a step, or up to an epoch.
 
         Returns
         -------
@@ -151,7 +157,8 @@ class Evidence:
             guessing among the classes: leaving it out would flatter its arm.
         """
         curve = self.curve(arm.name)
-        curve = curve[(curve["step"] <= horizon) & curve[column].notna()]
+        within = (curve["step"] <= horizon) & (curve["epoch"] <= epochs)
+        curve = curve[within & curve[column].notna()]
         last = curve.groupby("seed")[column].last()
         diverged = set(self.finished(arm.name, "diverged"))
         values = {

@@ -20,19 +20,24 @@ def final_accuracy(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     """Show test accuracy, with population statistics, at the end of training.
 
     Options: ``arms``, their names (all if not given); ``baseline``, the arm
-    that the others are compared to (the first if not given).
+    that the others are compared to (the first if not given); ``together``:
+    where the arm with the fewest epochs ends, where others go on.
     """
     arms = evidence.arms(exhibit.options.get("arms"))
+    lengths = {arm.config.epochs for arm in arms}
+    epochs = min(lengths) if exhibit.options.get("together") else None
     (baseline,) = evidence.arms([exhibit.options.get("baseline", arms[0].name)])
     notes = parts.gaps(
         evidence, arms, f"they count with the accuracy of guessing, {text.percent(CHANCE, 0)}."
     )
-    frames = [evidence.last_values(POPULATION, arm) for arm in arms]
+    frames = [evidence.last_values(POPULATION, arm, epochs=epochs or max(lengths)) for arm in arms]
     points = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
     if points.empty:
         return parts.nothing(anchor, exhibit, notes)
     intervals = _differences(points, arms, baseline)
-    sentence = _final_sentence(points, arms, baseline, intervals)
+    ends = {epochs} if epochs else lengths
+    after = f"After {text.epoch_count(ends.pop())}" if len(ends) == 1 else "At the end"
+    sentence = _final_sentence(after, points, arms, baseline, intervals)
     figure = figures.paired_differences(
         points,
         _difference_points(points, baseline, intervals),
@@ -76,10 +81,12 @@ def _difference_points(
 
 
 def _final_sentence(
-    points: pd.DataFrame, arms: tuple[Arm, ...], baseline: Arm, intervals: Mapping[str, Interval]
+    after: str,
+    points: pd.DataFrame,
+    arms: tuple[Arm, ...],
+    baseline: Arm,
+    intervals: Mapping[str, Interval],
 ) -> str:
-    lengths = {arm.config.epochs for arm in arms}
-    after = f"After {text.epoch_count(lengths.pop())}" if len(lengths) == 1 else "At the end"
     for arm in arms:
         if arm.name in intervals:
             _, mine, theirs = pair_up(points, arm.name, baseline.name, "value")
