@@ -99,15 +99,19 @@ class Row:
             numbers = torch.cat([part.reshape(-1) for part in _flat(parts)])
             self.values[self.used : self.used + count].copy_(numbers)
         else:
-            place = self.used
+            place, floats = self.used, []
             for part in _flat(parts):
                 if isinstance(part, float):
-                    self.host[place] = part
-                    place += 1
+                    floats.append(part)
                     continue
+                if floats:
+                    self.host[place : place + len(floats)] = floats
+                    place, floats = place + len(floats), []
                 array = part if isinstance(part, np.ndarray) else _on_host(part)
                 self.host[place : place + array.size] = array
                 place += array.size
+            if floats:
+                self.host[place : place + len(floats)] = floats
         self.used += count
         self.keys.extend(key)
 
