@@ -36,6 +36,7 @@ rank                exp of the entropy of singular values over their sum
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -43,7 +44,7 @@ import torch
 from torch import Tensor, nn
 
 from bnstudy.activations.statistics import REGISTERED, Bound, Site, Statistic, simple
-from bnstudy.activations.view import Number, Numbers, View, quotient
+from bnstudy.activations.view import Number, Numbers, View
 from bnstudy.errors import WatchError
 
 BOUNDED: dict[type[nn.Module], tuple[float, float]] = {
@@ -90,47 +91,36 @@ def _nonfinite(view: View) -> Number:
     return view.number(view.count - torch.isfinite(view.flat).sum())
 
 
-def _skew(view: View) -> Number:
-    return quotient(view.third, view.variance * view.deviation)
-
-
-def _kurtosis(view: View) -> Number:
-    return quotient(view.fourth, view.variance * view.variance) - 3.0
-
-
 def _near_zero(view: View) -> Number:
-    near = view.sample(SHAPE_SAMPLE).abs() < NEAR * view.rms
-    return view.number(near.double().mean())
+    near, values = NEAR * view.rms, view.sample(SHAPE_SAMPLE)
+    if not view.on_host:
+        return (values.abs() < near).double().mean()
+    return np.count_nonzero(np.abs(values.numpy()) < near) / len(values)
 
 
 def _dead(view: View) -> Number:
-    return view.number((view.channel_maximum <= 0).double().mean())
+    return view.number((view.sums.channel_maximum <= 0).sum() / len(view.sums.channel_maximum))
+
+
+def _ends(low: float, high: float) -> tuple[float, float]:
+    """Return the edges of what is saturated: within 5 % of a bound."""
+    margin = NEAR * (high - low)
+    return low + margin, high - margin
 
 
 def _saturated(view: View, low: float, high: float) -> Number:
-    return view.share("gt", (0.5 - NEAR) * (high - low), middle=0.5 * (low + high))
+    return view.sums.outside(*_ends(low, high))
 
 
 def _stuck(view: View, low: float, high: float) -> Number:
-    shares = view.channel_share((0.5 - NEAR) * (high - low), 0.5 * (low + high))
-    return view.number((shares > STUCK).double().mean())
+    shares = view.sums.channel_outside(*_ends(low, high))
+    return view.number((shares > STUCK).sum() / len(shares))
 
 
 def _slope(view: View, low: float, high: float) -> Number:
     """Mean of (y - low) (high - y), over its greatest value: 1 at the middle, 0 at a bound."""
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     return 1.0 - (view.variance + (view.mean - middle) ** 2) / half**2
-
-
-def _channels(view: View) -> list[Number]:
-    """By the law of total variance, within = all - between, unless that cancels."""
-    means = view.channel_mean.double()
-    between = view.number(means.var(correction=0))
-    within = view.variance - between
-    if view.on_host and not within > 1e-2 * between:
-        means, variances = view.channel_moments
-        between, within = float(means.var(correction=0)), float(variances.mean())
-    return [within, between, view.number((means * means).mean())]
 
 
 def _covariance(view: View, samples: int, channels: int) -> Tensor:
@@ -176,24 +166,32 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
         )
 
     def measure(view: View) -> Numbers:
-        values = view.ordered(sample)
-        last = len(values) - 1
-        numbers = [_between(values, p * last) for p in asked]
-        if view.on_host:  # NaN is sorted last, and makes every quantile NaN
-            return numbers if values[-1] == values[-1] else [math.nan] * len(asked)
-        return torch.where(torch.isnan(values[-1]), math.nan, torch.stack(numbers))  # type: ignore[arg-type]
+        values = view.sample(sample)
+        below, above, share, pivots = _between(values.numel(), asked)
+        if view.on_host:
+            ordered = np.partition(values.numpy(), pivots)
+            low, high = ordered[below].astype(np.float64), ordered[above]
+            # NaN is sorted last, and makes every quantile NaN
+            return low + share * (high - low) if ordered[-1] == ordered[-1] else share * math.nan
+        ordered = values.sort().values.double()
+        low, high = ordered[torch.from_numpy(below)], ordered[torch.from_numpy(above)]
+        between = low + torch.from_numpy(share).to(low.device) * (high - low)
+        return torch.where(torch.isnan(ordered[-1]), math.nan, between)
 
     bound = Bound(tuple(f"q{100 * p:g}" for p in asked), measure)
     return Statistic("quantiles", lambda _site: bound)
 
 
-def _between(ordered: Sequence[Number], place: float) -> Number:
-    """Return the value at a fractional place, interpolated linearly."""
-    low = math.floor(place)
-    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
-    if isinstance(below, np.generic):
-        below, above = float(below), float(above)
-    return below if low == place else below + (place - low) * (above - below)
+@lru_cache(maxsize=256)
+def _between(
+    count: int, asked: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
+    """Return the places below and above each quantile, the way between them, and all places."""
+    exact = np.array(asked) * (count - 1)
+    below = np.floor(exact).astype(np.int64)
+    share = exact - below
+    above = np.where(share > 0, below + 1, below)
+    return below, above, share, sorted({count - 1, *below.tolist(), *above.tolist()})
 
 
 def histogram(
@@ -252,43 +250,52 @@ def bin_labels(word: str, bins: int, low: float, high: float) -> tuple[str, ...]
 
 def _histogram(
     view: View, bins: int, ends: tuple[float, float], logarithm: bool, sample: int
-) -> Tensor:
-    low, high = ends
-    values = view.sample(sample)
+) -> Tensor | np.ndarray:
+    """Return the shares below, in each bin, and above; NaN is in none of them."""
+    scale, values = bins / (ends[1] - ends[0]), view.sample(sample)
+    if not view.on_host:
+        x = (values.abs().log10() if logarithm else values).double()
+        places = ((x - ends[0]) * scale).floor().add_(1).clamp_(0, bins + 1)
+        counts = torch.histc(places, bins + 2, -0.5, bins + 1.5)
+        return counts / counts.sum()
+    x = values.numpy()
+    if not view.known_finite:
+        x = x[~np.isnan(x)]
     if logarithm:
-        values = values.abs().log10()
-    # histc drops what is outside and counts x = high as inside: both are counted by hand.
-    below, above = (values < low).sum(), (values >= high).sum()
-    inside = torch.histc(values.masked_fill(values >= high, math.nan), bins, low, high)
-    counts = torch.cat([below.reshape(1), inside, above.reshape(1)]).double()
-    return counts / counts.sum()
+        with np.errstate(divide="ignore"):
+            x = np.log10(np.abs(x))
+    places = np.subtract(x, ends[0], dtype=np.float64)
+    places *= scale
+    np.clip(np.floor(places, out=places) + 1, 0, bins + 1, out=places)
+    counts = np.bincount(places.astype(np.intp), minlength=bins + 2)
+    return counts / len(x) if len(x) else np.full(bins + 2, math.nan)
 
 
 for _name, _measure in {
     "mean": lambda view: view.mean,
     "std": lambda view: view.deviation,
-    "min": lambda view: view.extremes[0],
-    "max": lambda view: view.extremes[1],
+    "min": lambda view: view.sums.extremes[0],
+    "max": lambda view: view.sums.extremes[1],
     "rms": lambda view: view.rms,
     "l2": lambda view: view.rms * math.sqrt(view.count),
-    "abs_mean": lambda view: view.absolute_mean,
-    "zeros": lambda view: view.zeros,
-    "skew": _skew,
-    "kurtosis": _kurtosis,
+    "abs_mean": lambda view: view.sums.absolute_mean,
+    "zeros": lambda view: view.sums.zeros,
+    "skew": lambda view: view.sums.higher[0],
+    "kurtosis": lambda view: view.sums.higher[1] - 3.0,
     "near_zero": _near_zero,
     "nonfinite": _nonfinite,
     "participation": _participation,
 }.items():
     simple(_name, _measure)
 
-simple("active", lambda view: view.share("gt", 0.0), rectified)
+simple("active", lambda view: view.sums.above(0.0), rectified)
 simple("dead", _dead, rectified)
 _of_bounded("saturated", _saturated)
 _of_bounded("stuck", _stuck)
 _of_bounded("slope", _slope)
 REGISTERED["quantiles"] = quantiles()
 REGISTERED["histogram"] = histogram()
-_CHANNELS = Bound(("within", "between", "mean_square"), _channels)
+_CHANNELS = Bound(("within", "between", "mean_square"), lambda view: view.sums.spread)
 REGISTERED["channels"] = Statistic("channels", lambda _site: _CHANNELS)
 _RANK = Bound(("effective_rank", "stable_rank"), _rank)
 REGISTERED["rank"] = Statistic("rank", lambda _site: _RANK)

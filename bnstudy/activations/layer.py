@@ -6,14 +6,16 @@ does not, or reading would recompute a checkpointed segment, they are computed
 from the layer's input.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnstudy.activations.view import View
+from bnstudy.activations.view import Images, View
 
 SCRATCH = ("moving_mean", "moving_var", "gamma", "beta", "eps")
 NATIVE = ("NativeBatchNormBackward", "CudnnBatchNormBackward", "MiopenBatchNormBackward")
@@ -89,7 +91,8 @@ def batch_moments(module: Any, args: tuple[Any, ...], output: Any) -> tuple[Tens
     if saved is not None:
         mean, inverse = saved
         return mean, (inverse.double() ** -2.0 - float(module.eps)).clamp_min_(0.0)
-    return View(args[0]).channel_moments
+    mean, variance = View(args[0]).sums.channel_moments
+    return torch.as_tensor(mean), torch.as_tensor(variance)
 
 
 def _saved(output: Any) -> tuple[Tensor, Tensor] | None:
@@ -106,7 +109,9 @@ def _saved(output: Any) -> tuple[Tensor, Tensor] | None:
     return mean.detach(), inverse.detach()
 
 
-def image_noise(X: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+def image_noise(
+    X: Tensor, mean: Tensor, images: Images | None = None
+) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
     """Return how much images differ, channel by channel: (N, C, ...) -> (C,), (C,).
 
     Parameters
@@ -115,6 +120,8 @@ def image_noise(X: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         A layer's input.
     mean
         (C,), of the batch.
+    images
+        Sums and sums of squares of each image's channels, if they are known.
 
     Returns
     -------
@@ -124,24 +131,50 @@ def image_noise(X: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         are independent where positions are not: divided by N these are the
         variances of the batch's mean and variance.
     """
-    wide = X.detach() if X.dtype == torch.float64 else X.detach().float()
-    axes = tuple(range(2, X.dim()))
-    own = wide.mean(axes) if axes else wide  # (N, C, ...) -> (N, C)
-    positions = X[0, 0].numel() if len(X) else 1
-    power = torch.linalg.vector_norm(wide, dim=axes) if axes else wide.abs()
-    mean = mean.to(own.dtype)
-    squares = power.square() / positions - (2 * own - mean) * mean
     if len(X) < 2:
         missing = torch.full_like(mean, torch.nan)
         return missing, missing
+    if X.device.type == "cpu":
+        return _image_noise_on_host(X, mean.double().numpy(), images)
+    wide = X.detach() if X.dtype == torch.float64 else X.detach().float()
+    axes = tuple(range(2, X.dim()))
+    own = wide.mean(axes) if axes else wide  # (N, C, ...) -> (N, C)
+    positions = X[0, 0].numel()
+    power = torch.linalg.vector_norm(wide, dim=axes) if axes else wide.abs()
+    mean = mean.to(own.dtype)
+    squares = power.square() / positions - (2 * own - mean) * mean
     return own.var(0), squares.var(0)
 
 
-def channel_state(module: Any, X: Tensor, moments: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """Return the (C,) tensors of CHANNEL_STATS; NaN for what a layer does not have."""
+def _image_noise_on_host(
+    X: Tensor, mean: np.ndarray, images: Images | None
+) -> tuple[np.ndarray, np.ndarray]:
+    images = images or View(X).sums.images
+    if images is None:
+        own = X.detach().double().numpy() - mean  # (N, C)
+        squares = own * own
+    else:
+        positions = math.prod(X.shape[2:])
+        own = images[0] / positions - mean
+        squares = images[1] / positions - (2 * own + mean) * mean
+    return _variance(own), _variance(squares)
+
+
+def _variance(values: np.ndarray) -> np.ndarray:
+    """Return the unbiased variance of columns of few digits' worth of mean, in float64."""
+    n = len(values)
+    ones = np.ones(n)  # by matrix products: numpy's sums over the first axis are slow
+    total = ones @ values
+    return (ones @ (values * values) - total * total / n) / (n - 1)
+
+
+def channel_state(
+    module: Any, X: Tensor, moments: tuple[Tensor, Tensor], images: Images | None = None
+) -> list[Tensor | np.ndarray]:
+    """Return the (C,) numbers of CHANNEL_STATS; NaN for what a layer does not have."""
     norm = read_norm(module)
     mean, var = moments
     state = (norm.mean, norm.var, norm.gamma, norm.beta)
     missing = None if all(part is not None for part in state) else torch.full_like(mean, torch.nan)
     kept = [missing if part is None else part for part in state]
-    return [mean, var, *image_noise(X, mean), *kept]  # type: ignore[list-item]
+    return [mean, var, *image_noise(X, mean, images), *kept]  # type: ignore[list-item]

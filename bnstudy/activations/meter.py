@@ -1,6 +1,7 @@
 """From a tensor to numbers in the table: which statistics, and what to do when one fails."""
 
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from bnstudy.activations.nested import refusal
 from bnstudy.activations.selection import Target
 from bnstudy.activations.statistics import Bound, Site, Statistic
 from bnstudy.activations.table import Plan, Table, width
-from bnstudy.activations.view import Numbers, View
+from bnstudy.activations.view import Images, Numbers, View
 
 
 class WatchWarning(UserWarning):
@@ -50,6 +51,7 @@ class Meter:
         self._every = tuple(range(len(stats)))
         self._spaced = any(statistic.due for statistic in stats)
         self._now = (-1, self._every)
+        self._last: tuple[weakref.ref[Tensor], int, Images] | None = None
 
     def measure(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float = 1.0) -> None:
         """Add the statistics of a tensor, divided by ``scale``, or a note on why it has none."""
@@ -57,22 +59,41 @@ class Meter:
         if why:
             self.note(self.targets[place.layer].name, place.tensor, why)
             return
-        tensor = tensor.detach()
+        seen, tensor = tensor, tensor.detach()
         unit = self.targets[place.layer].unit
         if unit is not None and tensor.dim() > 1:
             tensor = tensor.select(1, unit)
         if torch.is_autocast_enabled(tensor.device.type):
             with torch.autocast(tensor.device.type, enabled=False):
-                self._add(place, kind, tensor, scale)
+                view = self._add(place, kind, tensor, scale)
         else:
-            self._add(place, kind, tensor, scale)
+            view = self._add(place, kind, tensor, scale)
+        self._remember(seen, view if unit is None and kind != "grad" else None)
 
-    def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> None:
+    def _remember(self, tensor: Tensor, view: View | None) -> None:
+        """Keep the sums of images: a BN layer is often called with what was measured last."""
+        self._last = None
+        if view is not None and tensor.dim() > 2 and not tensor.is_inference():
+            images = view.sums.images if view.on_host else None
+            if images is not None:
+                self._last = weakref.ref(tensor), tensor._version, images
+
+    def images_of(self, tensor: Tensor) -> Images | None:
+        """Return the sums of images of a tensor, if it was measured last and not changed since."""
+        if self._last is not None:
+            reference, version, images = self._last
+            if reference() is tensor and tensor._version == version:
+                return images
+        return None
+
+    def _add(
+        self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float
+    ) -> View | None:
         if not (isinstance(scale, float) and scale == 1.0):
             tensor = tensor.float() / scale if tensor.dtype != torch.float64 else tensor / scale
         number, bound = self._plan(place, kind)
         if not bound:
-            return
+            return None
         view = View(tensor, self.table.plans[number].stats)
         try:
             parts = [statistic.measure(view) for statistic in bound]
@@ -82,6 +103,7 @@ class Meter:
         if not complete:
             parts = self._one_by_one(place, bound, view)
         self.table.add(self.key(place, number), parts, tensor.device)
+        return view
 
     def key(self, place: Place, plan: int) -> tuple[int, ...]:
         """Return the place as the numbers of the table's FIELDS, all but the order."""

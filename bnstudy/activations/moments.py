@@ -26,7 +26,8 @@ class MomentsMeter:
         if place.layer not in self._plans:
             self._plans[place.layer] = table.plan(Plan.of_norm(CHANNEL_STATS, channels))
         sizes = self._sizes_of(output.numel() // channels, len(output), device)
-        parts = [*channel_state(module, args[0], moments), sizes]
+        images = self._meter.images_of(args[0])
+        parts = [*channel_state(module, args[0], moments, images), sizes]
         table.add(self._meter.key(place, self._plans[place.layer]), parts, device)
 
     def _sizes_of(self, values: int, images: int, device: torch.device) -> Tensor:

@@ -79,6 +79,7 @@ class Recorder:
         self.wiring = Wiring()
         self._switch, self._inside, self._mode = Switch(), False, "train"
         self._step, self._trained, self._closed, self._paused = 0, False, False, False
+        self._dues: dict[str, bool] = {}  # of this step: a schedule is asked once
         self._passes = dict.fromkeys(MODES, 0)
         self._calls: dict[tuple[int, str], int] = {}
         self._awaiting: dict[tuple[int, str], list[Place]] = {}
@@ -160,6 +161,7 @@ class Recorder:
     def _new_step(self) -> None:
         if self._events:
             remove(self._hooks.scouts)
+        self._dues.clear()
         self._passes = dict.fromkeys(MODES, 0)
         self._calls.clear()
         self._awaiting.clear()
@@ -169,7 +171,10 @@ class Recorder:
     def _due(self, mode: str | None) -> bool:
         if mode is None or self._paused:
             return False
-        return self._schedule[mode](self._step)
+        known = self._dues.get(mode)
+        if known is None:
+            known = self._dues[mode] = bool(self._schedule[mode](self._step))
+        return known
 
     def _rest(self) -> None:
         """Between passes, listen if anything could be due: parts may be called alone."""

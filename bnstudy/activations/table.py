@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bnstudy.activations.view import Number, Numbers
+from bnstudy.activations.view import Numbers
 
 FIELDS = ("step", "mode", "forward", "layer", "call", "tensor", "plan", "order")
 MODES = ("train", "eval")
@@ -96,16 +96,22 @@ class Row:
     def add(self, key: tuple[int, ...], parts: Sequence[Numbers], count: int) -> None:
         """Write the numbers of one measurement."""
         if self.host is None:
-            numbers = torch.cat([part.reshape(-1) for part in _flat(parts)])  # type: ignore[union-attr]
+            numbers = torch.cat([part.reshape(-1) for part in _flat(parts)])
             self.values[self.used : self.used + count].copy_(numbers)
         else:
-            place = self.used
+            place, floats = self.used, []
             for part in _flat(parts):
-                width = part.numel() if isinstance(part, Tensor) else 1
-                self.host[place : place + width] = (
-                    part.detach().reshape(-1).double().numpy() if isinstance(part, Tensor) else part
-                )
-                place += width
+                if isinstance(part, float):
+                    floats.append(part)
+                    continue
+                if floats:
+                    self.host[place : place + len(floats)] = floats
+                    place, floats = place + len(floats), []
+                array = part if isinstance(part, np.ndarray) else _on_host(part)
+                self.host[place : place + array.size] = array
+                place += array.size
+            if floats:
+                self.host[place : place + len(floats)] = floats
         self.used += count
         self.keys.extend(key)
 
@@ -119,13 +125,21 @@ class Row:
         return Block(keys, values)
 
 
-def _flat(parts: Sequence[Numbers]) -> list[Number]:
-    numbers: list[Number] = []
+def _on_host(part: Any) -> np.ndarray:
+    """Return a tensor of a CPU, or a Python number, as (n,)."""
+    if not isinstance(part, Tensor):
+        return np.array([part], dtype=np.float64)
+    part = part.detach().reshape(-1)
+    return (part if part.dtype in (torch.float32, torch.float64) else part.double()).numpy()  # type: ignore[no-any-return]
+
+
+def _flat(parts: Sequence[Numbers]) -> list[Any]:
+    numbers: list[Any] = []
     for part in parts:
         if isinstance(part, list | tuple):
             numbers.extend(part)
         else:
-            numbers.append(part)  # type: ignore[arg-type]
+            numbers.append(part)
     return numbers
 
 
@@ -133,7 +147,7 @@ def width(part: Numbers) -> int:
     """Return how many numbers a statistic gave."""
     if isinstance(part, Tensor):
         return part.numel()
-    return len(part) if isinstance(part, list | tuple) else 1
+    return len(part) if isinstance(part, list | tuple | np.ndarray) else 1
 
 
 class Table:

@@ -13,7 +13,8 @@ from torch import nn
 from bnstudy.activations import histogram, quantiles, statistic
 from bnstudy.activations.builtin import SHAPE_SAMPLE
 from bnstudy.activations.statistics import Site, resolve
-from bnstudy.activations.view import PIECE, View
+from bnstudy.activations.rows import PIECE
+from bnstudy.activations.view import View
 from bnstudy.errors import WatchError
 
 SHAPES = [(1,), (7,), (2, 3), (64, 10), (4, 3, 5, 5), (3, 2, 4, 3, 2), (300, 6, 12, 12)]
@@ -48,8 +49,7 @@ def measured(x, name, module=None, kind="out", wanted=()):
         bound = item.bind(Site(module, kind))
         if bound is not None:
             value = bound.measure(View(x, wanted))
-            value = value.tolist() if isinstance(value, torch.Tensor) else value
-            found |= zip(bound.labels, value if isinstance(value, list) else [value], strict=True)
+            found |= zip(bound.labels, np.ravel(value).tolist(), strict=True)
     return found
 
 
