@@ -51,6 +51,7 @@ def record(small):
 
 MOMENTS = (0, 0.4, 1)
 OTHERS = {
+    "affine": {"epochs": MOMENTS},
     "batch-noise": {"epochs": MOMENTS, "sizes": [4, 8, 16], "batches": 3},
     "geometry": {"epochs": MOMENTS, "images": 40},
     "gradient-shift": {"epochs": MOMENTS},
@@ -179,7 +180,7 @@ def test_an_unknown_probe_is_refused(small):
     with pytest.raises(ConfigError) as refusal:
         probed(CONFIG, 0, small, {"xray": {}})
     assert str(refusal.value) == (
-        "there is no probe 'xray': choose one of activations, batch-noise, geometry, "
+        "there is no probe 'xray': choose one of activations, affine, batch-noise, geometry, "
         "gradient-shift, landscape, uncertainty, variance-shift"
     )
 
