@@ -2,8 +2,8 @@
 
 Arms: ``none`` and ``bn`` at the notes' settings (LeNet, sigmoid, batches of
 256, SGD at 0.9), watched by :func:`bnstudy.activations.watch`: percentiles of
-what comes into each activation function and out of it, gradients, weights and
-updates.
+what comes into each activation function and out of it, histograms of the
+former, gradients, weights and updates, gamma and beta.
 
 The same with ReLUs at a rate of 0.1, for one claim only.
 
@@ -29,6 +29,9 @@ ACTIVATIONS = ("act1", "act2", "act3", "act4")
 SHOWN = ("none", "bn")
 RELU_RATE = 0.1  # both arms train at 0.05 to 0.45, see experiments.tuning
 WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
+NORMS = ("norm1", "norm2", "norm3", "norm4")
+BINS = {"bins": 40, "low": -4.0, "high": 4.0}
+MOMENTS = 20  # when gamma and beta are read, from first to last
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
@@ -44,13 +47,14 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         "params": True,
         "bn": False,
     }
-    probes = {"activations": watch}
+    probes = {"activations": {**watch, "histogram": BINS}}
+    path = {"affine": {"epochs": [base.epochs * k / MOMENTS for k in range(MOMENTS + 1)]}}
     relu = base.replace(activation="relu", learning_rate=RELU_RATE, epochs=1)
     return (
         Arm("none", base, "no BN", probes=probes),
-        Arm("bn", base.replace(norm="bn"), "BN", probes=probes),
-        Arm("none/relu", relu, "no BN, ReLU", probes=probes),
-        Arm("bn/relu", relu.replace(norm="bn"), "BN, ReLU", probes=probes),
+        Arm("bn", base.replace(norm="bn"), "BN", probes={**probes, **path}),
+        Arm("none/relu", relu, "no BN, ReLU", probes={"activations": watch}),
+        Arm("bn/relu", relu.replace(norm="bn"), "BN, ReLU", probes={"activations": watch}),
     )
 
 
@@ -145,6 +149,22 @@ ACTIVATIONS_EXPERIMENT = Experiment(
             "What comes into each sigmoid on training batches: the band from the 15th to the 85th "
             "percentile and the median, means of the seeds; thin lines: the median of every seed.",
             {"arms": SHOWN, "layers": ACTIVATIONS, "tensor": "in"},
+        ),
+        Exhibit(
+            "histogram-maps",
+            "What comes into each sigmoid on training batches, as a histogram at every record: the "
+            "darker, the more of the values lie there; mean of the seeds. The outermost bins are "
+            "not drawn: what lies beyond ±4 is in the table.",
+            {"arms": SHOWN, "layers": ACTIVATIONS},
+        ),
+        Exhibit(
+            "affine-paths",
+            "What the layers learn to scale by (γ) and to shift by (β), channel by channel: the "
+            "band from the 15th to the 85th percentile of a layer's channels and their median, "
+            "means of the seeds; thin lines: single channels of one seed, six at most; "
+            "dashed: the start. The notes say that changes of γ and β are kept from being too "
+            "violent. Lengths are roots of sums of squares.",
+            {"arm": "bn", "layers": NORMS, "weights": WEIGHTED[:4]},
         ),
         Exhibit(
             "layer-lines",

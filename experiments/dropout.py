@@ -15,7 +15,7 @@ Source: the notes; Ioffe & Szegedy 2015, section 3.4; Garbin, Zhu & Marques 2020
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import FINE, notes, registers
+from experiments.common import fine, registers
 from experiments.regularization import EPOCHS as SMALL_EPOCHS
 from experiments.regularization import look, small_data
 
@@ -29,7 +29,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the 2 x 2 of normalization and dropout, on all images and on few."""
     made = []
     for suffix, words, base in (
-        ("", "", notes(profile, epochs=EPOCHS, evaluations_per_epoch=FINE)),
+        ("", "", fine(profile, epochs=EPOCHS)),
         ("/small", ", 5,000 images", small_data(profile)),
     ):
         for norm, label in LABELS.items():

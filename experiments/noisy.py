@@ -15,10 +15,12 @@ Run it: ``python -m experiments.noisy`` or ``bnstudy run noisy``.
 Source: Santurkar, Tsipras, Ilyas & Madry 2018, section 2.2.
 """
 
+from dataclasses import replace
+
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments import activations
-from experiments.common import FINE, notes, pilot, registers
+from experiments.common import fine, pilot, registers
 
 EPOCHS = 10
 LATE = 0.86  # earlier ones come within a few readings: too coarse for a margin of 1.25
@@ -27,8 +29,10 @@ LABELS = {"none": "no BN", "bn": "BN", "noisy": "BN + noise"}
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no normalization, normalization, and normalization with noise after it."""
-    base = notes(profile, evaluations_per_epoch=FINE)
-    watched = {arm.name: arm for arm in activations.arms(profile)}["none"]
+    base = fine(profile)
+    watched = {arm.name: arm for arm in activations.arms(profile)}
+    noisy = watched["none"].config.replace(norm="noisy")
+    watched["noisy"] = replace(watched["none"], config=noisy)
     return (
         *(
             # of the noisy arm no claim reads test images before the end
@@ -36,12 +40,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
             for norm, label in LABELS.items()
         ),
         *(
-            Arm(
-                f"{norm}/watched",
-                watched.config.replace(norm=norm),
-                f"{label}, watched",
-                probes=watched.probes,
-            )
+            replace(watched[norm], name=f"{norm}/watched", label=f"{label}, watched")
             for norm, label in LABELS.items()
         ),
     )

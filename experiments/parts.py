@@ -21,7 +21,7 @@ from itertools import combinations
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import FINE, notes, registers
+from experiments.common import fine, registers
 
 LAYERS = {"1": "conv1", "2": "conv2", "3": "fc1", "4": "fc2"}
 SUBSETS = tuple(
@@ -44,12 +44,11 @@ def layers_of(subset: str) -> str:
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no and whole BN, its parts, and BN in every subset of the layers."""
-    whole = notes(profile, evaluations_per_epoch=FINE)
+    whole = fine(profile)
     part, subset = whole, whole
     if profile.name == "standard":
         part, subset = (
-            whole.replace(epochs=each, test_every=each, validation_images=2_000)
-            for each in (PARTS_EPOCHS, SUBSET_EPOCHS)
+            whole.replace(epochs=each, test_every=each) for each in (PARTS_EPOCHS, SUBSET_EPOCHS)
         )
     settings = (
         part.replace(norm="mean-only"),

@@ -236,3 +236,21 @@ def test_ticks_on_a_logarithmic_axis_are_round_and_inside(low, high):
     assert len(ticks) >= 3
     assert all(low <= tick <= high for tick in ticks)
     assert all(float(f"{tick:.3g}") == tick for tick in ticks)
+
+
+def test_a_long_name_under_a_dot_is_broken_into_three_lines_and_not_cut():
+    assert style.wrapped("no BN + dropout, 5,000 images") == "no BN +\ndropout,\n5,000 images"
+    assert style.wrapped("BN + dropout") == "BN +\ndropout"
+    assert max(map(len, style.wrapped("word " * 30).split("\n"))) <= style.LONGEST_LABEL
+
+
+def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
+    rows = [("80%", arm, step, 1.0, 1.0, 1.0) for arm in ("none", "bn") for step in (0, 80)]
+    points = pd.DataFrame(rows, columns=["target", "arm", "steps", "share", "low", "high"])
+    labels = {"none": "no BN", "bn": "BN"}
+    figure = figures.survival_curves(points, labels, Scale("Below", percent=True), "source")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = {each.get_text(): each.get_window_extent() for each in axes.texts}
+    assert set(boxes) == {"no BN", "BN"}
+    assert not boxes["no BN"].overlaps(boxes["BN"])

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -301,3 +302,30 @@ def test_uncertainty_by_running_averages_is_what_the_trainer_measures(small):
     assert found["running", "accuracy"] == pytest.approx(last["test_accuracy"])
     assert found["population", "nll"] == pytest.approx(last["test_loss_population"], rel=1e-5)
     assert {"running", "population", "batches"} == set(found.index.get_level_values(0))
+
+
+def test_gamma_and_beta_are_read_at_the_end_as_the_record_has_them(small):
+    record = probed(CONFIG, 4, small, {"affine": {"epochs": (0, 1)}})
+    start, end = (record.measures.query("step == @step") for step in (0, record.steps))
+    assert set(start.query("tensor == 'gamma'")["value"]) == {1.0}
+    assert set(start.query("tensor == 'beta'")["value"]) == {0.0}
+    for tensor in ("gamma", "beta"):
+        read = end[end["tensor"] == tensor]
+        assert read[["layer", "channel"]].to_numpy().tolist() == (
+            record.norms[["layer", "channel"]].to_numpy().tolist()
+        )
+        np.testing.assert_array_equal(read["value"].to_numpy(), record.norms[tensor].to_numpy())
+
+
+def test_histograms_are_of_what_comes_into_layers_and_add_up_to_one(small):
+    watch = {"every": 2, "layers": ["act1"], "tensors": "both", "stats": ["std"], "grads": True}
+    bins = {"bins": 6, "low": -3.0, "high": 3.0}
+    seen = probed(CONFIG, 4, small, {"activations": {**watch, "histogram": bins}}).measures
+    rows = seen[seen["stat"].str.contains("hist")]
+    assert set(rows["tensor"]) == {"in"}
+    middle = {f"hist[{low},{low + 1})" for low in range(-3, 3)}
+    assert set(rows["stat"]) == {"hist[-inf,-3)", *middle, "hist[3,inf)"}
+    np.testing.assert_allclose(rows.groupby("step")["value"].sum(), 1.0)
+    plain = probed(CONFIG, 4, small, {"activations": watch}).measures
+    others = seen[~seen["stat"].str.contains("hist")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, plain)

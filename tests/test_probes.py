@@ -51,6 +51,7 @@ def record(small):
 
 MOMENTS = (0, 0.4, 1)
 OTHERS = {
+    "affine": {"epochs": MOMENTS},
     "batch-noise": {"epochs": MOMENTS, "sizes": [4, 8, 16], "batches": 3},
     "generalization": {"epochs": MOMENTS},
     "geometry": {"epochs": MOMENTS, "images": 40},
@@ -192,7 +193,7 @@ def test_an_unknown_probe_is_refused(small):
     with pytest.raises(ConfigError) as refusal:
         probed(CONFIG, 0, small, {"xray": {}})
     assert str(refusal.value) == (
-        "there is no probe 'xray': choose one of activations, batch-noise, "
+        "there is no probe 'xray': choose one of activations, affine, batch-noise, "
         "generalization, geometry, gradient-shift, landscape, uncertainty, variance-shift"
     )
 

@@ -209,7 +209,7 @@ def test_the_factor_is_the_geometric_mean_of_paired_ratios_with_its_t_interval()
     logs = np.log([30 / 10, 40 / 20, 40 / 30])  # 2.0: (3 x 2 x 4/3) ** (1/3)
     ends = np.exp(scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.95))
     assert finding.sentence == (
-        "with BN reaches 70% in 2.00 times fewer steps than without BN "
+        "With BN reaches 70% in at least 2.00 times fewer steps than without BN "
         f"(95% CI {ends[0]:.2f} to {ends[1]:.2f}, 3 seeds)"
     )
     assert finding.tables[0].rows[:2] == (
@@ -222,7 +222,7 @@ def test_an_arm_that_needs_more_steps_is_said_to_need_more():
     _, evidence = by_hand()
     exhibit = Exhibit("steps-to-target", "", {"arms": ("none", "bn"), "baseline": "bn"})
     sentence = make(evidence, exhibit, "a").sentence
-    assert sentence.startswith("without BN needs 2.00 times the steps of with BN to reach 70%")
+    assert sentence.startswith("Without BN needs at least 2.00 times the steps of with BN to")
 
 
 def test_a_diverged_run_counts_with_the_accuracy_of_guessing():

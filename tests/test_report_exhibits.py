@@ -1,5 +1,6 @@
 """Exhibits of batch sizes, of a 2x2 and of probes: numbers known by construction."""
 
+import dataclasses
 import math
 import re
 
@@ -8,7 +9,7 @@ import pytest
 
 from bnstudy import figures
 from bnstudy.errors import ConfigError
-from bnstudy.report import build
+from bnstudy.report import build, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render
@@ -59,7 +60,7 @@ def test_steps_by_few_batch_sizes_are_compared_without_a_knee():
 def test_half_of_the_seeds_are_there_where_the_curve_crosses_one_half():
     found = finding_of(sized.batches(), "kaplan-meier")
     assert found.sentence == (
-        "Half of the seeds have reached 80% by step 320 for none/B=8 and by step 320 for bn/B=8"
+        "Half of the seeds have reached 80% by step 320 for none/B=8 and bn/B=8"
     )
     (table,) = found.tables
     assert all(row[3:] == ("0%", "0% to 0%") for row in table.rows)
@@ -67,7 +68,7 @@ def test_half_of_the_seeds_are_there_where_the_curve_crosses_one_half():
 
 def test_a_diverged_arm_stays_below_its_target_to_the_end():
     found = finding_of(sized.batches(), "kaplan-meier", diverged=frozenset({"bn/B=8"}))
-    assert "not by the last step for bn/B=8" in found.sentence
+    assert ", but not by the last step (400) for bn/B=8" in found.sentence
     corners = [line.split(",") for line in found.chart.csv.splitlines()[1:]]
     lost = [(float(row[2]), float(row[3])) for row in corners if row[1] == "bn/B=8"]
     assert lost == [(0.0, 1.0), (400.0, 1.0)]
@@ -213,3 +214,42 @@ def test_the_table_of_a_long_curve_is_thinned_from_first_to_last():
     assert len(times) == len(set(times)) == 24  # of 40
     assert (times[0], times[-1]) == ("0.1", "4.0")
     assert table.caption.endswith("; 24 of 40 times")
+
+
+def test_an_arm_that_never_reaches_its_target_is_given_no_factor():
+    planned = sized.batches()
+    plan = sized.plan(planned)
+    lost = sized.tables(plan, diverged=frozenset({"none/B=8"}))
+    evidence = Evidence.of(plan, planned, lost)
+    pair = ("none/B=8", "bn/B=8")
+    for baseline in pair:
+        exhibit = Exhibit("steps-to-target", "", {"arms": pair, "baseline": baseline})
+        sentence = make(evidence, exhibit, "a").sentence
+        assert sentence.startswith("Bn/B=8 reaches 80% with 4 of 4 seeds within ")
+        assert sentence.endswith(", none/B=8 with 0 of 4")
+
+
+def test_several_arms_are_each_compared_to_the_baseline():
+    planned = sized.square()
+    plan = sized.plan(planned)
+    evidence = Evidence.of(plan, planned, sized.tables(plan))
+    found = make(evidence, Exhibit("final-accuracy", "", {"baseline": "bn"}), "a")
+    (table,) = found.tables
+    assert len(table.rows) == 4
+    for row in table.rows:
+        if row[5] != "–":
+            assert f"{row[5]} for {row[0]} (95% CI {row[6]}, {row[1]} seeds)" in found.sentence
+
+
+def test_items_with_commas_are_kept_apart_by_semicolons():
+    assert text.listing(["a", "b", "c"]) == "a, b and c"
+    assert text.listing(["1 for a, small", "2 for b"]) == "1 for a, small; and 2 for b"
+
+
+def test_arms_that_a_small_profile_levels_are_named():
+    planned = sized.square()
+    both = (*planned.arms, dataclasses.replace(planned.arms[0], name="twin", label="its twin"))
+    plan = sized.plan(dataclasses.replace(planned, arms=both))
+    (page,) = build(plan, sized.tables(plan)).pages
+    assert page.state.endswith(f" Trained the same at this size: {both[0].label} = its twin.")
+    assert "Trained the same" not in build(sized.plan(planned), sized.tables(plan)).pages[0].state

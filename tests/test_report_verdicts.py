@@ -11,7 +11,7 @@ from bnstudy.claims import Outcome, judge
 from bnstudy.config import canonical_json
 from bnstudy.report import build
 from bnstudy.report.render import render
-from bnstudy.report.verdicts import SYMBOLS
+from bnstudy.report.verdicts import COLUMNS, MEANINGS, SYMBOLS
 from tests import claimed, studies
 
 EVERY_RUN = [(arm, seed) for arm in ("none", "bn") for seed in range(10)]
@@ -101,3 +101,17 @@ def test_a_study_without_claims_has_no_table_of_verdicts():
     plan = studies.plan()
     files = render(build(plan, studies.tables(plan)))
     assert "Verdicts" not in files["README.md"]
+
+
+def test_every_verdict_word_and_column_is_explained_in_both_formats():
+    _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
+    index, markdown = plain(files["index.html"]), files["README.md"]
+    for outcome in Outcome:
+        assert f"{SYMBOLS[outcome]} {outcome.value} {MEANINGS[outcome]}" in index
+        assert f"| {SYMBOLS[outcome]} {outcome.value} | {MEANINGS[outcome]} |" in markdown
+    heads = next(line for line in markdown.splitlines() if line.startswith("| Claim | Verdict"))
+    explained = {head.strip() for head in heads.strip("|").split("|")} & set(COLUMNS)
+    assert explained == {"Effect", "p, adjusted", "Censored runs", "Diverged"}
+    (page,) = (name for name in files if name.endswith(".html") and name != "index.html")
+    assert 'href="index.html#words"' in files[page]
+    assert 'id="words"' in files["index.html"]

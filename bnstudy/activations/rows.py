@@ -242,7 +242,9 @@ class Rows:
     @cached_property
     def absolute_mean(self) -> float:
         """Mean of absolute values."""
-        return (self._first.absolute if self._needs.absolute else self._total(self._absolute)) / self.count
+        return (
+            self._first.absolute if self._needs.absolute else self._total(self._absolute)
+        ) / self.count
 
     @cached_property
     def zeros(self) -> float:

@@ -8,7 +8,8 @@ and a line style of its own.  An open triangle is always a censored value.
 """
 
 from bnstudy.figures.bands import bands, by_loss
-from bnstudy.figures.inside import layer_lines, percentile_bands
+from bnstudy.figures.heat import Map, histogram_maps
+from bnstudy.figures.inside import affine_paths, layer_lines, percentile_bands
 from bnstudy.figures.intervals import effect_intervals
 from bnstudy.figures.levels import Guide, levels
 from bnstudy.figures.pairs import interaction, prediction, survival_curves
@@ -33,11 +34,14 @@ __all__ = [
     "PAPER",
     "Guide",
     "Look",
+    "Map",
     "Scale",
+    "affine_paths",
     "bands",
     "by_loss",
     "effect_intervals",
     "evaluation_statistics",
+    "histogram_maps",
     "interaction",
     "layer_lines",
     "learning_curves",

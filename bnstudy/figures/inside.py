@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bnstudy.figures.marks import dress, epoch_ticks, label_ends
-from bnstudy.figures.style import LOOKS, STYLE, Scale, canvas, looks, short
+from bnstudy.figures.style import LOOKS, MUTED, STYLE, Scale, canvas, looks, short
 
 
 @mpl.rc_context(STYLE)
@@ -102,4 +102,52 @@ def layer_lines(
         if scale.percent:
             axes.set_ylim(bottom=0.0, top=max(0.01, axes.get_ylim()[1]))
         label_ends(axes, ends)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def affine_paths(
+    bands: pd.DataFrame,
+    paths: pd.DataFrame,
+    layers: Sequence[str],
+    starts: Mapping[str, tuple[str, float]],
+    source: str,
+) -> Figure:
+    """Draw what normalization layers learn, a row of panels a layer and a column a parameter.
+
+    Parameters
+    ----------
+    bands
+        Columns ``tensor``, ``layer``, ``epoch``, ``q15``, ``q50``, ``q85``.
+    paths
+        Columns ``tensor``, ``layer``, ``channel``, ``epoch``, ``value``: single channels.
+    layers
+        A row of panels each.
+    starts
+        Title of each tensor's column, and where it starts: a dashed line.
+    source
+        Line at the foot.
+    """
+    figure, panels = canvas(
+        source, height=1.55 * len(layers) + 0.7, rows=len(layers), columns=len(starts)
+    )
+    grid = [(layer, tensor) for layer in layers for tensor in starts]
+    for number, (axes, (layer, tensor)) in enumerate(zip(panels, grid, strict=True)):
+        look = LOOKS[1]
+        title, start = starts[tensor]
+        mine = paths[(paths["tensor"] == tensor) & (paths["layer"] == layer)]
+        for _, line in mine.groupby("channel", sort=True):
+            axes.plot(line["epoch"], line["value"], color=look.color, lw=0.9, alpha=0.55, zorder=2)
+        band = bands[(bands["tensor"] == tensor) & (bands["layer"] == layer)]
+        axes.fill_between(
+            band["epoch"], band["q15"], band["q85"], color=look.color, alpha=0.2, lw=0, zorder=1
+        )
+        axes.plot(band["epoch"], band["q50"], color=look.color, ls=look.line, lw=2.2, zorder=3)
+        axes.axhline(start, color=MUTED, lw=1.0, ls=(0, (6, 3)), zorder=1)
+        if number < len(starts):
+            axes.set_title(title)
+        last = number >= len(grid) - len(starts)
+        scale = Scale(layer if number % len(starts) == 0 else "", least=0.2)
+        dress(axes, scale, "Epoch" if last else "")
+        epoch_ticks(axes)
     return figure

@@ -34,7 +34,7 @@ def survival_curves(
     targets = list(dict.fromkeys(points["target"]))
     figure, panels = canvas(source, height=2.5 * len(targets) + 0.5, rows=len(targets))
     for number, (axes, target) in enumerate(zip(panels, targets, strict=True)):
-        heights = np.linspace(0.85, 0.3, len(labels))
+        heights, above = np.linspace(0.85, 0.3, len(labels)), 0
         for (arm, look), height in zip(looks(labels).items(), heights, strict=True):
             rows = points[(points["target"] == target) & (points["arm"] == arm)]
             if rows.empty:
@@ -49,11 +49,12 @@ def survival_curves(
             place = (rows if there.empty else there).iloc[-1 if there.empty else 0]
             axes.annotate(
                 short(labels[arm]), (place["steps"], max(height, place["share"])),
-                xytext=(-6 if there.empty else 6, -9 if there.empty else 0),
+                xytext=(-6 if there.empty else 6, -9 - 15 * above if there.empty else 0),
                 textcoords="offset points", color=look.color, fontweight="bold", va="center",
                 ha="right" if there.empty else "left",
                 bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             )  # fmt: skip
+            above += there.empty  # names of arms that stay above their height go below each other
         axes.set_title(target)
         dress(axes, scale, "Optimizer steps" if number == len(targets) - 1 else "")
         axes.set_ylim(-0.04, 1.04)
@@ -94,7 +95,8 @@ def interaction(
         Line at the foot.
     """
     figure, (left, right) = canvas(source, height=3.8, columns=2)
-    for number, look in enumerate(LOOKS[:2]):
+    # where the first treatment is BN, its line looks as it does in the other figures
+    for number, look in enumerate((LOOKS[1], LOOKS[0])):
         rows = points[points["line"] == number]
         for _, line in rows.sort_values("place").groupby("seed", sort=True):
             left.plot(line["place"], line["value"], color=look.color, lw=0.7, alpha=0.35)

@@ -214,6 +214,8 @@ def sorted_parameters(points: pd.DataFrame, printed: pd.DataFrame, source: str) 
             theirs["rank"], theirs["value"], ls="", marker="D", ms=6, mfc=PAPER, mec=INK,
             mew=1.5, zorder=3,
         )  # fmt: skip
+        if name == names[0] and len(theirs):
+            note_printed(axes, *theirs.sort_values("rank")[["rank", "value"]].iloc[-1])
         axes.set_title(name)
         dress(axes, Scale(""), "Rank of channel")
         axes.set_xlim(0.5, max(theirs["rank"], default=1) + 0.5)

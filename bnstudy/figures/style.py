@@ -136,9 +136,12 @@ def two_lines(text: str) -> str:
 
 
 def wrapped(text: str) -> str:
-    """Break a label of two or more words into two lines, unless it is very short."""
-    text = short(text)
+    """Break a label of two or more words into two lines, a long one into three; else cut it."""
     spaces = [place for place, letter in enumerate(text) if letter == " "]
+    if len(text) > LONGEST_LABEL and spaces:
+        lines = textwrap.wrap(text, LONGEST_LABEL // 2 + 1)
+        return "\n".join([*lines[:2], *(short(" ".join(lines[2:])),) * (len(lines) > 2)])
+    text = short(text)
     if len(text) < 7 or not spaces:
         return text
     middle = min(spaces, key=lambda place: abs(place - len(text) / 2))

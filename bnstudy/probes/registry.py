@@ -11,6 +11,7 @@ from bnstudy.data import Splits
 from bnstudy.errors import ConfigError
 from bnstudy.lockstep import train_stack
 from bnstudy.observer import MomentObserver
+from bnstudy.probes.affine import Affine
 from bnstudy.probes.base import Moments, Probe, Scene
 from bnstudy.probes.batch_noise import BatchNoise
 from bnstudy.probes.generalization import Generalization
@@ -25,6 +26,7 @@ from bnstudy.training import train
 
 PROBES: Mapping[str, Callable[..., Probe]] = {
     "activations": Activations,
+    "affine": Affine,
     "batch-noise": BatchNoise,
     "generalization": Generalization,
     "geometry": Geometry,

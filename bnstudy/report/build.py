@@ -16,7 +16,7 @@ from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
 from bnstudy.report.reliability import reliability
 from bnstudy.report.surprises import RULE, surprises
-from bnstudy.report.verdicts import judgement, verdict_table
+from bnstudy.report.verdicts import judgement, verdict_table, words
 from bnstudy.store import Tables
 from bnstudy.study import PILOT_SEED, PROFILES, Arm, Plan
 
@@ -27,7 +27,7 @@ BANNER = (
 
 FIRST_LOOK = (
     "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
-    "a result."
+    "a result. No claim is registered or judged at this size."
 )
 
 PILOT = (
@@ -75,6 +75,7 @@ def build(
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
         verdicts=verdict_table(verdicts) if verdicts else None,
+        words=words() if verdicts else None,
         effects=effects(plan, verdicts),
         surprises=surprises(verdicts, calibration.power if calibration else None),
         surprise_rule=RULE,
@@ -112,7 +113,12 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         literature=experiment.literature,
         design=experiment.design,
         limits=experiment.limits,
-        state=_state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
+        state=" ".join(
+            [
+                _state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
+                *_alike(evidence.planned.arms),
+            ]
+        ),
         arms=_arms(evidence),
         settings=_settings(evidence),
         judgements=tuple(
@@ -145,6 +151,15 @@ def _state(runs: pd.DataFrame, planned: int) -> str:
     said += [f"{diverged:,} diverged"] if diverged else []
     said += [f"{missing:,} missing"] if missing else []
     return f"{text.count(planned, 'planned run')}: {text.listing(said)}."
+
+
+def _alike(arms: Sequence[Arm]) -> list[str]:
+    """Say which arms are trained the same: small profiles level differences of the larger ones."""
+    labels: dict[RunConfig, list[str]] = {}
+    for arm in arms:
+        labels.setdefault(arm.config, []).append(arm.label)
+    same = [" = ".join(each) for each in labels.values() if len(each) > 1]
+    return [f"Trained the same at this size: {'; '.join(same)}."] if same else []
 
 
 def _differing(configs: list[RunConfig]) -> list[str]:

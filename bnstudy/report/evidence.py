@@ -80,6 +80,8 @@ class Evidence:
         tensor: str,
         stats: Iterable[str],
         probe: str = "activations",
+        *,
+        channels: bool = False,
     ) -> pd.DataFrame:
         """Return what a probe, by default the activation recorder, saw of some layers.
 
@@ -87,12 +89,12 @@ class Evidence:
         -------
         pandas.DataFrame
             Columns ``arm``, ``layer``, ``seed``, ``epoch``, ``stat``, ``value``; of whole
-            tensors, not of channels.
+            tensors, or of channels, then with the column ``channel`` too.
         """
         rows = self.measures
         rows = rows[
             (rows["probe"] == probe)
-            & (rows["channel"] == -1)
+            & ((rows["channel"] >= 0) if channels else (rows["channel"] == -1))
             & (rows["tensor"] == tensor)
             & rows["arm"].isin([arm.name for arm in arms])
             & rows["layer"].isin(list(layers))
@@ -100,7 +102,7 @@ class Evidence:
         ]
         per_epoch = self.runs.groupby("arm")["steps_per_epoch"].first()
         epoch = rows["step"].astype(float) / rows["arm"].map(per_epoch).astype(float)
-        columns = ["arm", "layer", "seed", "epoch", "stat", "value"]
+        columns = ["arm", "layer", "seed", "epoch", "stat", "value", *["channel"] * channels]
         rows = rows.assign(epoch=epoch, value=rows["value"].astype(float))
         return rows[columns].reset_index(drop=True)
 

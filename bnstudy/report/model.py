@@ -212,6 +212,8 @@ class Report:
         What every page warns of; empty if there is nothing.
     verdicts
         On all claims; None if the study registers none.
+    words
+        What the verdict words mean, and the columns of the table; None if there is none.
     effects
         Charts of all claims' effects.
     surprises, surprise_rule
@@ -233,6 +235,7 @@ class Report:
     introduction: str
     banner: str
     verdicts: Table | None
+    words: Table | None
     effects: tuple[Finding, ...]
     surprises: tuple[Surprise, ...]
     surprise_rule: str

@@ -114,11 +114,18 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def listing(items: Iterable[str], last: str = "and") -> str:
-    """Write a list as in a sentence: a, b and c."""
+    """Write a list as in a sentence: a, b and c; items with commas are kept apart by semicolons."""
     words: Sequence[str] = list(items)
     if len(words) < 2:
         return "".join(words)
+    if any(", " in word for word in words):
+        return f"{'; '.join(words[:-1])}; {last} {words[-1]}"
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def opened(sentence: str) -> str:
+    """Write a sentence that begins with a name, with a capital letter."""
+    return f"{sentence[:1].upper()}{sentence[1:]}"
 
 
 def setting(value: object) -> str:

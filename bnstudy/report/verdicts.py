@@ -16,6 +16,27 @@ SYMBOLS = {
     Outcome.DEVIATED: "≠",
 }
 EXPLORED = "explored"
+MEANINGS = {
+    Outcome.SUPPORTED: "The runs show what the claim says, too clearly for chance: if no claim of "
+    "the study were true, at most 5 in 100 studies like it would say this of any of them.",
+    Outcome.REFUTED: "The runs show the opposite of what the claim says, as clearly.",
+    Outcome.INCONCLUSIVE: "The runs do not decide. That does not show that there is no effect: the "
+    "interval says which effects are still possible.",
+    Outcome.INADMISSIBLE: "The claim could not be judged: runs that its rule asks for are missing, "
+    "or cannot be read.",
+    Outcome.DEVIATED: "The claim was changed after the first run, so these runs do not judge it.",
+}
+COLUMNS = {
+    EXPLORED: "An estimate without a test: no decision was planned.",
+    "Effect": "Its best estimate and, in brackets, the sizes that these runs are compatible with. "
+    "1.00 times and 0 points are no difference.",
+    "p, adjusted": "How often chance alone gives a result at least as clear, raised to make up for "
+    "asking many questions at once; below 0.05 counts as clear.",
+    "Censored runs": "Runs that had not reached their target accuracy at their last step. They are "
+    "kept, and count as having taken that many steps.",
+    "Diverged": "Runs whose loss became infinite or no number. They are kept: they never reach a "
+    "target, and their accuracy counts as that of guessing.",
+}
 TESTS = {
     "sign-flip": "exact paired sign-flip test",
     "t": "paired t test",
@@ -85,6 +106,12 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     return Table(
         "What people say about batch normalization, and what this study says", heads, rows, links
     )
+
+
+def words() -> Table:
+    """Return what the verdict words and the columns of the table mean, for a student."""
+    rows = [(f"{SYMBOLS[outcome]} {outcome.value}", said) for outcome, said in MEANINGS.items()]
+    return Table("How to read the verdicts", ("Word", "What it means"), (*rows, *COLUMNS.items()))
 
 
 def claimed_range(claim: Claim) -> tuple[float, float]:

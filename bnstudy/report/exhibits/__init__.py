@@ -10,9 +10,11 @@ from types import MappingProxyType
 
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.accuracy import evaluation_statistics, final_accuracy
+from bnstudy.report.exhibits.affine import affine_paths
 from bnstudy.report.exhibits.bands import probe_bands
 from bnstudy.report.exhibits.curves import learning_curves
 from bnstudy.report.exhibits.factors import interaction
+from bnstudy.report.exhibits.histograms import histogram_maps
 from bnstudy.report.exhibits.inside import layer_lines, percentile_bands
 from bnstudy.report.exhibits.levels import accuracy_by_batch, steps_by_batch
 from bnstudy.report.exhibits.noise import batch_noise
@@ -37,6 +39,8 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
         "final-accuracy": final_accuracy,
         "percentile-bands": percentile_bands,
         "layer-lines": layer_lines,
+        "histogram-maps": histogram_maps,
+        "affine-paths": affine_paths,
         "probe-bands": probe_bands,
         "kaplan-meier": kaplan_meier,
         "interaction": interaction,

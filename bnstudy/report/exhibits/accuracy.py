@@ -87,6 +87,18 @@ def _final_sentence(
     baseline: Arm,
     intervals: Mapping[str, Interval],
 ) -> str:
+    if len(intervals) > 1:
+        base = float(points.loc[points["arm"] == baseline.name, "value"].mean())
+        away = [
+            f"{text.fine_points(interval.estimate)} for {arm.label} "
+            f"({parts.certainty(interval, text.fine_points)})"
+            for arm in arms
+            if (interval := intervals.get(arm.name)) is not None
+        ]
+        return (
+            f"{after} test accuracy is {text.percent(base)} for {baseline.label}; in points from "
+            f"there: {text.listing(away)}"
+        )
     for arm in arms:
         if arm.name in intervals:
             _, mine, theirs = pair_up(points, arm.name, baseline.name, "value")

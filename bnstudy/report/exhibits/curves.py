@@ -65,7 +65,7 @@ def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: figures.Scale)
     means = {arm.name: float(wide[arm.name].mean()) for arm in present}
     write = text.percent if scale.percent else text.loss
     seeds = text.count(len(wide), "seed")
-    named = [f"{arm.label} {write(means[arm.name])}" for arm in reversed(present)]
+    named = [f"{write(means[arm.name])} for {arm.label}" for arm in reversed(present)]
     start = f"{after} {scale.label[0].lower()}{scale.label[1:]} is"
     if len(present) != 2:
         return f"{start} {text.listing(named)} ({seeds})"
@@ -75,7 +75,6 @@ def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: figures.Scale)
         if scale.percent
         else text.loss(second - first, sign=True)
     )
-    named = [f"{write(means[arm.name])} for {arm.label}" for arm in reversed(present)]
     return f"{start} {named[0]}, {named[1]}: {difference} ({seeds})"
 
 

@@ -66,12 +66,12 @@ def _compare(drifts: pd.DataFrame, arms: Sequence[Arm], evidence: Evidence) -> t
     rows = []
     for arm in arms:
         layers = drifts[drifts["arm"] == arm.name].groupby("layer", sort=True)["value"].mean()
-        listed = ", ".join(f"{layer} {value:.1f}" for layer, value in layers.items())
+        listed = ", ".join(f"{layer} {_plain(value)}" for layer, value in layers.items())
         found = intervals.get(arm.name)
         rows.append(
             (
                 arm.label,
-                f"{found.estimate:.1f}" if found else text.MISSING,
+                _plain(found.estimate) if found else text.MISSING,
                 text.interval_span(found, _plain) if found else text.MISSING,
                 listed or text.MISSING,
             )
@@ -83,7 +83,7 @@ def _compare(drifts: pd.DataFrame, arms: Sequence[Arm], evidence: Evidence) -> t
         tuple(rows),
     )
     if len(arms) != 2:
-        listed = text.listing([f"{arm.label} {intervals[arm.name].estimate:.1f}" for arm in arms
+        listed = text.listing([f"{arm.label} {_plain(intervals[arm.name].estimate)}" for arm in arms
                                if arm.name in intervals])  # fmt: skip
         return f"Drift of the percentiles, in widths of the band: {listed}", table
     first, second = arms
@@ -94,8 +94,8 @@ def _compare(drifts: pd.DataFrame, arms: Sequence[Arm], evidence: Evidence) -> t
     if ratio.estimate < 1:
         first, second, ratio = second, first, ratio_interval(theirs, mine)
     return (
-        f"In widths of their band, percentiles drift {ratio.estimate:.1f} times as far in "
-        f"{first.label} as in {second.label} ({parts.certainty(ratio, _plain)})"
+        f"In widths of their band, percentiles drift {_plain(ratio.estimate)} times as far for "
+        f"{first.label} as for {second.label} ({parts.certainty(ratio, _plain)})"
     ), table
 
 
@@ -112,7 +112,9 @@ def _percentile_table(points: pd.DataFrame, arms: Sequence[Arm], layers: Sequenc
                     & (points["layer"] == layer)
                     & (points["epoch"] == epoch)
                 ]
-                means = [f"{at[each].mean():.2f}" for each in PERCENTILES] if len(at) else []
+                means = (
+                    [text.decimal(at[each].mean(), 2) for each in PERCENTILES] if len(at) else []
+                )
                 cells.append(" / ".join(means) or text.MISSING)
             rows.append((f"{layer}, epoch {text.epochs(epoch)}", *cells))
     caption = "15th / 50th / 85th percentile, mean of the seeds"
@@ -209,7 +211,7 @@ def _line_table(
 
 
 def _plain(value: float) -> str:
-    return f"{value:.1f}"
+    return text.decimal(value, 1)
 
 
 def _short(value: float) -> str:

@@ -158,20 +158,26 @@ def _sentence(
             f"Neither {arm.label} nor {baseline.label} reaches {goal} {within} "
             f"({text.count(ratio.n, 'seed')})"
         )
-    if not reached[baseline.name]:
-        return (
-            f"{arm.label} reaches {goal} with {reached[arm.name]} of {ratio.n} seeds {within}, "
-            f"{baseline.label} with 0 of {ratio.n}"
+    if not all(reached.values()):
+        there, not_there = (arm, baseline) if reached[arm.name] else (baseline, arm)
+        return text.opened(
+            f"{there.label} reaches {goal} with {reached[there.name]} of {ratio.n} seeds {within}, "
+            f"{not_there.label} with 0 of {ratio.n}"
         )
+    # the steps of a run that was cut are a bound, and so is then the ratio, if only the slower
+    # of the arms has such runs
+    faster, slower = (arm, baseline) if ratio.estimate >= 1 else (baseline, arm)
+    cut = {name: bool(at.loc[at["arm"] == name, "censored"].any()) for name in reached}
+    least = "at least " if cut[slower.name] and not cut[faster.name] else ""
     if ratio.estimate >= 1:
-        return (
-            f"{arm.label} reaches {goal} in {text.factor(ratio.estimate)} times fewer steps than "
-            f"{baseline.label} ({parts.certainty(ratio, text.factor)})"
+        return text.opened(
+            f"{arm.label} reaches {goal} in {least}{text.factor(ratio.estimate)} times fewer steps "
+            f"than {baseline.label} ({parts.certainty(ratio, text.factor)})"
         )
     more = Interval(1 / ratio.estimate, 1 / ratio.high, 1 / ratio.low, ratio.n, ratio.confidence)
-    return (
-        f"{arm.label} needs {text.factor(more.estimate)} times the steps of {baseline.label} to "
-        f"reach {goal} ({parts.certainty(more, text.factor)})"
+    return text.opened(
+        f"{arm.label} needs {least}{text.factor(more.estimate)} times the steps of "
+        f"{baseline.label} to reach {goal} ({parts.certainty(more, text.factor)})"
     )
 
 

@@ -12,6 +12,8 @@ from bnstudy.report.exhibits.steps import all_steps, targets_of
 from bnstudy.report.model import Finding, Table
 from bnstudy.study import Arm, Exhibit
 
+NEVER = "not by the last step"
+
 
 def kaplan_meier(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     """Show the share of runs still below each target of the experiment.
@@ -63,21 +65,27 @@ def _points(curves: dict[tuple[str, str], Survival], horizon: float) -> pd.DataF
     return pd.concat(frames, ignore_index=True)
 
 
-def _half(found: Survival, horizon: float) -> str:
+def _half(found: Survival) -> str:
     """Write by which step half of the runs are there."""
     there = found.steps[found.share <= 0.5]
-    return f"by step {text.steps(float(there[0]))}" if len(there) else "not by the last step"
+    return f"by step {text.steps(float(there[0]))}" if len(there) else NEVER
 
 
 def _sentence(
     curves: dict[tuple[str, str], Survival], arms: tuple[Arm, ...], goal: str, horizon: float
 ) -> str:
-    said = [
-        f"{_half(curves[goal, arm.name], horizon)} for {arm.label}"
-        for arm in arms
-        if (goal, arm.name) in curves
-    ]
-    return f"Half of the seeds have reached {goal} {text.listing(said)}"
+    when: dict[str, list[str]] = {}
+    for arm in arms:
+        if (goal, arm.name) in curves:
+            when.setdefault(_half(curves[goal, arm.name]), []).append(arm.label)
+    never = when.pop(NEVER, [])
+    said = [f"{step} for {text.listing(labels)}" for step, labels in when.items()]
+    if not said:
+        return f"Fewer than half of the seeds reach {goal} by step {text.steps(horizon)}"
+    sentence = f"Half of the seeds have reached {goal} {text.listing(said)}"
+    if not never:
+        return sentence
+    return f"{sentence}, but {NEVER} ({text.steps(horizon)}) for {text.listing(never)}"
 
 
 def _table(
@@ -95,7 +103,7 @@ def _table(
                 continue
             left, low, high = (float(each[-1]) for each in (found.share, found.low, found.high))
             ends = text.span(text.percent(low, 0), text.percent(high, 0))
-            rows.append((goal, arm.label, _half(found, horizon), text.percent(left, 0), ends))
+            rows.append((goal, arm.label, _half(found), text.percent(left, 0), ends))
     return Table(
         f"Kaplan-Meier: when half of the runs have reached a target, and the share that has not "
         f"by step {text.steps(horizon)}, with its 95% interval (log-log)",
