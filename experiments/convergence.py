@@ -34,6 +34,7 @@ QUOTE = "批量归一化可以加速收敛速度，但一般不改变模型精�
 SMALL_RATE = {"sigmoid": 0.3, "relu": 0.03}  # the smallest of the grid at which both arms learn
 GRID_EPOCHS = {"standard": 5, "full": 10}  # within which a rate trains or does not
 SMALL_EPOCHS = 3  # of ReLUs
+SMALL_PILOT = {"sigmoid": pilot(3.15, 0.1769)}
 COARSE = 5  # evaluations an epoch at rates of which no claim reads steps
 
 
@@ -123,7 +124,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             unit="times",
             direction="greater",
             test="sign-flip",
-            pilot=pilot(2.539, 0.376),
+            pilot=pilot(2.705, 0.1948),
             robustness=(
                 Variant("target 75%", {"target": 0.75}),
                 Variant("target 80%", {"target": 0.80}),
@@ -165,6 +166,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             direction="less",
             centre=1.25,
             test="sign-flip",
+            pilot=SMALL_PILOT.get(activation),
             robustness=(
                 Variant("target 60%", {"target": 0.60}),
                 Variant("target 70%", {"target": 0.70}),
