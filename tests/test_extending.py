@@ -26,5 +26,5 @@ def test_the_program_of_the_guide_trains_and_judges(tmp_path):
     assert any(line.startswith("16 runs trained") for line in lines)
     # half of BN leaves the plateau of sigmoids later, or not at all within an epoch
     assert lines[-1].startswith("The data support "), lines[-1]
-    runs = (tmp_path / "runs/mean-only/mean-only").glob("*/seed=*/result.json")
+    runs = (tmp_path / "runs/centring/centring").glob("*/seed=*/result.json")
     assert len(list(runs)) == 16
