@@ -86,9 +86,7 @@ class Meter:
                 return images
         return None
 
-    def _add(
-        self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float
-    ) -> View | None:
+    def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> View | None:
         if not (isinstance(scale, float) and scale == 1.0):
             tensor = tensor.float() / scale if tensor.dtype != torch.float64 else tensor / scale
         number, bound = self._plan(place, kind)

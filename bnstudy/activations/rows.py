@@ -27,7 +27,7 @@ from bnstudy.activations.whole import Whole
 
 FAR = 1 << 22  # values read in one go: more would come from memory each time
 PIECE = 1 << 18  # values written in one go: with the scratch memory they fit a near cache
-SMALL = 1 << 15
+SMALL = 1 << 14
 NARROW, WIDE = 32, 2048
 # A row's norm and sum are good to about 1e-7, and so is the variance to 32 times that.
 CANCELS = 32.0
@@ -151,13 +151,14 @@ class Rows:
         x = self.flat.numpy()
         wide = x.astype(np.float64)
         needs = self._needs
-        ends = (x.min().item(), x.max().item()) if needs.ends else (math.nan, math.nan)
+        low, high = (x.min().item(), x.max().item()) if needs.ends else (math.nan, math.nan)
         return First(
             np.add.reduce(wide, keepdims=True),
-            np.array([wide.dot(wide)]),
-            *ends,
+            np.array([np.einsum("i,i->", wide, wide)]),  # dot() would start threads of its own
+            low,
+            high,
             np.abs(wide).sum().item() if needs.absolute else 0.0,
-            x.size - np.count_nonzero(x) if needs.zeros else 0,
+            x.size - int(np.count_nonzero(x)) if needs.zeros else 0,
         )
 
     @staticmethod
@@ -168,7 +169,7 @@ class Rows:
     @staticmethod
     def _zeros(piece: Tensor) -> int:
         return sum(
-            np.count_nonzero(np.equal(x, 0.0, out=_mask(x)))
+            int(np.count_nonzero(np.equal(x, 0.0, out=_mask(x))))
             for x in (part.numpy() for part in piece.view(-1).split(PIECE))
         )
 
@@ -211,10 +212,8 @@ class Rows:
         if not variance > 0.0:
             return math.nan, math.nan
         centre, deviation = self._near(mean), math.sqrt(variance)
-        if deviation < 1e-6 or deviation > 1e6:  # fourth powers would leave float32
-            inverse = 1.0 / deviation
-        else:
-            inverse = 1.0
+        # Fourth powers of such deviations would leave float32.
+        inverse = 1.0 if 1e-6 < deviation < 1e6 else 1.0 / deviation
         cubes, fourths = 0.0, 0.0
         for piece in self.pieces(PIECE):
             c = torch.sub(piece, centre, out=scratch(piece, "centred"))
@@ -242,7 +241,9 @@ class Rows:
     @cached_property
     def absolute_mean(self) -> float:
         """Mean of absolute values."""
-        return (self._first.absolute if self._needs.absolute else self._total(self._absolute)) / self.count
+        return (
+            self._first.absolute if self._needs.absolute else self._total(self._absolute)
+        ) / self.count
 
     @cached_property
     def zeros(self) -> float:
@@ -276,11 +277,11 @@ class Rows:
         key = f"outside {low} {high}"
         if key not in vars(self):
             vars(self)[key] = self._channel_outside(low, high)
-        return vars(self)[key]  # type: ignore[no-any-return]
+        return vars(self)[key]
 
     def _channel_outside(self, low: float, high: float) -> np.ndarray:
         if not self._by_image:
-            return self._whole.channel_outside(low, high).numpy()  # type: ignore[no-any-return]
+            return self._whole.channel_outside(low, high).numpy()
         middle, half = 0.5 * (low + high), 0.5 * (high - low)
         counts = [
             torch.sub(p, middle, out=scratch(p, "centred")).abs_().gt_(half).sum(1).numpy()
@@ -300,13 +301,20 @@ class Rows:
         return self.count // (self.wide.shape[1] if self.wide.dim() > 1 else 1)
 
     def _of_images(self, rows: np.ndarray) -> np.ndarray:
-        return rows.reshape(*self.wide.shape[:2], -1).sum(2)
+        images, channels = self.wide.shape[:2]
+        if rows.size == images * channels:
+            return rows.reshape(images, channels)
+        return rows.reshape(images, channels, -1).sum(2)
+
+    @cached_property
+    def _image_sums(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._of_images(self._first.ones), self._of_images(self._first.squares)
 
     @cached_property
     def images(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Sums and sums of squares of each image's channels, (N, C) each; None without places."""
         if self._by_image:
-            return self._of_images(self._first.ones), self._of_images(self._first.squares)
+            return self._image_sums
         if self.wide.dim() < 3:
             return None
         axes = tuple(range(2, self.wide.dim()))
@@ -317,14 +325,14 @@ class Rows:
     def channel_mean(self) -> np.ndarray:
         """Mean of each channel, (C,), in float64."""
         if self._by_image:
-            return self.images[0].sum(0) / self._each  # type: ignore[index,no-any-return]
-        return self._whole.channel_mean.numpy()  # type: ignore[no-any-return]
+            return self._image_sums[0].sum(0) / self._each
+        return self._whole.channel_mean.numpy()
 
     @cached_property
     def channel_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and biased variance of each channel, (C,) each, in float64."""
         if self._by_image:
-            square = self.images[1].sum(0) / self._each  # type: ignore[index]
+            square = self._image_sums[1].sum(0) / self._each
             variance = square - self.channel_mean**2
             if (variance * CANCELS >= square).all() and self._in_range(square):
                 return self.channel_mean, variance
@@ -354,8 +362,8 @@ class Rows:
         """Greatest value of each channel, (C,)."""
         if self._by_image:
             rows = np.concatenate([piece.amax(1).numpy() for piece in self.pieces()])
-            return rows.reshape(*self.wide.shape[:2], -1).max((0, 2))  # type: ignore[no-any-return]
-        return self._whole.channel_maximum.numpy()  # type: ignore[no-any-return]
+            return rows.reshape(*self.wide.shape[:2], -1).max((0, 2))
+        return self._whole.channel_maximum.numpy()
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
