@@ -123,19 +123,21 @@ def _slope(view: View, low: float, high: float) -> Number:
     return 1.0 - (view.variance + (view.mean - middle) ** 2) / half**2
 
 
-def _covariance(view: View, samples: int, channels: int) -> Tensor:
-    rows = view.rows(samples, channels)
+def _products(view: View) -> tuple[Tensor, Tensor]:
+    """Return centred rows and the sums of products of their columns, the covariance but for n."""
+    rows = view.rows(512, 256)
     rows = rows - rows.mean(0)
-    return rows.T @ rows / rows.shape[0]
+    return rows, rows.T @ rows
 
 
 def _participation(view: View) -> Number:
-    covariance = _covariance(view, 512, 256).double()
-    return view.number(covariance.trace() ** 2 / (covariance * covariance).sum())
+    rows, products = _products(view)
+    trace, size = (torch.linalg.vector_norm(x, dtype=torch.float64) for x in (rows, products))
+    return view.number((trace * trace / size) ** 2)
 
 
 def _rank(view: View) -> Tensor:
-    values = torch.linalg.eigvalsh(_covariance(view, 512, 256).double()).clamp_min(0.0)
+    values = torch.linalg.eigvalsh(_products(view)[1].double()).clamp_min(0.0)
     singular = values.sqrt()
     share = singular / singular.sum()
     entropy = -torch.special.xlogy(share, share).sum()

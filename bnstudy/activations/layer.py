@@ -91,7 +91,7 @@ def batch_moments(module: Any, args: tuple[Any, ...], output: Any) -> tuple[Tens
     if saved is not None:
         mean, inverse = saved
         if inverse.device.type == "cpu":  # numpy is quicker at so few numbers
-            spread = inverse.numpy().astype(np.float64) ** -2 - float(module.eps)
+            spread = _in_float64(inverse) ** -2 - float(module.eps)
             return mean, torch.from_numpy(np.maximum(spread, 0.0, out=spread))
         return mean, (inverse.double() ** -2.0 - float(module.eps)).clamp_min_(0.0)
     both = View(args[0]).sums.channel_moments
@@ -138,7 +138,7 @@ def image_noise(
         missing = torch.full_like(mean, torch.nan)
         return missing, missing
     if X.device.type == "cpu":
-        return _image_noise_on_host(X, mean.numpy().astype(np.float64), images)
+        return _image_noise_on_host(X, _in_float64(mean), images)
     wide = X.detach() if X.dtype == torch.float64 else X.detach().float()
     axes = tuple(range(2, X.dim()))
     own = wide.mean(axes) if axes else wide  # (N, C, ...) -> (N, C)
@@ -161,6 +161,12 @@ def _image_noise_on_host(
         own = images[0] / positions - mean
         squares = images[1] / positions - (2 * own + mean) * mean
     return _variance(own), _variance(squares)
+
+
+def _in_float64(tensor: Tensor) -> np.ndarray:
+    if tensor.dtype == torch.bfloat16:  # numpy has no such type
+        tensor = tensor.float()
+    return tensor.numpy().astype(np.float64)
 
 
 def _variance(values: np.ndarray) -> np.ndarray:

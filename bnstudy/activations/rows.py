@@ -211,7 +211,10 @@ class Rows:
         mean, variance = self.moments
         if not variance > 0.0:
             return math.nan, math.nan
-        centre, deviation = self._near(mean), math.sqrt(variance)
+        deviation = math.sqrt(variance)
+        if self.count <= SMALL:
+            return self._higher_of_few(mean, deviation)
+        centre = self._near(mean)
         # Fourth powers of such deviations would leave float32.
         inverse = 1.0 if 1e-6 < deviation < 1e6 else 1.0 / deviation
         cubes, fourths = 0.0, 0.0
@@ -220,8 +223,8 @@ class Rows:
             if inverse != 1.0:
                 c.mul_(inverse)
             squares = torch.mul(c, c, out=scratch(piece, "squares"))
-            cubes += float(c.mul_(squares).sum(1).double().sum())
-            fourths += float(torch.linalg.vector_norm(squares, dim=1).double().square().sum())
+            cubes += c.mul_(squares).sum().item()
+            fourths += torch.linalg.vector_norm(squares, dim=1).square_().sum().item()
         d, scale = (mean - centre) / deviation, deviation * inverse
         third, fourth = cubes / self.count / scale**3, fourths / self.count / scale**4
         # About the centre, not the mean, that is d away.
@@ -229,6 +232,12 @@ class Rows:
             third - 3 * d * (1 + d * d) + 2 * d**3,
             fourth - 4 * d * third + 6 * d**2 * (1 + d * d) - 3 * d**4,
         )
+
+    def _higher_of_few(self, mean: float, deviation: float) -> tuple[float, float]:
+        c = (self.flat.numpy() - np.float64(mean)) / deviation
+        squares = c * c
+        third, fourth = np.einsum("i,i->", c, squares), np.einsum("i,i->", squares, squares)
+        return float(third) / self.count, float(fourth) / self.count
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -350,12 +359,12 @@ class Rows:
         By the law of total variance, within = all - between, unless that cancels.
         """
         means = self.channel_mean
-        between = float(means.var())
+        between = _spread(means)
         within = self.moments[1] - between
         if not within > 1e-2 * between:
             means, variances = self.channel_moments
-            between, within = float(means.var()), float(variances.mean())
-        return within, between, float((means * means).mean())
+            between, within = _spread(means), float(variances.mean())
+        return within, between, float(np.einsum("c,c->", means, means)) / means.size
 
     @property
     def channel_maximum(self) -> np.ndarray:
@@ -364,6 +373,11 @@ class Rows:
             rows = np.concatenate([piece.amax(1).numpy() for piece in self.pieces()])
             return rows.reshape(*self.wide.shape[:2], -1).max((0, 2))
         return self._whole.channel_maximum.numpy()
+
+
+def _spread(values: np.ndarray) -> float:
+    c = values - np.add.reduce(values) / values.size
+    return float(np.einsum("c,c->", c, c)) / c.size
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
