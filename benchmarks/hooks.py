@@ -9,12 +9,15 @@ standard deviation and near-zero share of each leaf as Python numbers;
 tensor_tracker keeps a clone of every tensor, forward and backward, for
 statistics at the end.  TorchLens is measured if it is installed.
 
-Run it: ``make bench-hooks``, or ``python -m benchmarks.hooks --turns 15``.
+Run it: ``make bench-hooks``, or ``python -m benchmarks.hooks --turns 15``.  Whether memory
+stays flat: ``python -m benchmarks.hooks --memory 10000`` (about a minute).
 """
 
 import argparse
+import gc
 import importlib
 import importlib.util
+import os
 import platform
 import statistics
 import time
@@ -136,14 +139,43 @@ def torchlens_forward(net: nn.Module, x: Tensor) -> float | None:
     return seconds[0] / seconds[1]
 
 
+def resident() -> float:
+    """Return the MiB this process holds in memory now; NaN where /proc does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as numbers:
+            pages = int(numbers.read().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory(count: int) -> None:
+    """Train a small net, watched with everything there is, and print what the process holds."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(32, 8, generator=generator)
+    y = torch.randint(0, 3, (32,), generator=generator)
+    net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    print("| steps | MiB |\n|---|---|")
+    with watch(net, optimizer, stats="full", grads=True, params=True, keep=50):
+        for done in range(0, count, max(1, count // 10)):
+            steps(net, optimizer, x, y, max(1, count // 10))
+            gc.collect()
+            print(f"| {done + max(1, count // 10)} | {resident():.1f} |", flush=True)
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", type=int, metavar="STEPS", help="measure memory instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.memory:
+        memory(options.memory)
+        return
     plain, ratios, net, x = measure(options.turns, options.steps)
     print(
         f"LeNet + BN, batch 256, {options.threads} thread(s), {platform.machine()}, "

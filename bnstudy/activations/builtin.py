@@ -35,7 +35,7 @@ rank                exp of the entropy of singular values over their sum
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 
@@ -123,19 +123,21 @@ def _slope(view: View, low: float, high: float) -> Number:
     return 1.0 - (view.variance + (view.mean - middle) ** 2) / half**2
 
 
-def _covariance(view: View, samples: int, channels: int) -> Tensor:
-    rows = view.rows(samples, channels)
+def _products(view: View) -> tuple[Tensor, Tensor]:
+    """Return centred rows and the sums of products of their columns, the covariance but for n."""
+    rows = view.rows(512, 256)
     rows = rows - rows.mean(0)
-    return rows.T @ rows / rows.shape[0]
+    return rows, rows.T @ rows
 
 
 def _participation(view: View) -> Number:
-    covariance = _covariance(view, 512, 256).double()
-    return view.number(covariance.trace() ** 2 / (covariance * covariance).sum())
+    rows, products = _products(view)
+    trace, size = (torch.linalg.vector_norm(x, dtype=torch.float64) for x in (rows, products))
+    return view.number((trace * trace / size) ** 2)
 
 
 def _rank(view: View) -> Tensor:
-    values = torch.linalg.eigvalsh(_covariance(view, 512, 256).double()).clamp_min(0.0)
+    values = torch.linalg.eigvalsh(_products(view)[1].double()).clamp_min(0.0)
     singular = values.sqrt()
     share = singular / singular.sum()
     entropy = -torch.special.xlogy(share, share).sum()
@@ -173,10 +175,10 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
             low, high = ordered[below].astype(np.float64), ordered[above]
             # NaN is sorted last, and makes every quantile NaN
             return low + share * (high - low) if ordered[-1] == ordered[-1] else share * math.nan
-        ordered = values.sort().values.double()
-        low, high = ordered[torch.from_numpy(below)], ordered[torch.from_numpy(above)]
-        between = low + torch.from_numpy(share).to(low.device) * (high - low)
-        return torch.where(torch.isnan(ordered[-1]), math.nan, between)
+        there = values.sort().values.double()
+        ends = there[torch.from_numpy(below)], there[torch.from_numpy(above)]
+        between = ends[0] + torch.from_numpy(share).to(there.device) * (ends[1] - ends[0])
+        return torch.where(torch.isnan(there[-1]), math.nan, between)
 
     bound = Bound(tuple(f"q{100 * p:g}" for p in asked), measure)
     return Statistic("quantiles", lambda _site: bound)
@@ -250,25 +252,25 @@ def bin_labels(word: str, bins: int, low: float, high: float) -> tuple[str, ...]
 
 def _histogram(
     view: View, bins: int, ends: tuple[float, float], logarithm: bool, sample: int
-) -> Tensor | np.ndarray:
+) -> Numbers:
     """Return the shares below, in each bin, and above; NaN is in none of them."""
     scale, values = bins / (ends[1] - ends[0]), view.sample(sample)
     if not view.on_host:
-        x = (values.abs().log10() if logarithm else values).double()
-        places = ((x - ends[0]) * scale).floor().add_(1).clamp_(0, bins + 1)
-        counts = torch.histc(places, bins + 2, -0.5, bins + 1.5)
-        return counts / counts.sum()
+        there = (values.abs().log10() if logarithm else values).double()
+        there = ((there - ends[0]) * scale).floor().add_(1).clamp_(0, bins + 1)
+        tally = torch.histc(there, bins + 2, -0.5, bins + 1.5)
+        return tally / tally.sum()
     x = values.numpy()
     if not view.known_finite:
         x = x[~np.isnan(x)]
+    if not len(x):
+        return np.full(bins + 2, math.nan)
     if logarithm:
         with np.errstate(divide="ignore"):
             x = np.log10(np.abs(x))
-    places = np.subtract(x, ends[0], dtype=np.float64)
-    places *= scale
-    np.clip(np.floor(places, out=places) + 1, 0, bins + 1, out=places)
-    counts = np.bincount(places.astype(np.intp), minlength=bins + 2)
-    return counts / len(x) if len(x) else np.full(bins + 2, math.nan)
+    places = np.floor(np.subtract(x, ends[0], dtype=np.float64) * scale) + 1
+    places = np.clip(places, 0, bins + 1, out=places)
+    return np.bincount(places.astype(np.intp), minlength=bins + 2) / len(x)
 
 
 for _name, _measure in {

@@ -96,13 +96,13 @@ class Recorder:
         hooks = self._hooks
         try:
             hooks.root(self._model)
+            for index in self._norms:  # before the layer's own output replaces what feeds it
+                hooks.after(index, self._targets[index].module, "_normalized")
             for index, target in enumerate(self._targets[: self._watched]):
                 if self._which in ("in", "both"):
                     hooks.before(index, target.module, "_input")
                 if self._which in ("out", "both"):
                     hooks.after(index, target.module, "_output")
-            for index in self._norms:
-                hooks.after(index, self._targets[index].module, "_normalized")
             if self._norms:
                 number = self._table.layers.number
                 hooks.neighbours((number(n), m) for n, m in named(self._root))

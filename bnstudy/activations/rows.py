@@ -27,7 +27,7 @@ from bnstudy.activations.whole import Whole
 
 FAR = 1 << 22  # values read in one go: more would come from memory each time
 PIECE = 1 << 18  # values written in one go: with the scratch memory they fit a near cache
-SMALL = 1 << 15
+SMALL = 1 << 14
 NARROW, WIDE = 32, 2048
 # A row's norm and sum are good to about 1e-7, and so is the variance to 32 times that.
 CANCELS = 32.0
@@ -151,13 +151,14 @@ class Rows:
         x = self.flat.numpy()
         wide = x.astype(np.float64)
         needs = self._needs
-        ends = (x.min().item(), x.max().item()) if needs.ends else (math.nan, math.nan)
+        low, high = (x.min().item(), x.max().item()) if needs.ends else (math.nan, math.nan)
         return First(
             np.add.reduce(wide, keepdims=True),
-            np.array([wide.dot(wide)]),
-            *ends,
+            np.array([np.einsum("i,i->", wide, wide)]),  # dot() would start threads of its own
+            low,
+            high,
             np.abs(wide).sum().item() if needs.absolute else 0.0,
-            x.size - np.count_nonzero(x) if needs.zeros else 0,
+            x.size - int(np.count_nonzero(x)) if needs.zeros else 0,
         )
 
     @staticmethod
@@ -168,7 +169,7 @@ class Rows:
     @staticmethod
     def _zeros(piece: Tensor) -> int:
         return sum(
-            np.count_nonzero(np.equal(x, 0.0, out=_mask(x)))
+            int(np.count_nonzero(np.equal(x, 0.0, out=_mask(x))))
             for x in (part.numpy() for part in piece.view(-1).split(PIECE))
         )
 
@@ -210,19 +211,20 @@ class Rows:
         mean, variance = self.moments
         if not variance > 0.0:
             return math.nan, math.nan
-        centre, deviation = self._near(mean), math.sqrt(variance)
-        if deviation < 1e-6 or deviation > 1e6:  # fourth powers would leave float32
-            inverse = 1.0 / deviation
-        else:
-            inverse = 1.0
+        deviation = math.sqrt(variance)
+        if self.count <= SMALL:
+            return self._higher_of_few(mean, deviation)
+        centre = self._near(mean)
+        # Fourth powers of such deviations would leave float32.
+        inverse = 1.0 if 1e-6 < deviation < 1e6 else 1.0 / deviation
         cubes, fourths = 0.0, 0.0
         for piece in self.pieces(PIECE):
             c = torch.sub(piece, centre, out=scratch(piece, "centred"))
             if inverse != 1.0:
                 c.mul_(inverse)
             squares = torch.mul(c, c, out=scratch(piece, "squares"))
-            cubes += float(c.mul_(squares).sum(1).double().sum())
-            fourths += float(torch.linalg.vector_norm(squares, dim=1).double().square().sum())
+            cubes += c.mul_(squares).sum().item()
+            fourths += torch.linalg.vector_norm(squares, dim=1).square_().sum().item()
         d, scale = (mean - centre) / deviation, deviation * inverse
         third, fourth = cubes / self.count / scale**3, fourths / self.count / scale**4
         # About the centre, not the mean, that is d away.
@@ -230,6 +232,12 @@ class Rows:
             third - 3 * d * (1 + d * d) + 2 * d**3,
             fourth - 4 * d * third + 6 * d**2 * (1 + d * d) - 3 * d**4,
         )
+
+    def _higher_of_few(self, mean: float, deviation: float) -> tuple[float, float]:
+        c = (self.flat.numpy() - np.float64(mean)) / deviation
+        squares = c * c
+        third, fourth = np.einsum("i,i->", c, squares), np.einsum("i,i->", squares, squares)
+        return float(third) / self.count, float(fourth) / self.count
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -278,11 +286,11 @@ class Rows:
         key = f"outside {low} {high}"
         if key not in vars(self):
             vars(self)[key] = self._channel_outside(low, high)
-        return vars(self)[key]  # type: ignore[no-any-return]
+        return vars(self)[key]
 
     def _channel_outside(self, low: float, high: float) -> np.ndarray:
         if not self._by_image:
-            return self._whole.channel_outside(low, high).numpy()  # type: ignore[no-any-return]
+            return self._whole.channel_outside(low, high).numpy()
         middle, half = 0.5 * (low + high), 0.5 * (high - low)
         counts = [
             torch.sub(p, middle, out=scratch(p, "centred")).abs_().gt_(half).sum(1).numpy()
@@ -302,13 +310,20 @@ class Rows:
         return self.count // (self.wide.shape[1] if self.wide.dim() > 1 else 1)
 
     def _of_images(self, rows: np.ndarray) -> np.ndarray:
-        return rows.reshape(*self.wide.shape[:2], -1).sum(2)
+        images, channels = self.wide.shape[:2]
+        if rows.size == images * channels:
+            return rows.reshape(images, channels)
+        return rows.reshape(images, channels, -1).sum(2)
+
+    @cached_property
+    def _image_sums(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._of_images(self._first.ones), self._of_images(self._first.squares)
 
     @cached_property
     def images(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Sums and sums of squares of each image's channels, (N, C) each; None without places."""
         if self._by_image:
-            return self._of_images(self._first.ones), self._of_images(self._first.squares)
+            return self._image_sums
         if self.wide.dim() < 3:
             return None
         axes = tuple(range(2, self.wide.dim()))
@@ -319,14 +334,14 @@ class Rows:
     def channel_mean(self) -> np.ndarray:
         """Mean of each channel, (C,), in float64."""
         if self._by_image:
-            return self.images[0].sum(0) / self._each  # type: ignore[index,no-any-return]
-        return self._whole.channel_mean.numpy()  # type: ignore[no-any-return]
+            return self._image_sums[0].sum(0) / self._each
+        return self._whole.channel_mean.numpy()
 
     @cached_property
     def channel_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and biased variance of each channel, (C,) each, in float64."""
         if self._by_image:
-            square = self.images[1].sum(0) / self._each  # type: ignore[index]
+            square = self._image_sums[1].sum(0) / self._each
             variance = square - self.channel_mean**2
             if (variance * CANCELS >= square).all() and self._in_range(square):
                 return self.channel_mean, variance
@@ -344,20 +359,25 @@ class Rows:
         By the law of total variance, within = all - between, unless that cancels.
         """
         means = self.channel_mean
-        between = float(means.var())
+        between = _spread(means)
         within = self.moments[1] - between
         if not within > 1e-2 * between:
             means, variances = self.channel_moments
-            between, within = float(means.var()), float(variances.mean())
-        return within, between, float((means * means).mean())
+            between, within = _spread(means), float(variances.mean())
+        return within, between, float(np.einsum("c,c->", means, means)) / means.size
 
     @property
     def channel_maximum(self) -> np.ndarray:
         """Greatest value of each channel, (C,)."""
         if self._by_image:
             rows = np.concatenate([piece.amax(1).numpy() for piece in self.pieces()])
-            return rows.reshape(*self.wide.shape[:2], -1).max((0, 2))  # type: ignore[no-any-return]
-        return self._whole.channel_maximum.numpy()  # type: ignore[no-any-return]
+            return rows.reshape(*self.wide.shape[:2], -1).max((0, 2))
+        return self._whole.channel_maximum.numpy()
+
+
+def _spread(values: np.ndarray) -> float:
+    c = values - np.add.reduce(values) / values.size
+    return float(np.einsum("c,c->", c, c)) / c.size
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

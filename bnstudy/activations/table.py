@@ -130,7 +130,7 @@ def _on_host(part: Any) -> np.ndarray:
     if not isinstance(part, Tensor):
         return np.array([part], dtype=np.float64)
     part = part.detach().reshape(-1)
-    return (part if part.dtype in (torch.float32, torch.float64) else part.double()).numpy()  # type: ignore[no-any-return]
+    return (part if part.dtype in (torch.float32, torch.float64) else part.double()).numpy()
 
 
 def _flat(parts: Sequence[Numbers]) -> list[Any]:

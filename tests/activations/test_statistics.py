@@ -12,8 +12,8 @@ from torch import nn
 
 from bnstudy.activations import histogram, quantiles, statistic
 from bnstudy.activations.builtin import SHAPE_SAMPLE
-from bnstudy.activations.statistics import Site, resolve
 from bnstudy.activations.rows import PIECE
+from bnstudy.activations.statistics import Site, resolve
 from bnstudy.activations.view import View
 from bnstudy.errors import WatchError
 
@@ -43,12 +43,13 @@ def tensors(draw, shapes=tuple(SHAPES)):
     )
 
 
-def measured(x, name, module=None, kind="out", wanted=()):
-    found = {}
+def measured(x, name, module=None, kind="out", wanted=(), on_host=True):
+    found, view = {}, View(x, wanted)
+    view.on_host = on_host  # False: the way through the tensor that accelerators take
     for item in resolve(name):
         bound = item.bind(Site(module, kind))
         if bound is not None:
-            value = bound.measure(View(x, wanted))
+            value = bound.measure(view)
             found |= zip(bound.labels, np.ravel(value).tolist(), strict=True)
     return found
 
@@ -71,6 +72,40 @@ def test_whole_tensor_statistics_equal_float64_numpy(x, announced):
     if spread > 1e-3 * abs(v.mean()) and len(v) > 1:
         assert got["skew"] == pytest.approx(oracle.skew(v), rel=1e-4, abs=1e-4)
         assert got["kurtosis"] == pytest.approx(oracle.kurtosis(v), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-9, 1e25])
+def test_moments_of_values_whose_powers_leave_float32(scale):
+    x = drawn((300, 6, 12, 12), torch.float32, "contiguous", 7, 0.5, 1.0) * scale
+    v = x.double().numpy().ravel()
+    got = measured(x, ["mean", "std", "rms", "skew", "kurtosis"])
+    assert got["mean"] == pytest.approx(v.mean(), rel=1e-5)
+    assert got["std"] == pytest.approx(v.std(), rel=1e-5)
+    assert got["rms"] == pytest.approx(math.sqrt((v**2).mean()), rel=1e-5)
+    assert got["skew"] == pytest.approx(oracle.skew(v), abs=1e-4)
+    assert got["kurtosis"] == pytest.approx(oracle.kurtosis(v), abs=1e-4)
+
+
+def test_a_tensor_of_zeros_has_no_spread():
+    got = measured(torch.zeros(300, 200), ["mean", "std", "min", "zeros", "kurtosis"])
+    assert (got["mean"], got["std"], got["min"], got["zeros"]) == (0.0, 0.0, 0.0, 1.0)
+    assert math.isnan(got["kurtosis"])
+
+
+@given(tensors(), st.sampled_from([nn.Sigmoid(), nn.ReLU(), None]))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_on_an_accelerator_the_statistics_are_those_of_the_cpu(x, module):
+    if module is not None:
+        x = module(x)
+    names = ["full"]
+    near = 1e-5 * max(x.double().abs().max().item(), 1e-3)
+    host = measured(x, names, module)
+    device = measured(x, names, module, on_host=False)
+    flat = host["std"] <= 1e-3 * abs(host["mean"])
+    for label, value in host.items():
+        if not (flat and label in ("skew", "kurtosis", "participation")):
+            close = pytest.approx(value, rel=1e-3, abs=max(near, 2e-3), nan_ok=True)
+            assert device[label] == close, label
 
 
 @given(tensors(shapes=((64, 10), (4, 3, 5, 5), (300, 6, 12, 12))))
@@ -107,7 +142,7 @@ def test_variance_survives_a_first_piece_unlike_the_rest():
 
 
 @pytest.mark.parametrize(("module", "low", "high"), [(nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1)])
-def test_saturation_equals_its_definition(module, low, high):
+def test_b12_saturation_equals_its_definition(module, low, high):
     g = torch.Generator().manual_seed(3)
     y = module(
         torch.randn(400, 6, 9, 9, generator=g)
@@ -122,7 +157,7 @@ def test_saturation_equals_its_definition(module, low, high):
     assert got["slope"] == pytest.approx(slope, rel=1e-5)
 
 
-def test_slope_is_one_at_the_middle_and_zero_at_the_bounds():
+def test_b12_slope_is_one_at_the_middle_and_zero_at_the_bounds():
     assert measured(torch.full((4, 2), 0.5), "slope", nn.Sigmoid())["slope"] == pytest.approx(1.0)
     ends = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert measured(ends, "slope", nn.Sigmoid())["slope"] == pytest.approx(0.0, abs=1e-7)
