@@ -153,8 +153,8 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         Exhibit(
             "histogram-maps",
             "What comes into each sigmoid on training batches, as a histogram at every record: the "
-            "darker, the more of the values lie there; mean of the seeds. The outermost bins are "
-            "not drawn: what lies beyond ±4 is in the table.",
+            "fuller the colour, the more of the values lie there; mean of the seeds. The outermost "
+            "bins are not drawn: what lies beyond ±4 is in the table.",
             {"arms": SHOWN, "layers": ACTIVATIONS},
         ),
         Exhibit(

@@ -14,7 +14,7 @@ from bnstudy.claims import judge
 from bnstudy.config import canonical_json
 from bnstudy.report import build
 from bnstudy.report.render import render
-from tests import claimed, studies
+from tests import claimed, studies, watched
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 OFFLINE = (
@@ -80,7 +80,13 @@ def pages() -> dict[str, str]:
     tables = claimed.tables(judged)
     verdicts = judge(judged, tables, json.loads(canonical_json(judged.canonical())))
     more = render(build(judged, tables, None, verdicts))
-    both = {**made, **{f"judged-{name}": content for name, content in more.items()}}
+    seen = studies.plan(watched.experiment())
+    inside = render(build(seen, watched.tables(seen)))
+    both = {
+        **made,
+        **{f"judged-{name}": content for name, content in more.items()},
+        **{f"watched-{name}": content for name, content in inside.items()},
+    }
     return {name: content for name, content in both.items() if name.endswith(".html")}
 
 

@@ -29,7 +29,7 @@ from bnstudy.report.model import Finding
 from bnstudy.report.render import markdown_text, render
 from bnstudy.report.theme import DARK, LIGHT
 from bnstudy.study import Exhibit, Plan, PlannedExperiment
-from tests import sized, studies
+from tests import sized, studies, watched
 from tests.test_figures import contrast
 
 HTML = "{http://www.w3.org/1999/xhtml}"
@@ -321,7 +321,7 @@ def test_first_layer_parameters_are_compared_by_rank():
 
 def test_every_kind_of_exhibit_is_exercised_here():
     experiments = [studies.source(), studies.convergence(), studies.inside()]
-    experiments += [sized.batches(), sized.square(), sized.probed()]
+    experiments += [sized.batches(), sized.square(), sized.probed(), watched.experiment()]
     kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
     assert kinds == set(MAKERS)
 
@@ -426,7 +426,7 @@ def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
     found = finding_of(planned, "percentile-bands")
     # four records, three ways of 0.1 or 0.05 each, the band 2 wide: 0.15 and 0.075
     assert found.sentence.startswith("In widths of their band, percentiles drift 2.0 times as far")
-    assert "in without BN as in with BN" in found.sentence
+    assert "for without BN as for with BN" in found.sentence
     (table,) = found.tables
     assert [row[0] for row in table.rows] == ["without BN", "with BN"]
 

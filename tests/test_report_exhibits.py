@@ -14,7 +14,7 @@ from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render
 from bnstudy.study import Exhibit
-from tests import sized
+from tests import sized, studies
 from tests.test_report import shown
 
 EXPERIMENTS = (sized.batches, sized.square, sized.probed)
@@ -244,12 +244,14 @@ def test_several_arms_are_each_compared_to_the_baseline():
 def test_items_with_commas_are_kept_apart_by_semicolons():
     assert text.listing(["a", "b", "c"]) == "a, b and c"
     assert text.listing(["1 for a, small", "2 for b"]) == "1 for a, small; and 2 for b"
+    assert text.listing(["1 (of 2, or 3)", "2", "4"]) == "1 (of 2, or 3), 2 and 4"
 
 
 def test_arms_that_a_small_profile_levels_are_named():
-    planned = sized.square()
-    both = (*planned.arms, dataclasses.replace(planned.arms[0], name="twin", label="its twin"))
-    plan = sized.plan(dataclasses.replace(planned, arms=both))
-    (page,) = build(plan, sized.tables(plan)).pages
-    assert page.state.endswith(f" Trained the same at this size: {both[0].label} = its twin.")
-    assert "Trained the same" not in build(sized.plan(planned), sized.tables(plan)).pages[0].state
+    planned = studies.convergence()
+    twin = dataclasses.replace(planned.arms[0], name="twin", label="its twin")
+    plan = studies.plan(dataclasses.replace(planned, arms=(*planned.arms, twin)))
+    (page,) = build(plan, studies.tables(plan)).pages
+    assert page.state.endswith(" Trained the same at this size: without BN = its twin.")
+    plain = studies.plan(planned)
+    assert "same" not in build(plain, studies.tables(plain)).pages[0].state

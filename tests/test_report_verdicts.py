@@ -107,7 +107,7 @@ def test_every_verdict_word_and_column_is_explained_in_both_formats():
     _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
     index, markdown = plain(files["index.html"]), files["README.md"]
     for outcome in Outcome:
-        assert f"{SYMBOLS[outcome]} {outcome.value} {MEANINGS[outcome]}" in index
+        assert f"{SYMBOLS[outcome]} {outcome.value}{MEANINGS[outcome]}" in index
         assert f"| {SYMBOLS[outcome]} {outcome.value} | {MEANINGS[outcome]} |" in markdown
     heads = next(line for line in markdown.splitlines() if line.startswith("| Claim | Verdict"))
     explained = {head.strip() for head in heads.strip("|").split("|")} & set(COLUMNS)

@@ -105,8 +105,8 @@ def _key(axes: Axes, beside: Axes | None = None) -> None:
     for number, (share, opacity) in enumerate(zip(SHARES, OPACITY, strict=True)):
         box = Path(_corners(number, number + 0.92, 0.55, 1.0), CODES)
         axes.add_patch(PathPatch(box, facecolor=INK, alpha=opacity, lw=0, antialiased=False))
-        axes.text(number + 0.46, 0.4, f"{100 * share:g}", ha="center", va="top", fontsize=9)
+        axes.text(number + 0.46, 0.4, f"{100 * share:g}", ha="center", va="top", fontsize=10)
     axes.set_xlim(0, len(SHARES))
     axes.set_ylim(0, 1)
     if beside is not None:
-        beside.text(0, 0.77, "% of the values or more", va="center", fontsize=9)
+        beside.text(0, 0.77, "% of the values or more", va="center", fontsize=10)

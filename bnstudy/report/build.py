@@ -27,8 +27,9 @@ BANNER = (
 
 FIRST_LOOK = (
     "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
-    "a result. No claim is registered or judged at this size."
+    "a result."
 )
+UNJUDGED = " No claim is registered or judged at this size."
 
 PILOT = (
     "These are pilot runs, made to choose targets and margins: no claim is judged by them, and "
@@ -94,7 +95,9 @@ def _banner(plan: Plan) -> str:
     if is_pilot(plan):
         return PILOT
     small = plan.profile in ("tiny", "quick")
-    return FIRST_LOOK.format(profile=plan.profile) if small else ""
+    if not small:
+        return ""
+    return FIRST_LOOK.format(profile=plan.profile) + ("" if plan.claims else UNJUDGED)
 
 
 def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:

@@ -5,6 +5,7 @@ A minus is a real minus sign.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from bnstudy.inference import Interval
@@ -114,11 +115,14 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def listing(items: Iterable[str], last: str = "and") -> str:
-    """Write a list as in a sentence: a, b and c; items with commas are kept apart by semicolons."""
+    """Write a list as in a sentence: a, b and c.
+
+    Items with a comma outside of brackets are kept apart by semicolons.
+    """
     words: Sequence[str] = list(items)
     if len(words) < 2:
         return "".join(words)
-    if any(", " in word for word in words):
+    if any(", " in re.sub(r"\(.*?\)", "", word) for word in words):
         return f"{'; '.join(words[:-1])}; {last} {words[-1]}"
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 

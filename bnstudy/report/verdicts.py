@@ -186,11 +186,12 @@ def rule(claim: Claim) -> str:
     summary = "" if estimand.summary == "value" else f", its {estimand.summary} over levels"
     read = f"{estimand.measure}{f' ({options})' if options else ''}{summary}: {compared}"
     natural = math.exp(claim.null) if estimand.in_ratios else claim.null
-    centre = number(natural, claim.unit)
+    centre = number(natural, claim.unit).lstrip("+")
     if claim.direction == "within":
-        wanted = f"within a margin of {number(claim.margin or 0.0, claim.unit)} around {centre}"
+        margin = number(claim.margin or 0.0, claim.unit).lstrip("+")
+        wanted = f"within a margin of {margin} {claim.unit} around {centre}"
     else:
-        wanted = f"{claim.direction} than {centre}"
+        wanted = f"{claim.direction} than {centre} {claim.unit}"
     pilot = ""
     if claim.pilot is not None:
         pilot = (
