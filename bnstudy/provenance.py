@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ENGINES = ("bnstudy.training", "bnstudy.lockstep.engine")
-PROBES = "bnstudy.probes"
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
 # Errors change no result, what the sources read is checked by its own checksum, and compilers
 # differ between machines anyway.

@@ -35,7 +35,8 @@ from bnstudy.config import canonical_json, digest
 from bnstudy.data.idx import sha256
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
 from bnstudy.pairing import refuse_broken_pairs
-from bnstudy.provenance import PROBES, code_digest
+from bnstudy.probes import modules_of
+from bnstudy.provenance import code_digest
 from bnstudy.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.study import Plan, PlannedRun
 
@@ -82,7 +83,8 @@ def identify(run: PlannedRun, data_digest: str) -> RunKey:
         "data": data_digest,
     }
     if run.arm.probes:  # changing a probe retrains what it looked into, and nothing else
-        spec["probes"] = {"code": code_digest(PROBES), "options": dict(run.arm.probes)}
+        code = code_digest(*modules_of(run.arm.probes))
+        spec["probes"] = {"code": code, "options": dict(run.arm.probes)}
     return RunKey(run, spec, digest(spec)[:12])
 
 

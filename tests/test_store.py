@@ -15,6 +15,7 @@ import pytest
 from bnstudy import provenance
 from bnstudy.config import RunConfig, canonical_json, digest
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
+from bnstudy.probes import modules_of
 from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.store import Store, folder_name, identify, parquet_bytes, write_whole
 from bnstudy.study import Arm, DataIdentity, Experiment, PlannedRun, make_plan
@@ -97,6 +98,16 @@ def test_the_code_digest_covers_the_kernel(monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", changed)
     assert provenance.code_digest.__wrapped__() != before
+
+
+def test_editing_a_probe_retrains_only_the_runs_it_looks_into():
+    (geometry,) = modules_of(["geometry"])
+    closure = provenance.import_closure(geometry)
+    assert {"bnstudy.probes.geometry", "bnstudy.probes.base"} <= closure
+    others = {f"bnstudy.probes.{name}" for name in ("landscape", "recording", "batch_noise")}
+    assert not (others | {"bnstudy.activations.builtin", "bnstudy.activations.rows"}) & closure
+    both = provenance.code_digest(*modules_of(["geometry", "activations"]))
+    assert both != provenance.code_digest(geometry)
 
 
 def test_the_code_digest_covers_the_training_modules_and_nothing_above():

@@ -10,6 +10,6 @@ run is trained with them), then a file for each.
 """
 
 from bnstudy.probes.base import Probe, Scene
-from bnstudy.probes.registry import PROBES, at_moments, probed, probed_stack
+from bnstudy.probes.registry import PROBES, at_moments, modules_of, probed, probed_stack
 
-__all__ = ["PROBES", "Probe", "Scene", "at_moments", "probed", "probed_stack"]
+__all__ = ["PROBES", "Probe", "Scene", "at_moments", "modules_of", "probed", "probed_stack"]

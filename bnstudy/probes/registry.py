@@ -99,6 +99,11 @@ def at_moments(probes: Iterable[str]) -> bool:
     return all(issubclass(cast(type, PROBES[name]), Moments) for name in probes if name in PROBES)
 
 
+def modules_of(probes: Iterable[str]) -> list[str]:
+    """Return the modules whose code, with what they import, decides what probes see."""
+    return sorted({PROBES[name].__module__ for name in probes if name in PROBES})
+
+
 def _made(
     config: RunConfig, seed: int, splits: Splits, probes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Probe]:
