@@ -48,6 +48,21 @@ def test_the_index_opens_with_the_verdicts():
         assert word in files["README.md"]
 
 
+def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_among_them():
+    claims = (
+        claimed.claim(),
+        claimed.claim("slow", direction="greater"),
+        claimed.claim("aside", sentence="A question besides.", family="exploratory"),
+    )
+    _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
+    said = "Of 2 claims registered before the first run: 1 supported and 1 refuted."
+    for page in (plain(files["index.html"]), files["README.md"]):
+        assert said in page
+        judged, _, rest = page.partition("Further questions, explored without a verdict")
+        assert "A question besides." not in judged
+        assert rest.index("A question besides.") < rest.index("What the words mean")
+
+
 def test_every_number_of_the_table_stands_in_both_formats():
     _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
     markdown = files["README.md"]

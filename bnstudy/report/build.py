@@ -16,7 +16,7 @@ from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
 from bnstudy.report.reliability import reliability
 from bnstudy.report.surprises import RULE, surprises
-from bnstudy.report.verdicts import judgement, verdict_table, words
+from bnstudy.report.verdicts import explored_table, judgement, tally, verdict_table, words
 from bnstudy.store import Tables
 from bnstudy.study import PILOT_SEED, PROFILES, Arm, Plan
 
@@ -75,7 +75,9 @@ def build(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
-        verdicts=verdict_table(verdicts) if verdicts else None,
+        tally=tally(verdicts),
+        verdicts=verdict_table(verdicts),
+        explored=explored_table(verdicts),
         words=words() if verdicts else None,
         effects=effects(plan, verdicts),
         surprises=surprises(verdicts, calibration.power if calibration else None),

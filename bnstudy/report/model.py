@@ -210,8 +210,12 @@ class Report:
         The study in a paragraph, for somebody who has not heard of it.
     banner
         What every page warns of; empty if there is nothing.
+    tally
+        How many claims got which verdict, in a sentence; empty if there is none.
     verdicts
-        On all claims; None if the study registers none.
+        On all claims that are judged; None if the study registers none.
+    explored
+        Estimates without a verdict; None if there is none.
     words
         What the verdict words mean, and the columns of the table; None if there is none.
     effects
@@ -234,7 +238,9 @@ class Report:
     title: str
     introduction: str
     banner: str
+    tally: str
     verdicts: Table | None
+    explored: Table | None
     words: Table | None
     effects: tuple[Finding, ...]
     surprises: tuple[Surprise, ...]

@@ -79,8 +79,40 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """Return all verdicts, a row each."""
+TALLIED = {
+    Outcome.SUPPORTED: "supported",
+    Outcome.REFUTED: "refuted",
+    Outcome.INCONCLUSIVE: "undecided",
+    Outcome.INADMISSIBLE: "not to be judged",
+    Outcome.DEVIATED: "changed after the first run",
+}
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """Say how many claims got which verdict; nothing if none is judged."""
+    outcomes = [verdict.outcome for verdict in verdicts if verdict.outcome is not None]
+    if not outcomes:
+        return ""
+    found = [f"{n} {word}" for each, word in TALLIED.items() if (n := outcomes.count(each))]
+    claims = text.count(len(outcomes), "claim")
+    return f"Of {claims} registered before the first run: {text.listing(found)}."
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table | None:
+    """Return the verdicts, a row each; None if none is judged."""
+    caption = "What people say about batch normalization, and what this study says"
+    return _table(caption, [each for each in verdicts if each.outcome is not None])
+
+
+def explored_table(verdicts: Sequence[Verdict]) -> Table | None:
+    """Return what was estimated without a verdict, a row each; None if nothing was."""
+    caption = "Further questions: estimates without a test or a verdict"
+    return _table(caption, [each for each in verdicts if each.outcome is None])
+
+
+def _table(caption: str, verdicts: Sequence[Verdict]) -> Table | None:
+    if not verdicts:
+        return None
     rows = tuple(
         (
             verdict.claim.sentence,
@@ -103,9 +135,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         "Censored runs",
         "Diverged",
     )
-    return Table(
-        "What people say about batch normalization, and what this study says", heads, rows, links
-    )
+    return Table(caption, heads, rows, links)
 
 
 def words() -> Table:
