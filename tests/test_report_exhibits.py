@@ -255,3 +255,19 @@ def test_arms_that_a_small_profile_levels_are_named():
     assert page.state.endswith(" Trained the same at this size: without BN = its twin.")
     plain = studies.plan(planned)
     assert "same" not in build(plain, studies.tables(plain)).pages[0].state
+
+
+def test_rates_of_another_network_are_no_part_of_a_family_of_rates():
+    planned = studies.convergence()
+    relu = next(arm for arm in planned.arms if arm.name == "bn/lr=3").config.replace(
+        activation="relu", epochs=1
+    )
+    arms = (*planned.arms, Arm("bn/relu", relu))
+    experiment = dataclasses.replace(planned.experiment, arms=lambda profile: arms)
+    plan = studies.plan(dataclasses.replace(planned, experiment=experiment, arms=arms))
+    evidence = Evidence.of(plan, plan.experiments[0], studies.tables(plan))
+    finding = make(evidence, Exhibit("learning-rates", "", {"norms": ("none", "bn")}), "rates")
+    (table,) = finding.tables
+    seeds = len(plan.seeds)
+    assert [row[2].rpartition(" ")[2] for row in table.rows] == [str(seeds)] * 4
+    assert f"within {studies.PER_EPOCH * 3:,} steps" in table.caption  # not the other's 1 epoch

@@ -218,13 +218,10 @@ def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     """Show steps to the primary target, and accuracy, against the learning rate.
 
     Options: ``norms``, normalization words; the arms with each of them are one
-    family, whatever their learning rates.  All arms are watched up to the last
-    step of the shortest.
+    family, whatever their learning rates, if all else that trains them is as in
+    the first of them.  All arms are watched up to the last step of the shortest.
     """
-    families = {
-        norm: tuple(arm for arm in evidence.arms() if arm.config.norm == norm)
-        for norm in exhibit.options["norms"]
-    }
+    families = {norm: _family(evidence, norm) for norm in exhibit.options["norms"]}
     arms = tuple(arm for family in families.values() for arm in family)
     labels = {norm: _family_label(norm, family) for norm, family in families.items()}
     horizon, target = evidence.horizon(arms), targets_of(evidence, exhibit)[0]
@@ -253,6 +250,15 @@ def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
         "it as a description, not as a test.",
     )
     return Finding(anchor, sentence, exhibit.caption, (table,), chart, (*chosen, *notes))
+
+
+def _family(evidence: Evidence, norm: str) -> tuple[Arm, ...]:
+    """Return the arms of a normalization that differ in their learning rate only."""
+    arms = [arm for arm in evidence.arms() if arm.config.norm == norm]
+    # how long they are trained and how often they are read may differ, too
+    free = ("learning_rate", "epochs", "evaluations_per_epoch", "test_every")
+    like = {name: getattr(arms[0].config, name) for name in free} if arms else {}
+    return tuple(arm for arm in arms if arm.config.replace(**like) == arms[0].config)
 
 
 def _family_label(norm: str, family: tuple[Arm, ...]) -> str:
