@@ -13,7 +13,7 @@ from bnstudy.report import build, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render
-from bnstudy.study import Exhibit
+from bnstudy.study import Arm, Exhibit
 from tests import sized, studies
 from tests.test_report import shown
 
