@@ -222,6 +222,26 @@ def test_an_exploratory_rule_promises_no_verdict():
     assert "no verdict" in explored
 
 
+def test_a_rule_says_how_the_second_reading_differs_and_what_ranks_are_compared_with():
+    options = {"epochs": 10, "statistics": "running"}
+    twice = Estimand("accuracy", (("bn",), ("bn",)), options, {"statistics": "population"})
+    assert rule(made.claim(estimand=twice, unit="points")).startswith(
+        "Read is accuracy (epochs 10, statistics running): bn against bn (statistics population). "
+    )
+    ranks = Estimand(
+        "probe",
+        (("none", "bn", "group"),),
+        {"probe": "geometry", "stat": "cosine"},
+        summary="correlation",
+        against="steps-to-target",
+        against_options={"target": 0.7},
+    )
+    assert rule(made.claim(estimand=ranks, unit="of rank")).startswith(
+        "Read is probe (probe geometry, stat cosine), its rank correlation with steps-to-target "
+        "(target 0.7): none + bn + group. "
+    )
+
+
 def runs(*commits):
     return pd.DataFrame({"git.commit": list(commits)})
 

@@ -1,9 +1,9 @@
 """Verdicts as the report shows them: a table of all, and each one with its rule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from bnstudy.claim import Claim
+from bnstudy.claim import Claim, Estimand, Option
 from bnstudy.claims import Outcome, Row, Verdict
 from bnstudy.report import text
 from bnstudy.report.model import Chart, Judgement, Link, Table
@@ -42,6 +42,7 @@ TESTS = {
     "t": "paired t test",
     "sign": "sign test",
     "tost": "two one-sided t tests",
+    "beyond-margin": "t test against the margin",
     "page": "Page's test of an order",
 }
 
@@ -210,11 +211,11 @@ def counts(verdict: Verdict) -> str:
 def rule(claim: Claim) -> str:
     """Write what was registered before the first run, in a sentence or two."""
     estimand = claim.estimand
-    options = ", ".join(f"{name} {value}" for name, value in sorted(estimand.options.items()))
     groups = [" + ".join(group) for group in estimand.arms]
+    if estimand.baseline_options:  # the same arm may be read in two ways
+        groups[1::2] = [f"{each} ({_options(estimand.baseline_options)})" for each in groups[1::2]]
     compared = " against ".join(groups) if len(groups) < 4 else "; ".join(groups)
-    summary = "" if estimand.summary == "value" else f", its {estimand.summary} over levels"
-    read = f"{estimand.measure}{f' ({options})' if options else ''}{summary}: {compared}"
+    read = f"{_measured(estimand.measure, estimand.options)}{_summary(estimand)}: {compared}"
     natural = math.exp(claim.null) if estimand.in_ratios else claim.null
     centre = number(natural, claim.unit).lstrip("+")
     if claim.direction == "within":
@@ -235,3 +236,20 @@ def rule(claim: Claim) -> str:
         f"Read is {read}. Supported if the {estimand.scale} is {wanted} by the "
         f"{TESTS[claim.test]} at 0.05 after Holm's correction.{pilot}"
     )
+
+
+def _summary(estimand: Estimand) -> str:
+    if estimand.summary == "value":
+        return ""
+    if estimand.summary == "correlation":
+        other = _measured(estimand.against, estimand.against_options)
+        return f", its rank correlation with {other}"
+    return f", its {estimand.summary} over levels"
+
+
+def _measured(measure: str, options: Mapping[str, Option]) -> str:
+    return f"{measure} ({_options(options)})" if options else measure
+
+
+def _options(options: Mapping[str, Option]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
