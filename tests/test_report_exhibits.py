@@ -203,3 +203,12 @@ def test_arms_that_a_small_profile_levels_are_named():
     assert page.state.endswith(" Trained the same at this size: without BN = its twin.")
     plain = studies.plan(planned)
     assert "same" not in build(plain, studies.tables(plain)).pages[0].state
+
+
+def test_steps_by_batch_of_a_line_that_never_gets_there_are_not_compared():
+    planned = sized.batches()
+    lost = frozenset({"none/B=128"})
+    gaps = frozenset(f"{norm}/B={size}" for norm in sized.NORMS for size in (16, 32, 64))
+    found = finding_of(planned, "steps-by-batch", missing=gaps, diverged=lost)
+    assert "not known for no BN, which does not get there" in found.sentence
+    assert "8.00 times fewer for BN" in found.sentence
