@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bnstudy import figures
 from bnstudy.figures import LOOKS, Scale, intervals, style, svg, to_svg
-from bnstudy.figures.marks import apart
+from bnstudy.figures.marks import MOST_TICKS, apart, steps_ticks
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -254,3 +254,37 @@ def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
     boxes = {each.get_text(): each.get_window_extent() for each in axes.texts}
     assert set(boxes) == {"no BN", "BN"}
     assert not boxes["no BN"].overlaps(boxes["BN"])
+
+
+def test_long_names_of_three_arms_do_not_touch_under_paired_dots():
+    labels = {"a": "before the sigmoid", "b": "after the sigmoid", "c": "on the layer's input"}
+    rows = [(arm, seed, 0.5) for arm in labels for seed in (0, 1)]
+    points = pd.DataFrame(rows, columns=["arm", "seed", "value"])
+    rows = [(arm, seed, 1.0, 1.0, 0.5, 1.5) for arm in "bc" for seed in (0, 1)]
+    columns = ["arm", "seed", "difference", "mean", "low", "high"]
+    differences = pd.DataFrame(rows, columns=columns)
+    scales = (Scale("Accuracy", percent=True), Scale("Points"))
+    figure = figures.paired_differences(points, differences, labels, scales, "source")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [each.get_window_extent() for each in axes.get_xticklabels()]
+        assert len(boxes) >= 2
+        assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_a_single_record_of_a_layer_is_a_dot_for_every_seed_and_one_for_the_mean():
+    rows = [("bn", "network", seed, 1.0, 2.0 + seed) for seed in range(3)]
+    points = pd.DataFrame(rows, columns=["arm", "layer", "seed", "epoch", "value"])
+    figure = figures.layer_lines(points, {"bn": "BN"}, ["network"], Scale("Loss"), "source")
+    (axes,) = figure.axes
+    assert [line.get_marker() for line in axes.lines] == [LOOKS[0].marker] * 4
+
+
+def test_a_logarithmic_axis_over_many_decades_has_few_ticks():
+    figure = mpl.figure.Figure()
+    axes = figure.subplots()
+    axes.set_yscale("log")
+    steps_ticks([axes], pd.Series([1e-7, 1e6]))
+    ticks = axes.yaxis.get_major_locator().tick_values(0, 1)
+    assert 3 <= len(ticks) <= MOST_TICKS
+    np.testing.assert_allclose(np.log10(ticks), np.round(np.log10(ticks)), atol=1e-9)

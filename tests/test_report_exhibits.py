@@ -271,3 +271,12 @@ def test_rates_of_another_network_are_no_part_of_a_family_of_rates():
     seeds = len(plan.seeds)
     assert [row[2].rpartition(" ")[2] for row in table.rows] == [str(seeds)] * 4
     assert f"within {studies.PER_EPOCH * 3:,} steps" in table.caption  # not the other's 1 epoch
+
+
+def test_steps_by_batch_of_a_line_that_never_gets_there_are_not_compared():
+    planned = sized.batches()
+    lost = frozenset({"none/B=128"})
+    gaps = frozenset(f"{norm}/B={size}" for norm in sized.NORMS for size in (16, 32, 64))
+    found = finding_of(planned, "steps-by-batch", missing=gaps, diverged=lost)
+    assert "not known for no BN, which does not get there" in found.sentence
+    assert "8.00 times fewer for BN" in found.sentence

@@ -84,13 +84,17 @@ def layer_lines(
             rows = points[(points["arm"] == arm) & (points["layer"] == layer)]
             if scale.log:
                 rows = rows[rows["value"] > 0]
+            # a single record is a dot: a line of one point would not be seen
+            alone = rows["epoch"].nunique() == 1
             for _, line in rows.groupby("seed", sort=True):
-                axes.plot(line["epoch"], line["value"], color=look.color, lw=0.5, alpha=0.3)
+                axes.plot(line["epoch"], line["value"], color=look.color, lw=0.5, alpha=0.3,
+                          marker=look.marker if alone else None, ms=4)  # fmt: skip
             by_epoch = rows.groupby("epoch", sort=True)["value"]
             mean = by_epoch.apply(lambda v: np.exp(np.log(v).mean())) if scale.log else None
             mean = by_epoch.mean() if mean is None else mean
             if len(mean):
-                axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.2, zorder=3)
+                axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.2, zorder=3,
+                          marker=look.marker if alone else None, ms=8)  # fmt: skip
                 ends.append((float(mean.index[-1]), float(mean.iloc[-1]), layer, look.color))
         axes.set_title(short(labels[arm]))
         dress(axes, scale, "Epoch" if number == len(labels) - 1 else "")

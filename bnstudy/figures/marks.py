@@ -19,6 +19,8 @@ from matplotlib.ticker import (
 
 from bnstudy.figures.style import MUTED, Look, Scale, looks, short, two_lines, wrapped
 
+MOST_TICKS = 9
+
 
 def note_printed(axes: Axes, x: float, y: float) -> None:
     """Name the printed values beside one of them."""
@@ -127,6 +129,9 @@ def steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
             ticks = [
                 m * 10.0**d for d in decades for m in steps_of_ten if low <= m * 10.0**d <= high
             ]
+    if len(ticks) > MOST_TICKS:
+        tens = [10.0**d for d in decades if low <= 10.0**d <= high]
+        ticks = tens[:: -(-len(tens) // MOST_TICKS)]
     for axes in panels:
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator(ticks))

@@ -255,6 +255,9 @@ def evaluation_statistics(points: pd.DataFrame, labels: Mapping[str, str], sourc
     return figure
 
 
+HALF = 24  # letters that half of the width has room for in a line
+
+
 @mpl.rc_context(STYLE)
 def paired_differences(
     points: pd.DataFrame,
@@ -279,7 +282,8 @@ def paired_differences(
     source
         Line at the foot.
     """
-    if len(labels) > 3:  # more names than half the width holds
+    letters = sum(max(map(len, wrapped(each).split("\n"))) for each in labels.values())
+    if len(labels) > 3 or letters > HALF:
         figure, (left, right) = canvas(source, height=6.4, rows=2)
     else:
         figure, (left, right) = canvas(source, height=3.6, columns=2)

@@ -179,15 +179,17 @@ def _highest(
     points: pd.DataFrame, arms: Sequence[Arm], scale: figures.Scale, write: text.Writer
 ) -> str:
     """State which layer has the highest last value, arm by arm."""
-    said = []
+    said, several = [], points["layer"].nunique() > 1
     for arm in arms:
         mine = points[points["arm"] == arm.name]
         if mine.empty:
             continue
         last = mine[mine["epoch"] == mine["epoch"].max()].groupby("layer")["value"].mean()
-        where = f"{write(float(last.max()))} in {last.idxmax()}" if last.max() > 0 else "none"
-        said.append(f"{where} for {arm.label}")
-    return f"{scale.label} at the end, in the layer with most: {text.listing(said)}"
+        where = f" in {last.idxmax()}" if several else ""
+        value = f"{write(float(last.max()))}{where}" if last.max() > 0 else "none"
+        said.append(f"{value} for {arm.label}")
+    most = ", in the layer with most" if several else ""
+    return f"{scale.label} at the end{most}: {text.listing(said)}"
 
 
 def _line_table(

@@ -172,6 +172,10 @@ def _fewer(points: pd.DataFrame, families: Mapping[str, tuple[Arm, ...]], target
         wide = _wide(points, label)
         if len(wide) and wide.shape[1] > 1:
             first, last = wide.columns[0], wide.columns[-1]
+            mine = points[points["arm"] == label]
+            if mine[mine["level"].isin((first, last))].groupby("level")["censored"].all().any():
+                said.append(f"not known for {label}, which does not get there")
+                continue
             found = ratio_interval(wide[first].to_numpy(), wide[last].to_numpy())
             said.append(
                 f"{text.factor(found.estimate)} times fewer for {label} "
