@@ -23,7 +23,7 @@ from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
-EPOCHS = {"tiny": 1, "quick": 3, "standard": 2, "full": 5}
+EPOCHS = {"tiny": 1, "quick": 2, "standard": 2, "full": 5}
 EVERY = {"tiny": 2, "quick": 4, "standard": 10, "full": 20}
 ACTIVATIONS = ("act1", "act2", "act3", "act4")
 SHOWN = ("none", "bn")

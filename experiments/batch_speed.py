@@ -24,7 +24,7 @@ STEPS = 1_024  # about how many a run takes at least, where there are images eno
 EPOCHS = {512: 2, 1024: 3}  # of all images; 1 with smaller batches
 SIZES = {
     "tiny": (8, 64),
-    "quick": (8, 64, 512),
+    "quick": (8, 64),
     "standard": (8, 16, 32, 64, 128, 256, 512, 1024),
     "full": (8, 16, 32, 64, 128, 256, 512, 1024),
 }

@@ -39,7 +39,8 @@ def notes(profile: Profile, **changes: object) -> RunConfig:
 
 def fine(profile: Profile, **changes: object) -> RunConfig:
     """Return the notes' settings where a claim reads steps: often, on half the images."""
-    return notes(profile, evaluations_per_epoch=FINE, validation_images=2_500, **changes)
+    often = FINE if registers(profile) else RunConfig().evaluations_per_epoch
+    return notes(profile, evaluations_per_epoch=often, validation_images=2_500, **changes)
 
 
 def registers(profile: Profile) -> bool:

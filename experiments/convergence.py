@@ -24,7 +24,7 @@ from experiments.common import FINE, NOTES_RATE, fine, pilot, registers
 
 RATES = {
     "tiny": (NOTES_RATE,),
-    "quick": (0.1, NOTES_RATE, 3.0),
+    "quick": (NOTES_RATE, 3.0),
     "standard": (0.03, 0.3, NOTES_RATE, 3.0, 10.0),
     "full": (0.03, 0.1, 0.3, NOTES_RATE, 3.0, 10.0),
 }

@@ -31,7 +31,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     for suffix, words, base in (
         ("", "", fine(profile, epochs=EPOCHS)),
         ("/small", ", 5,000 images", small_data(profile)),
-    ):
+    )[: 2 if registers(profile) else 1]:  # below the standard size all images are few
         for norm, label in LABELS.items():
             for rate in (0.0, 0.5):
                 name = f"{norm}+dropout" if rate else norm

@@ -35,15 +35,15 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     watched = {arm.name: arm for arm in activations.arms(profile)}
     noisy = watched["none"].config.replace(norm="noisy")
     watched["noisy"] = replace(watched["none"], config=noisy)
-    return (
-        *(
-            Arm(norm, base.replace(norm=norm, **(short if norm == "noisy" else {})), label)
-            for norm, label in LABELS.items()
-        ),
-        *(
-            replace(watched[norm], name=f"{norm}/watched", label=f"{label}, watched")
-            for norm, label in LABELS.items()
-        ),
+    trained = tuple(
+        Arm(norm, base.replace(norm=norm, **(short if norm == "noisy" else {})), label)
+        for norm, label in LABELS.items()
+    )
+    if not registers(profile):  # drift is what a claim is about, no exhibit
+        return trained
+    return trained + tuple(
+        replace(watched[norm], name=f"{norm}/watched", label=f"{label}, watched")
+        for norm, label in LABELS.items()
     )
 
 

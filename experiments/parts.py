@@ -46,6 +46,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no and whole BN, its parts, and BN in every subset of the layers."""
     whole = fine(profile)
     part, subset = whole, whole
+    subsets = SUBSETS if registers(profile) else ()  # too many for a first look
     if profile.name == "standard":
         part, subset = (
             whole.replace(epochs=each, test_every=each) for each in (PARTS_EPOCHS, SUBSET_EPOCHS)
@@ -65,7 +66,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         ),
         *(
             Arm(f"bn/{each}", subset.replace(norm="bn", norm_layers=each), f"BN: {layers_of(each)}")
-            for each in SUBSETS
+            for each in subsets
         ),
     )
 

@@ -17,7 +17,7 @@ from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
-EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 20}
+EPOCHS = {"tiny": 1, "quick": 1, "standard": 5, "full": 20}
 IMAGES = 20_000  # few, so that mates meet often
 BATCH, RATE = 32, 0.3
 LABELS = {"none": "no BN", "bn": "BN"}

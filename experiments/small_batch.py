@@ -20,7 +20,7 @@ from experiments.common import NOTES_RATE, notes, registers
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 1, "full": 10}
 SIZES = {
     "tiny": (4, 64),
-    "quick": (4, 16, 64),
+    "quick": (4, 64),
     "standard": (2, 4, 8, 16, 64, 256),
     "full": (2, 4, 8, 16, 32, 64, 128, 256),
 }

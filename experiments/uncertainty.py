@@ -18,7 +18,7 @@ from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
-EPOCHS = {"tiny": 1, "quick": 2, "standard": 2, "full": 10}
+EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}
 BATCHES = {"tiny": 2, "quick": 16, "standard": 32, "full": 64}
 SIZES = (16, 64, 256)
 SCORES = {
