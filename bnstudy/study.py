@@ -132,11 +132,14 @@ class Exhibit:
         What the reader sees and how to read it; the finding is computed.
     options
         Options of the maker, for example ``{"arms": ["none", "bn"]}``.
+    profiles
+        Those whose studies have the arms it shows; all if not given.
     """
 
     kind: str
     caption: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
 
 
 def no_claims(profile: Profile) -> tuple[Claim, ...]:

@@ -43,9 +43,12 @@ def fine(profile: Profile, **changes: object) -> RunConfig:
     return notes(profile, evaluations_per_epoch=often, validation_images=2_500, **changes)
 
 
+REGISTERING = ("standard", "full")
+
+
 def registers(profile: Profile) -> bool:
     """Return whether claims are registered: a first look on part of the images decides none."""
-    return profile.name in ("standard", "full")
+    return profile.name in REGISTERING
 
 
 def pilot(effect: float, spread: float, censored: float = 0.0) -> Pilot:

@@ -15,7 +15,7 @@ Source: the notes; Ioffe & Szegedy 2015, section 3.4; Garbin, Zhu & Marques 2020
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import fine, registers
+from experiments.common import REGISTERING, fine, registers
 from experiments.regularization import EPOCHS as SMALL_EPOCHS
 from experiments.regularization import look, small_data
 
@@ -142,6 +142,7 @@ DROPOUT = Experiment(
                 "treatments": ("BN", "dropout"),
                 "where": " on 5,000 images",
             },
+            REGISTERING,
         ),
         Exhibit(
             "learning-curves",
@@ -163,6 +164,7 @@ DROPOUT = Experiment(
                 "arms": ("none/small", "none+dropout/small", "bn/small", "bn+dropout/small"),
                 "y": "test_loss_population",
             },
+            REGISTERING,
         ),
         Exhibit(
             "final-accuracy",
@@ -171,6 +173,7 @@ DROPOUT = Experiment(
                 "arms": ("none/small", "none+dropout/small", "bn/small", "bn+dropout/small"),
                 "baseline": "bn/small",
             },
+            REGISTERING,
         ),
     ),
 )

@@ -156,8 +156,14 @@ FINAL = Experiment(
         ),
         Exhibit(
             "final-accuracy",
-            "Test accuracy at the end, one point per seed, and the differences within seeds.",
-            {"baseline": "none/relu"},
+            "Test accuracy at the end with ReLUs, whose training ends, one point per seed, and the "
+            "differences within seeds.",
+            {"arms": ("none/relu", "bn/relu")},
+        ),
+        Exhibit(
+            "final-accuracy",
+            "The same with sigmoids, which without normalization are still on their way.",
+            {"arms": ("none", "bn")},
         ),
         Exhibit("learning-curves", "Training loss by epoch.", {"y": "train_loss"}),
     ),

@@ -21,7 +21,7 @@ from itertools import combinations
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import fine, registers
+from experiments.common import REGISTERING, fine, registers
 
 LAYERS = {"1": "conv1", "2": "conv2", "3": "fc1", "4": "fc2"}
 SUBSETS = tuple(
@@ -202,12 +202,14 @@ PARTS = Experiment(
             "in some layers: a dot a seed, geometric means with intervals. Open triangles: not "
             "reached. Dashed: in all layers.",
             {"arms": IN_LAYERS, "baseline": "bn"},
+            REGISTERING,
         ),
         Exhibit(
             "ranking",
             "Test accuracy with population statistics at the last step that all were watched to, "
             "batch normalization in some layers.",
             {"arms": IN_LAYERS, "baseline": "bn", "of": "accuracy"},
+            REGISTERING,
         ),
         Exhibit(
             "kaplan-meier",

@@ -34,7 +34,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return every rate of dropout at both places."""
     made = []
     for place, (placement, words) in PLACES.items():
-        for rate in RATES if registers(profile) else (MAIN,):
+        for rate in RATES:
             epochs = EPOCHS[profile.name] if rate == MAIN else 1
             config = notes(profile, test_every=epochs).replace(
                 epochs=epochs, norm="bn", dropout=rate, dropout_placement=placement

@@ -64,3 +64,15 @@ def test_a_claim_reads_what_its_runs_will_hold(claim, arms):
             reads(estimand.measure, estimand.options_of(place), arms[name])
             if estimand.against:
                 reads(estimand.against, estimand.against_options, arms[name])
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda each: each.name)
+def test_every_exhibit_of_a_profile_names_arms_that_the_profile_has(experiment, profile):
+    arms = {arm.name for arm in experiment.arms(profile)}
+    for exhibit in experiment.exhibits:
+        if exhibit.profiles and profile.name not in exhibit.profiles:
+            continue
+        options = exhibit.options
+        named = {*(options.get("arms") or ()), options.get("baseline"), options.get("arm")} - {None}
+        assert named <= arms, exhibit.kind

@@ -107,6 +107,8 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
     findings: list[Finding] = []
     kinds: Counter[str] = Counter()
     for exhibit in experiment.exhibits:
+        if exhibit.profiles and evidence.plan.profile not in exhibit.profiles:
+            continue
         kinds[exhibit.kind] += 1
         number = kinds[exhibit.kind]
         anchor = exhibit.kind if number == 1 else f"{exhibit.kind}-{number}"
