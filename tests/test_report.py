@@ -111,6 +111,8 @@ def test_what_is_no_number_is_written_as_a_dash(write, value):
         (text.factor(4.1249), "4.12"),
         (text.factor(13.37), "13.4"),
         (text.factor(9.996), "10.0"),
+        (text.factor(99.96), "100"),
+        (text.factor(271_703.1), "272,000"),
         (text.steps(2150.4), "2,150"),
         (text.steps(47.0), "47"),
         (text.steps(47.5), "47.5"),

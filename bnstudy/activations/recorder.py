@@ -59,7 +59,6 @@ class Recorder:
         sinks: Iterable[Sink],
         keep: int | None,
     ) -> None:
-        _check(model, tensors, keep)
         self._root, self._model = unwrap(model), model
         self._optimizer, self._scaler = optimizer, scaler
         self._schedule = by_mode(every)
@@ -441,14 +440,3 @@ class Recorder:
 
 def _owns(module: nn.Module) -> bool:
     return next(module.parameters(recurse=False), None) is not None
-
-
-def _check(model: object, tensors: str, keep: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise WatchError(f"watch() needs a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise WatchError("a TorchScript module runs no Python hooks: watch the module it came from")
-    if tensors not in ("in", "out", "both"):
-        raise WatchError(f"tensors must be 'in', 'out' or 'both', got {tensors!r}")
-    if keep is not None and (not isinstance(keep, int) or keep < 1):
-        raise WatchError(f"keep must be a number of steps of at least 1, got {keep!r}")

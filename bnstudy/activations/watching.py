@@ -10,6 +10,7 @@ from bnstudy.activations.recorder import Recorder, Sink
 from bnstudy.activations.schedule import When
 from bnstudy.activations.selection import Layers
 from bnstudy.activations.statistics import Statistic
+from bnstudy.errors import WatchError
 
 
 def watch(
@@ -86,6 +87,7 @@ def watch(
     WatchError
         If a layer pattern matches nothing, or an argument is impossible.
     """
+    _check(model, tensors, keep)
     return Recorder(
         model,
         optimizer,
@@ -101,3 +103,14 @@ def watch(
         sinks=sinks,
         keep=keep,
     )
+
+
+def _check(model: object, tensors: str, keep: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise WatchError(f"watch() needs a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise WatchError("a TorchScript module runs no Python hooks: watch the module it came from")
+    if tensors not in ("in", "out", "both"):
+        raise WatchError(f"tensors must be 'in', 'out' or 'both', got {tensors!r}")
+    if keep is not None and (not isinstance(keep, int) or keep < 1):
+        raise WatchError(f"keep must be a number of steps of at least 1, got {keep!r}")

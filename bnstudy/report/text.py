@@ -60,9 +60,11 @@ def steps(value: float | None) -> str:
 
 
 def factor(value: float | None) -> str:
-    """Write a ratio with two decimals, with one from 10 on: 4.12, 13.4."""
+    """Write a ratio with three digits, whole from 100 on: 4.12, 13.4, 272,000."""
     if value is None:
         return MISSING
+    if math.isfinite(value) and abs(value) >= 99.95:
+        return decimal(float(f"{value:.3g}"), 0)
     return decimal(value, 1 if abs(value) >= 9.995 else 2)
 
 
