@@ -14,18 +14,14 @@ class _Part(BatchNorm):
 
     whole = False
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Treat X (N, C, ...); in training by its own moments, which are also averaged."""
+    def _moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (C,): in training the batch's, which are averaged too."""
         check_input(X, self.num_features, training=self.training)
         if not self.training:
-            return self.by_moments(X, self.moving_mean, self.moving_var)
+            return self.moving_mean, self.moving_var
         mean, var = moments(X)
         self._average(X, mean, var)
-        return self.by_moments(X, mean, var)
-
-    def by_moments(self, X: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """Do to X (N, C, ...) with these moments (C,) what the layer does."""
-        raise NotImplementedError
+        return mean, var
 
 
 class MeanOnlyBatchNorm(_Part):
@@ -49,8 +45,9 @@ class MeanOnlyBatchNorm(_Part):
         super().__init__(num_features, **options)
         self.gamma = None
 
-    def by_moments(self, X: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """Return X - mean + beta."""
+    def forward(self, X: Tensor) -> Tensor:
+        """Return X - mean + beta, for X (N, C, ...)."""
+        mean, _ = self._moments(X)
         return affine(X - per_channel(mean, X), None, self.beta)
 
 
@@ -65,6 +62,7 @@ class VarianceOnlyBatchNorm(_Part):
     is averaged too, and nothing centred by it.
     """
 
-    def by_moments(self, X: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """Return gamma X / sqrt(var + eps) + beta."""
+    def forward(self, X: Tensor) -> Tensor:
+        """Return gamma X / sqrt(var + eps) + beta, for X (N, C, ...)."""
+        _, var = self._moments(X)
         return affine(X / torch.sqrt(per_channel(var, X) + self.eps), self.gamma, self.beta)

@@ -1,5 +1,6 @@
 """What a probe is, and what those that look at chosen moments share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     return frame.astype(types | dict.fromkeys(("layer", "tensor", "stat"), str))
 
 
-class Moments:
+class Moments(ABC):
     """A probe that looks at chosen moments: give it a method ``look``.
 
     Parameters
@@ -115,9 +116,9 @@ class Moments:
         """Whether this is one of the moments."""
         return step.count in Moments.steps(self, step.per_epoch)
 
+    @abstractmethod
     def look(self, step: Step, training: Training) -> Iterable[Seen]:
         """Return what there is to see: layer, tensor, channel, stat and value of each number."""
-        raise NotImplementedError
 
     def close(self) -> pd.DataFrame:
         """Return what was seen."""

@@ -87,8 +87,14 @@ def test_p2_a_compiled_model_whose_hooks_do_not_run_is_reported():
     net = torch.compile(fc_net(), backend="eager")
     optimizer = sgd(net)
     other = fc_net()
-    with watch(net, optimizer), pytest.warns(WatchWarning, match="compiled and run before watch"):
+    with (
+        watch(net, optimizer) as run,
+        pytest.warns(WatchWarning, match="compiled and run before watch"),
+    ):
         train(other, optimizer, vectors(), labels())
+    with pytest.raises(WatchError) as refusal:
+        run.frame()
+    assert "compiled before watch()?" in str(refusal.value)
 
 
 class Checkpointed(nn.Module):
@@ -508,10 +514,13 @@ def test_p23_memory_is_flat_and_no_output_is_kept():
 def test_p25_a_replaced_layer_is_reported():
     net = fc_net()
     optimizer = sgd(net)
-    with watch(net, optimizer):
+    with watch(net, optimizer) as run:
         net[3] = built(lambda: nn.Linear(16, 3))
         with pytest.warns(WatchWarning, match="3 was replaced after watch"):
             train(net, optimizer, vectors(), labels())
+    seen = set(run.frame("mean")["layer"])
+    assert "0" in seen
+    assert "3" not in seen
 
 
 def test_p26_passes_that_are_neither_training_nor_evaluation_are_left_alone():
@@ -561,10 +570,13 @@ def test_p27_a_step_without_a_watched_pass_warns():
     net, other = fc_net(), fc_net()
     optimizer = sgd(net)
     with (
-        watch(net, optimizer),
+        watch(net, optimizer) as run,
         pytest.warns(WatchWarning, match="no watched layer was called before step 0"),
     ):
         train(other, optimizer, vectors(), labels())
+    with pytest.raises(WatchError) as refusal:
+        run.frame()
+    assert str(refusal.value).startswith("nothing was recorded in 1 steps")
 
 
 def test_p28_on_steps_not_due_no_tensor_operation_runs():
