@@ -55,11 +55,12 @@ def interaction(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
 
 
 def _cells(evidence: Evidence, arms: tuple[Arm, ...]) -> pd.DataFrame:
-    """Return accuracy at the end, a row a seed that has all arms, a column an arm."""
-    columns = {
-        arm.name: evidence.last_values("test_accuracy_population", arm).set_index("seed")["value"]
-        for arm in arms
-    }
+    """Return accuracy where the shortest arm ends, a row a seed that has all, a column an arm."""
+    epochs = min(arm.config.epochs for arm in arms)
+    columns = {}
+    for arm in arms:
+        values = evidence.last_values("test_accuracy_population", arm, epochs=epochs)
+        columns[arm.name] = values.set_index("seed")["value"]
     return pd.DataFrame(columns).dropna().sort_index()
 
 
