@@ -29,8 +29,11 @@ SMALL: dict[str, Any] = {
     "epochs": SMALL_EPOCHS,
     "batch_size": 32,
     "activation": "relu",
+    # of 0.05 and 0.15 on pilot seeds the better with BN (88.5% of validation images), and as good
+    # as the other without (86.9% against 87.0%)
+    "learning_rate": 0.15,
+    "schedule": "cosine",
 }
-SMALL_RATES = {"none": 0.05, "bn": 0.05}  # the better of 0.05 and 0.15 on pilot seeds
 DROPOUT_RATE, WEAK = 0.5, 0.3
 LABELS = {"none": "no BN", "bn": "BN"}
 SMALL_ARMS = tuple(
@@ -69,7 +72,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         **SMALL,
     )
     for norm, label in LABELS.items():
-        base = few.replace(norm=norm, learning_rate=SMALL_RATES[norm])
+        base = few.replace(norm=norm)
         for rate in (0.0, WEAK, DROPOUT_RATE):
             name = {0.0: norm, DROPOUT_RATE: f"{norm}+dropout"}.get(
                 rate, f"{norm}+dropout={rate:g}"
@@ -170,13 +173,13 @@ DROPOUT = Experiment(
         "A 2 x 2 of batch normalization and dropout (0.5, after the hidden linear layers' "
         "activation): at the notes' settings on all images for 6 epochs, where little is "
         "overfitted; and on 5,000 images for 40 epochs, where much is, with ReLUs, batches of 32 "
-        "and SGD at 0.05, with a weaker dropout of 0.3 beside it. The interaction is the contrast "
-        "of the four arms within a seed."
+        "and SGD at 0.15 falling to zero along a cosine, with a weaker dropout of 0.3 beside it. "
+        "The interaction is the contrast of the four arms within a seed."
     ),
     limits=(
-        "Constant learning rates. On all images, with sigmoids and without normalization, dropout "
-        "keeps the network on its plateau: that contrast is about getting started, not about "
-        "regularization, which the one on 5,000 images with ReLUs is about."
+        "One learning rate for all arms, constant on all images. There, with sigmoids and without "
+        "normalization, dropout keeps the network on its plateau: that contrast is about getting "
+        "started, not about regularization, which the one on 5,000 images with ReLUs is about."
     ),
     arms=arms,
     claims=claims,

@@ -34,7 +34,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return every kind of normalization with every batch size."""
     epochs = EPOCHS[profile.name]
     base = notes(profile, train_images=IMAGES, test_every=epochs).replace(
-        epochs=epochs, activation="relu"
+        epochs=epochs, activation="relu", schedule="cosine"
     )
     return tuple(
         Arm(
@@ -104,8 +104,9 @@ SMALL_BATCH = Experiment(
     ),
     design=(
         "LeNet with ReLUs, with no, batch and group normalization (2 groups), with batches of "
-        "2 to 256 images. The learning rate is in proportion to the batch, 0.3 at 256, so that "
-        "the same number of images brings the same way; all arms see the same number of images. "
+        "2 to 256 images. The learning rate is in proportion to the batch, 0.3 at 256, and falls "
+        "to zero along a cosine; all arms see the same number of images, so that it brings all "
+        "the same way. "
         "Accuracy is with population statistics, so that what is compared is training, not the "
         "averages; with running averages beside it."
     ),

@@ -112,23 +112,20 @@ UNCERTAINTY = Experiment(
     arms=arms,
     claims=claims,
     exhibits=(
-        *(
-            Exhibit(
-                "layer-lines",
-                f"Test {SCORES['nll']} at the end, by {words}.",
-                {
-                    "probe": "uncertainty",
-                    "layers": ("network",),
-                    "tensor": kind,
-                    "stat": "nll",
-                    "label": f"Likelihood loss by {words}",
+        Exhibit(
+            "probe-readings",
+            "Test negative log-likelihood of the same weights at the end, read in three ways: a "
+            "dot a seed, means with intervals.",
+            {
+                "probe": "uncertainty",
+                "stat": "nll",
+                "label": "Negative log-likelihood",
+                "readings": {
+                    "running": "running averages",
+                    "population": "population statistics",
+                    "batches": "averaging over batches",
                 },
-            )
-            for kind, words in (
-                ("running", "running averages"),
-                ("population", "population statistics"),
-                ("batches", "averaging over batches"),
-            )
+            },
         ),
         Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
     ),

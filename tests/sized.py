@@ -15,6 +15,7 @@ RANKED = ("bn/B=8", "bn/B=32", "none/B=8", "bn/B=16")
 SQUARE = ("bn+dropout", "bn", "none+dropout", "none")
 LAYERS = ("norm1", "norm2")
 SHIFTS = {"before": -1.0, "after": 0.0}  # predicted log ratio
+READINGS = {"running": "running averages", "batches": "averaging over batches"}
 BEND = {"none": 16, "bn": 64}  # steps halve up to this size, and stay beyond
 LANDSCAPE = {
     "probe": "landscape",
@@ -60,6 +61,11 @@ def probed() -> PlannedExperiment:
         Exhibit("variance-shift", "Shift.", {"layers": LAYERS}),
         Exhibit("probe-bands", "Bands.", LANDSCAPE),
         Exhibit("probe-bands", "By loss.", {**LANDSCAPE, "against_loss": True}),
+        Exhibit(
+            "probe-readings",
+            "Readings.",
+            {"probe": "uncertainty", "stat": "nll", "label": "NLL", "readings": READINGS},
+        ),
     )
     return _planned("probed", arms, exhibits)
 
@@ -95,7 +101,7 @@ def reached(arm: Arm, seed: int) -> float:
 
 
 def measures(arm: Arm, seed: int) -> pd.DataFrame:
-    """What the probes saw: noise of 2 / sqrt(B), a shift of 1.5 times the predicted."""
+    """What the probes saw: noise of 2 / sqrt(B), a shift 1.5 times the predicted, ..."""
     rows = []
     last = claimed.HORIZON
     for step in (0, last):
@@ -109,6 +115,11 @@ def measures(arm: Arm, seed: int) -> pd.DataFrame:
         beta = 6.0 if arm.name == "after" else 2.0
         for stat, value in (("beta", beta), ("loss_range", 0.5 * beta), ("loss", loss)):
             rows.append((step, "landscape", "network", "loss", stat, value))
+        # likelihood losses are halved by training, and batches take 0.25 off
+        halved = 1.0 if step else 2.0
+        for tensor, gain in (("running", 0.0), ("batches", 0.25)):
+            nll = halved + 0.1 * seed - gain
+            rows.append((step, "uncertainty", "network", tensor, "nll", nll))
     for layer in LAYERS:
         predicted = SHIFTS[arm.name]
         noise = 0.01 * (seed - 1.5)

@@ -1,7 +1,7 @@
 """Figures: what is drawn, that it is legible, and that it is the same text every time."""
 
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bnstudy import figures
 from bnstudy.figures import LOOKS, Scale, intervals, style, svg, to_svg
-from bnstudy.figures.marks import MOST_TICKS, apart, steps_ticks
+from bnstudy.figures.marks import MOST_TICKS, apart, epoch_ticks, steps_ticks
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -236,6 +236,39 @@ def test_ticks_on_a_logarithmic_axis_are_round_and_inside(low, high):
     assert len(ticks) >= 3
     assert all(low <= tick <= high for tick in ticks)
     assert all(float(f"{tick:.3g}") == tick for tick in ticks)
+
+
+@pytest.mark.parametrize(("low", "high"), [(45, 250), (90, 900), (1, 30)])
+def test_ticks_of_a_wide_logarithmic_axis_leave_room_for_their_words(low, high):
+    ticks = intervals.round_numbers(low, high)
+    assert min(later / earlier for earlier, later in pairwise(ticks)) >= 2
+
+
+def test_a_lone_epoch_has_one_tick_and_several_have_round_ones():
+    for (left, right), expected in {(0.97, 1.03): [1.0], (0.0, 6.0): [0, 1, 2, 3, 4, 5, 6]}.items():
+        axes = mpl.figure.Figure().subplots()
+        axes.set_xlim(left, right)
+        epoch_ticks(axes)
+        shown = [tick for tick in axes.get_xticks() if left <= tick <= right]
+        assert shown == pytest.approx(expected)
+
+
+def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
+    rows = pd.DataFrame(
+        [
+            ("norm1", "none", 0, 0.0, 0.0),
+            ("norm1", "bn", 0, 0.1, 0.0),
+            ("norm1", "far", 0, 1.0, 1.0),
+        ],
+        columns=["layer", "arm", "seed", "predicted", "observed"],
+    )
+    labels = {**LABELS, "far": "far away"}
+    scales = Scale("Predicted"), Scale("Observed")
+    figure = figures.prediction(rows, labels, ("norm1",), scales, "source")
+    figure.canvas.draw()
+    names = [text for text in figure.axes[0].texts if text.get_text() in labels.values()]
+    boxes = [name.get_window_extent() for name in names]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_a_long_name_under_a_dot_is_broken_into_three_lines_and_not_cut():

@@ -160,6 +160,25 @@ def test_the_shift_is_told_in_multiples_of_the_predicted_where_one_is_predicted(
     assert "at after BN" not in found.sentence
 
 
+def test_readings_of_the_same_weights_are_compared_seed_by_seed_at_the_end():
+    found = finding_of(sized.probed(), "probe-readings")
+    assert found.sentence == (
+        "NLL against running averages: before BN −0.250 by averaging over batches (95% CI −0.250 "
+        "to −0.250, 4 seeds); after BN −0.250 by averaging over batches (95% CI −0.250 to "
+        "−0.250, 4 seeds)"
+    )
+    (table,) = found.tables
+    running = table.rows[0]
+    assert running[:6] == ("before BN", "running averages", "4", "1.150", "1.000", "1.300")
+    assert running[6:] == (text.MISSING, text.MISSING)
+
+
+def test_an_arm_that_no_probe_saw_has_no_reading():
+    found = finding_of(sized.probed(), "probe-readings", missing=frozenset({"before"}))
+    assert "before BN" not in found.sentence
+    assert {row[0] for row in found.tables[0].rows} == {"after BN"}
+
+
 def test_bands_compare_the_arms_at_the_last_epoch_by_ratios():
     found = finding_of(sized.probed(), "probe-bands")
     assert found.sentence.startswith(

@@ -123,7 +123,7 @@ def round_numbers(low: float, high: float) -> list[float]:
             for digit in digits
             if low <= digit * 10.0**decade <= high
         ]
-        if len(found) >= 4:
+        if len(found) >= (3 if len(digits) == 3 else 4):
             return found
     fine = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
     return found if len(found) > 2 else [float(f"{end:.6g}") for end in fine if low <= end <= high]

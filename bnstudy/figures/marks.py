@@ -20,6 +20,7 @@ from matplotlib.ticker import (
 from bnstudy.figures.style import MUTED, Look, Scale, looks, short, two_lines, wrapped
 
 MOST_TICKS = 9
+ALONE = 0.25  # epochs: what an axis is given around a single one
 
 
 def note_printed(axes: Axes, x: float, y: float) -> None:
@@ -91,8 +92,12 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
 
 
 def epoch_ticks(axes: Axes) -> None:
-    """Put ticks at whole epochs, or also between them where there are few."""
-    few = axes.get_xlim()[1] < 2.5
+    """Put ticks at whole epochs, or also between them where there are few; one at a lone epoch."""
+    left, right = axes.get_xlim()
+    if right - left < ALONE:
+        axes.xaxis.set_major_locator(FixedLocator([round((left + right) / 2, 2)]))
+        return
+    few = right < 2.5
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=not few, min_n_ticks=1)
     )

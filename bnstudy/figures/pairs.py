@@ -164,14 +164,16 @@ def prediction(
         axes.plot([low, high], [low, high], color=MUTED, ls=(0, (6, 3)), lw=1.5, zorder=1)
         axes.text(0.98, 0.04, "dashed: as predicted", transform=axes.transAxes, ha="right",
                   color=MUTED, fontsize=9.5)  # fmt: skip
+        means = rows.groupby("arm")[["predicted", "observed"]].mean()
         for arm, look in looks(labels).items():
             mine = rows[rows["arm"] == arm]
             if mine.empty:
                 continue
             dots(axes, mine["predicted"], mine["observed"], np.zeros(len(mine), bool), look)
-            place = (float(mine["predicted"].mean()), float(mine["observed"].mean()))
+            place = (float(means["predicted"][arm]), float(means["observed"][arm]))
             axes.annotate(
-                labels[arm], place, xytext=(8, -9), textcoords="offset points",
+                labels[arm], place, xytext=(8, -9 - 15 * _ahead(means, arm, high - low)),
+                textcoords="offset points",
                 color=look.color, fontsize=9.5, fontweight="bold", annotation_clip=False,
             )  # fmt: skip
         axes.set_title(layer)
@@ -179,3 +181,11 @@ def prediction(
         axes.set_xlim(low - free, high + 3 * free)
         axes.set_ylim(low - free, high + free)
     return figure
+
+
+def _ahead(means: pd.DataFrame, arm: str, span: float) -> int:
+    """Return how many arms to the left have a name that would run into this arm's."""
+    own = means.loc[arm]
+    beside = (means["observed"] - own["observed"]).abs() < 0.08 * span
+    reach = own["predicted"] - means["predicted"]
+    return int((beside & (reach > 0) & (reach < 0.45 * span)).sum())

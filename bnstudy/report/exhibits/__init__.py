@@ -20,6 +20,7 @@ from bnstudy.report.exhibits.levels import accuracy_by_batch, steps_by_batch
 from bnstudy.report.exhibits.noise import batch_noise
 from bnstudy.report.exhibits.printed import first_layer_parameters, printed_results
 from bnstudy.report.exhibits.ranking import ranking
+from bnstudy.report.exhibits.readings import probe_readings
 from bnstudy.report.exhibits.shift import variance_shift
 from bnstudy.report.exhibits.steps import learning_rates, steps_to_target
 from bnstudy.report.exhibits.survival import kaplan_meier
@@ -49,6 +50,7 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
         "accuracy-by-batch": accuracy_by_batch,
         "steps-by-batch": steps_by_batch,
         "ranking": ranking,
+        "probe-readings": probe_readings,
     }
 )
 
