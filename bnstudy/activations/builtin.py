@@ -92,10 +92,11 @@ def _nonfinite(view: View) -> Number:
 
 
 def _near_zero(view: View) -> Number:
-    near, values = NEAR * view.rms, view.sample(SHAPE_SAMPLE)
+    near = NEAR * view.rms
     if not view.on_host:
-        return (values.abs() < near).double().mean()
-    return np.count_nonzero(np.abs(values.numpy()) < near) / len(values)
+        return (view.sample(SHAPE_SAMPLE).abs() < near).double().mean()
+    values = view.sample_on_host(SHAPE_SAMPLE)
+    return np.count_nonzero(np.abs(values) < near) / len(values)
 
 
 def _dead(view: View) -> Number:
@@ -123,21 +124,25 @@ def _slope(view: View, low: float, high: float) -> Number:
     return 1.0 - (view.variance + (view.mean - middle) ** 2) / half**2
 
 
-def _products(view: View) -> tuple[Tensor, Tensor]:
-    """Return centred rows and the sums of products of their columns, the covariance but for n."""
+def _products(view: View) -> Tensor:
+    """Return the sums of products of centred columns: their covariance but for n."""
     rows = view.rows(512, 256)
     rows = rows - rows.mean(0)
-    return rows, rows.T @ rows
+    return rows.T @ rows
 
 
 def _participation(view: View) -> Number:
-    rows, products = _products(view)
-    trace, size = (torch.linalg.vector_norm(x, dtype=torch.float64) for x in (rows, products))
-    return view.number((trace * trace / size) ** 2)
+    products = _products(view)
+    if not view.on_host:
+        wide = products.double()
+        return wide.trace() ** 2 / wide.square().sum()
+    host = products.numpy().astype(np.float64)
+    size = float(np.einsum("ij,ij->", host, host))
+    return float(host.trace()) ** 2 / size if size > 0.0 else math.nan
 
 
 def _rank(view: View) -> Tensor:
-    values = torch.linalg.eigvalsh(_products(view)[1].double()).clamp_min(0.0)
+    values = torch.linalg.eigvalsh(_products(view).double()).clamp_min(0.0)
     singular = values.sqrt()
     share = singular / singular.sum()
     entropy = -torch.special.xlogy(share, share).sum()
@@ -169,9 +174,10 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
 
     def measure(view: View) -> Numbers:
         values = view.sample(sample)
-        below, above, share, pivots = _between(values.numel(), asked)
+        below, above, share = _between(values.numel(), asked)
         if view.on_host:
-            ordered = np.partition(values.numpy(), pivots)
+            # sorted by vector instructions: quicker than partitioning, whose branches are guesses
+            ordered = np.sort(values.numpy())
             low, high = ordered[below].astype(np.float64), ordered[above]
             # NaN is sorted last, and makes every quantile NaN
             return low + share * (high - low) if ordered[-1] == ordered[-1] else share * math.nan
@@ -185,15 +191,13 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
 
 
 @lru_cache(maxsize=256)
-def _between(
-    count: int, asked: tuple[float, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
-    """Return the places below and above each quantile, the way between them, and all places."""
+def _between(count: int, asked: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the places below and above each quantile, and the way between them."""
     exact = np.array(asked) * (count - 1)
     below = np.floor(exact).astype(np.int64)
     share = exact - below
     above = np.where(share > 0, below + 1, below)
-    return below, above, share, sorted({count - 1, *below.tolist(), *above.tolist()})
+    return below, above, share
 
 
 def histogram(
@@ -254,13 +258,14 @@ def _histogram(
     view: View, bins: int, ends: tuple[float, float], logarithm: bool, sample: int
 ) -> Numbers:
     """Return the shares below, in each bin, and above; NaN is in none of them."""
-    scale, values = bins / (ends[1] - ends[0]), view.sample(sample)
+    scale = bins / (ends[1] - ends[0])
     if not view.on_host:
+        values = view.sample(sample)
         there = (values.abs().log10() if logarithm else values).double()
         there = ((there - ends[0]) * scale).floor().add_(1).clamp_(0, bins + 1)
         tally = torch.histc(there, bins + 2, -0.5, bins + 1.5)
         return tally / tally.sum()
-    x = values.numpy()
+    x = view.sample_on_host(sample)
     if not view.known_finite:
         x = x[~np.isnan(x)]
     if not len(x):
@@ -268,8 +273,11 @@ def _histogram(
     if logarithm:
         with np.errstate(divide="ignore"):
             x = np.log10(np.abs(x))
-    places = np.floor(np.subtract(x, ends[0], dtype=np.float64) * scale) + 1
-    places = np.clip(places, 0, bins + 1, out=places)
+    places = np.subtract(x, ends[0], dtype=np.float64)
+    places *= scale
+    np.floor(places, out=places)
+    places += 1
+    np.minimum(np.maximum(places, 0, out=places), bins + 1, out=places)
     return np.bincount(places.astype(np.intp), minlength=bins + 2) / len(x)
 
 

@@ -156,10 +156,11 @@ def _image_noise_on_host(
     if images is None:
         own = X.detach().double().numpy() - mean  # (N, C)
         squares = own * own
-    else:
-        positions = math.prod(X.shape[2:])
-        own = images[0] / positions - mean
-        squares = images[1] / positions - (2 * own + mean) * mean
+        totals = np.add.reduce(squares, 0)
+        return _variance(own, totals), _variance(squares)
+    positions = math.prod(X.shape[2:])
+    own = images[0] / positions - mean
+    squares = images[1] / positions - (2 * own + mean) * mean
     return _variance(own), _variance(squares)
 
 
@@ -169,11 +170,15 @@ def _in_float64(tensor: Tensor) -> np.ndarray:
     return tensor.numpy().astype(np.float64)
 
 
-def _variance(values: np.ndarray) -> np.ndarray:
-    """Return the unbiased variance of columns, in float64; their means are small."""
-    n, total = len(values), values.sum(0)
-    # Not by matrix products: numpy's start threads of their own.
-    return (np.einsum("nc,nc->c", values, values) - total * total / n) / (n - 1)
+def _variance(values: np.ndarray, squared: np.ndarray | None = None) -> np.ndarray:
+    """Return the unbiased variance of columns, in float64, given their sums of squares or not.
+
+    Their means are small.
+    """
+    n, total = len(values), np.add.reduce(values, 0)
+    if squared is None:
+        squared = np.einsum("nc,nc->c", values, values)  # matrix products start threads
+    return (squared - total * total / n) / (n - 1)
 
 
 def channel_state(

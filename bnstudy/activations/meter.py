@@ -74,7 +74,7 @@ class Meter:
         """Keep the sums of images: a BN layer is often called with what was measured last."""
         self._last = None
         if view is not None and tensor.dim() > 2 and not tensor.is_inference():
-            images = view.sums.images if view.on_host else None
+            images = view.sums.images_at_hand
             if images is not None:
                 self._last = weakref.ref(tensor), tensor._version, images
 

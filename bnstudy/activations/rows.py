@@ -16,18 +16,22 @@ Values whose squares leave the range of float32 are widened.
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bnstudy.activations.lazy import Lazy
 from bnstudy.activations.whole import Whole
 
 FAR = 1 << 22  # values read in one go: more would come from memory each time
 PIECE = 1 << 18  # values written in one go: with the scratch memory they fit a near cache
+HALF = PIECE // 2  # the same where two are written
 SMALL = 1 << 14
+DOTS = 128  # rows of at least so many values are squared quicker by dot products
+NEAR_ZERO = 0.25
 NARROW, WIDE = 32, 2048
 # A row's norm and sum are good to about 1e-7, and so is the variance to 32 times that.
 CANCELS = 32.0
@@ -120,16 +124,16 @@ class Rows:
             parts = parts[0].split(max(1, size // self._width))
         return parts if whole == self.count else (*parts, self.flat[whole:].view(1, -1))
 
-    @cached_property
+    @Lazy
     def _first(self) -> First:
         if self.count <= SMALL and not self._by_image:
             return self._small()
-        ones, norms, lows, highs = [], [], [], []
+        ones, squares, lows, highs = [], [], [], []
         absolute, zeros = 0.0, 0
         wants_ends, wants_absolute, wants_zeros, _ = self._needs
         for piece in self.pieces():
             ones.append(piece.sum(1).numpy())
-            norms.append(torch.linalg.vector_norm(piece, dim=1).numpy())
+            squares.append(_squared(piece))
             low = high = math.nan
             if wants_ends:
                 ends = torch.aminmax(piece)
@@ -140,11 +144,9 @@ class Rows:
                 absolute += float(ones[-1].sum()) if low >= 0.0 else self._absolute(piece)
             if wants_zeros and not (low > 0.0 or high < 0.0):
                 zeros += self._zeros(piece)
-        squares = _joined(norms)
-        squares *= squares
         if len(lows) > 1:
             low, high = float(np.min(lows)), float(np.max(highs))
-        return First(_joined(ones), squares, low, high, absolute, zeros)
+        return First(_joined(ones), _joined(squares), low, high, absolute, zeros)
 
     def _small(self) -> First:
         """Go through few values: widening them costs less than calling torch does."""
@@ -176,7 +178,7 @@ class Rows:
     def _total(self, of_piece: Callable[[Tensor], float]) -> float:
         return sum(map(of_piece, self.flat.split(PIECE)))
 
-    @cached_property
+    @Lazy
     def moments(self) -> tuple[float, float]:
         """Mean and biased variance."""
         first = self._first
@@ -192,7 +194,7 @@ class Rows:
         for piece in self.pieces(PIECE):
             c = torch.sub(piece, centre, out=scratch(piece, "centred"))
             ones += float(c.sum(1).double().sum())
-            squares += float(torch.linalg.vector_norm(c, dim=1).double().square().sum())
+            squares += float(np.add.reduce(_squared(c)))
         rest = ones / self.count
         return centre + rest, max(squares / self.count - rest * rest, 0.0)
 
@@ -200,12 +202,12 @@ class Rows:
         """Return the nearest number that the tensor's width holds."""
         return mean if self.flat.dtype == torch.float64 else float(np.float32(mean))
 
-    @cached_property
+    @Lazy
     def _widened(self) -> "Rows":
         flat = self.flat.double()
         return Rows(flat, flat)
 
-    @cached_property
+    @Lazy
     def higher(self) -> tuple[float, float]:
         """Third and fourth moment of (x - mean) / std; NaN where std is 0."""
         mean, variance = self.moments
@@ -214,17 +216,22 @@ class Rows:
         deviation = math.sqrt(variance)
         if self.count <= SMALL:
             return self._higher_of_few(mean, deviation)
-        centre = self._near(mean)
+        # About 0 where the mean is as good as that: nothing need be taken off.
+        centre = 0.0 if abs(mean) < NEAR_ZERO * deviation else self._near(mean)
         # Fourth powers of such deviations would leave float32.
         inverse = 1.0 if 1e-6 < deviation < 1e6 else 1.0 / deviation
         cubes, fourths = 0.0, 0.0
-        for piece in self.pieces(PIECE):
-            c = torch.sub(piece, centre, out=scratch(piece, "centred"))
-            if inverse != 1.0:
-                c.mul_(inverse)
-            squares = torch.mul(c, c, out=scratch(piece, "squares"))
-            cubes += c.mul_(squares).sum().item()
-            fourths += torch.linalg.vector_norm(squares, dim=1).square_().sum().item()
+        with np.errstate(over="ignore"):
+            for piece in self.pieces(HALF):
+                x = piece.numpy()
+                if centre or inverse != 1.0:
+                    c = scratch(piece, "centred").numpy()
+                    x = np.subtract(x, x.dtype.type(centre), out=c)
+                if inverse != 1.0:
+                    x *= x.dtype.type(inverse)
+                squares = np.multiply(x, x, out=scratch(piece, "squares").numpy())
+                cubes += float(np.add.reduce(np.vecdot(x, squares), dtype=np.float64))
+                fourths += float(np.add.reduce(np.vecdot(squares, squares), dtype=np.float64))
         d, scale = (mean - centre) / deviation, deviation * inverse
         third, fourth = cubes / self.count / scale**3, fourths / self.count / scale**4
         # About the centre, not the mean, that is d away.
@@ -239,22 +246,23 @@ class Rows:
         third, fourth = np.einsum("i,i->", c, squares), np.einsum("i,i->", squares, squares)
         return float(third) / self.count, float(fourth) / self.count
 
-    @cached_property
+    @property
     def extremes(self) -> tuple[float, float]:
         """Least and greatest value; NaN if any value is."""
         if self._needs.ends:
-            return self._first.low, self._first.high
+            first = self._first
+            return first.low, first.high
         low, high = torch.aminmax(self.flat)
         return float(low), float(high)
 
-    @cached_property
+    @Lazy
     def absolute_mean(self) -> float:
         """Mean of absolute values."""
         return (
             self._first.absolute if self._needs.absolute else self._total(self._absolute)
         ) / self.count
 
-    @cached_property
+    @Lazy
     def zeros(self) -> float:
         """Share of values that are 0."""
         return (self._first.zeros if self._needs.zeros else self._total(self._zeros)) / self.count
@@ -272,6 +280,8 @@ class Rows:
         """Return the share of values below ``low`` or above ``high``."""
         if self._needs.stuck:  # both are shares of the same values
             return float(self.channel_outside(low, high).mean())
+        if self._needs.ends and self._first.low >= low and self._first.high <= high:
+            return 0.0
 
         def count(piece: Tensor) -> float:
             x = piece.numpy()
@@ -300,7 +310,7 @@ class Rows:
 
     # -- channels: axis 1; of a vector, all values are one
 
-    @cached_property
+    @Lazy
     def _whole(self) -> Whole:
         return Whole(self.wide, self.flat)
 
@@ -315,11 +325,16 @@ class Rows:
             return rows.reshape(images, channels)
         return rows.reshape(images, channels, -1).sum(2)
 
-    @cached_property
+    @Lazy
     def _image_sums(self) -> tuple[np.ndarray, np.ndarray]:
         return self._of_images(self._first.ones), self._of_images(self._first.squares)
 
-    @cached_property
+    @property
+    def images_at_hand(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """As ``images`` where they cost nothing more, else None."""
+        return self._image_sums if self._by_image else None
+
+    @Lazy
     def images(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Sums and sums of squares of each image's channels, (N, C) each; None without places."""
         if self._by_image:
@@ -330,14 +345,14 @@ class Rows:
         norms = torch.linalg.vector_norm(self.wide, dim=axes).double().numpy()
         return self.wide.sum(axes).double().numpy(), norms * norms
 
-    @cached_property
+    @Lazy
     def channel_mean(self) -> np.ndarray:
         """Mean of each channel, (C,), in float64."""
         if self._by_image:
             return self._image_sums[0].sum(0) / self._each
         return self._whole.channel_mean.numpy()
 
-    @cached_property
+    @Lazy
     def channel_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and biased variance of each channel, (C,) each, in float64."""
         if self._by_image:
@@ -378,6 +393,16 @@ class Rows:
 def _spread(values: np.ndarray) -> float:
     c = values - np.add.reduce(values) / values.size
     return float(np.einsum("c,c->", c, c)) / c.size
+
+
+def _squared(rows: Tensor) -> np.ndarray:
+    """Return the sum of squares of each row, (k, w) -> (k,), in float64."""
+    if rows.shape[1] >= DOTS:
+        x = rows.numpy()
+        with np.errstate(over="ignore", invalid="ignore"):  # such rows are widened, or not finite
+            return np.vecdot(x, x).astype(np.float64)  # too short to start threads
+    norms = torch.linalg.vector_norm(rows, dim=1).numpy().astype(np.float64)
+    return norms * norms
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,13 +7,14 @@ is the business of :class:`~bnstudy.activations.rows.Rows` on a CPU and of
 
 import math
 from collections.abc import Collection, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bnstudy.activations.lazy import Lazy
 from bnstudy.activations.rows import Rows
 from bnstudy.activations.whole import Whole
 
@@ -46,19 +47,23 @@ class View:
         The tensor, detached.
     count
         How many values it has.
+    on_host
+        Whether numbers are Python floats here: reading one does not wait for a device.
     """
 
     def __init__(self, tensor: Tensor, wanted: Collection[str] = ()) -> None:
         self.tensor = tensor.detach()
         self.count = tensor.numel()
+        self.on_host = tensor.device.type == "cpu"
         self._wanted = wanted
+        self._gathered: dict[int, np.ndarray] = {}
 
-    @cached_property
+    @Lazy
     def wide(self) -> Tensor:
         """The tensor in float32, or in float64 if it is so."""
         return self.tensor if self.tensor.dtype == torch.float64 else self.tensor.float()
 
-    @cached_property
+    @Lazy
     def flat(self) -> Tensor:
         """All values in the order of memory, (count,); a view of ``wide`` where it is dense."""
         x = self.wide
@@ -70,12 +75,7 @@ class View:
                 return last.view(-1)
         return x.reshape(-1)
 
-    @cached_property
-    def on_host(self) -> bool:
-        """Whether numbers are Python floats here: reading one does not wait for a device."""
-        return self.tensor.device.type == "cpu"
-
-    @cached_property
+    @Lazy
     def sums(self) -> Rows | Whole:
         """What is found by going through all values."""
         if self.on_host:
@@ -96,12 +96,12 @@ class View:
         """Biased variance."""
         return self.sums.moments[1]
 
-    @cached_property
+    @property
     def deviation(self) -> Number:
         """Biased standard deviation."""
         return root(self.variance)
 
-    @cached_property
+    @property
     def rms(self) -> Number:
         """Root mean square."""
         return root(self.variance + self.mean * self.mean)
@@ -119,13 +119,11 @@ class View:
         """
         return self.flat[:: stride(self.count, size)]
 
-    def ordered(self, size: int) -> Any:
-        """Return :meth:`sample` in order, NaN last; numpy sorts 10 times faster than torch.
-
-        A numpy array on a CPU, else a tensor.
-        """
-        values = self.sample(size)
-        return np.sort(values.numpy()) if self.on_host else values.sort().values
+    def sample_on_host(self, size: int) -> np.ndarray:
+        """Return :meth:`sample` of a tensor on a CPU, gathered once for all who ask."""
+        if size not in self._gathered:
+            self._gathered[size] = self.sample(size).contiguous().numpy()
+        return self._gathered[size]
 
     def rows(self, samples: int, channels: int) -> Tensor:
         """Return a matrix of samples by channels for a covariance, (<= samples, <= channels).

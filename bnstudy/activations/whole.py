@@ -5,10 +5,10 @@ so that nothing waits for the device.  Moments are taken about the mean and move
 what is left of it (shifted data; Chan, Golub & LeVeque 1983).
 """
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
+
+from bnstudy.activations.lazy import Lazy
 
 
 class Whole:
@@ -22,23 +22,23 @@ class Whole:
         All its values, (n,).
     """
 
-    images = None
+    images = images_at_hand = None
 
     def __init__(self, wide: Tensor, flat: Tensor) -> None:
         self.wide, self.flat, self.count = wide, flat, flat.numel()
 
-    @cached_property
+    @Lazy
     def _centre(self) -> Tensor:
         return self.flat.mean()
 
-    @cached_property
+    @Lazy
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance."""
         c = self.flat - self._centre
         d, square = c.sum().double() / self.count, c.square_().sum().double() / self.count
         return self._centre.double() + d, square - d * d
 
-    @cached_property
+    @Lazy
     def higher(self) -> tuple[Tensor, Tensor]:
         """Third and fourth moment of (x - mean) / std; NaN where std is 0."""
         mean, variance = self.moments
@@ -48,7 +48,7 @@ class Whole:
         third = c.mul_(squares).sum().double() / self.count
         return third, squares.square_().sum().double() / self.count
 
-    @cached_property
+    @Lazy
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Least and greatest value; NaN if any value is."""
         low, high = torch.aminmax(self.flat)
@@ -86,12 +86,12 @@ class Whole:
         counts = self._far(self.wide, low, high).sum(self._axes).reshape(-1)
         return counts.double() / (self.count // counts.numel())
 
-    @cached_property
+    @Lazy
     def channel_mean(self) -> Tensor:
         """Mean of each channel, (C,), in float64."""
         return self.wide.mean(self._axes).reshape(-1).double()
 
-    @cached_property
+    @Lazy
     def channel_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each channel, (C,) each, in float64."""
         shape = (1, -1, *[1] * (self.wide.dim() - 2)) if self.wide.dim() > 1 else (-1,)
