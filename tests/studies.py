@@ -27,7 +27,7 @@ def convergence(none: str = "without BN", bn: str = "with BN") -> PlannedExperim
     exhibits = (
         Exhibit("learning-curves", "Curves.", {"arms": ("none", "bn")}),
         Exhibit("steps-to-target", "Steps.", pair),
-        Exhibit("learning-rates", "Rates.", {"norms": ("none", "bn")}),
+        Exhibit("learning-rates", "Rates.", {"heads": ("none", "bn")}),
         Exhibit("learning-curves", "Loss.", {"arms": ("none", "bn"), "y": "train_loss"}),
         Exhibit("final-accuracy", "Accuracy.", pair),
     )

@@ -285,7 +285,7 @@ def test_rates_of_another_network_are_no_part_of_a_family_of_rates():
     experiment = dataclasses.replace(planned.experiment, arms=lambda profile: arms)
     plan = studies.plan(dataclasses.replace(planned, experiment=experiment, arms=arms))
     evidence = Evidence.of(plan, plan.experiments[0], studies.tables(plan))
-    finding = make(evidence, Exhibit("learning-rates", "", {"norms": ("none", "bn")}), "rates")
+    finding = make(evidence, Exhibit("learning-rates", "", {"heads": ("none", "bn")}), "rates")
     (table,) = finding.tables
     seeds = len(plan.seeds)
     assert [row[2].rpartition(" ")[2] for row in table.rows] == [str(seeds)] * 4

@@ -217,13 +217,14 @@ def _cell(steps: float, censored: bool, horizon: float) -> str:
 def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     """Show steps to the primary target, and accuracy, against the learning rate.
 
-    Options: ``norms``, normalization words; the arms with each of them are one
-    family, whatever their learning rates, if all else that trains them is as in
-    the first of them.  All arms are watched up to the last step of the shortest.
+    Options: ``heads``, names of arms; the arms that differ from one of them in
+    their learning rate only are one family.  All arms are watched up to the last
+    step of the shortest.
     """
-    families = {norm: _family(evidence, norm) for norm in exhibit.options["norms"]}
+    heads = evidence.arms(exhibit.options["heads"])
+    families = {head.name: _family(evidence, head) for head in heads}
     arms = tuple(arm for family in families.values() for arm in family)
-    labels = {norm: _family_label(norm, family) for norm, family in families.items()}
+    labels = {head.name: head.label for head in heads}
     horizon, target = evidence.horizon(arms), targets_of(evidence, exhibit)[0]
     notes = parts.gaps(
         evidence,
@@ -252,17 +253,12 @@ def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     return Finding(anchor, sentence, exhibit.caption, (table,), chart, (*chosen, *notes))
 
 
-def _family(evidence: Evidence, norm: str) -> tuple[Arm, ...]:
-    """Return the arms of a normalization that differ in their learning rate only."""
-    arms = [arm for arm in evidence.arms() if arm.config.norm == norm]
+def _family(evidence: Evidence, head: Arm) -> tuple[Arm, ...]:
+    """Return the arms that differ from one in their learning rate only."""
     # how long they are trained and how often they are read may differ, too
     free = ("learning_rate", "epochs", "evaluations_per_epoch", "test_every")
-    like = {name: getattr(arms[0].config, name) for name in free} if arms else {}
-    return tuple(arm for arm in arms if arm.config.replace(**like) == arms[0].config)
-
-
-def _family_label(norm: str, family: tuple[Arm, ...]) -> str:
-    return next((arm.label for arm in family if arm.name == norm), norm)
+    like = {name: getattr(head.config, name) for name in free}
+    return tuple(arm for arm in evidence.arms() if arm.config.replace(**like) == head.config)
 
 
 def _by_rate(
