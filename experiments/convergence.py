@@ -308,8 +308,8 @@ CONVERGENCE = Experiment(
     ),
     limits=(
         "One small network, one data set, mostly sigmoids. Steps are not seconds: a step with "
-        "batch normalization costs more. Steps are read every 11 steps at the rates that claims compare "
-        "and every 43 at others, so smaller differences are rounded away."
+        "batch normalization costs more. Steps are read every 11 steps at the rates that claims "
+        "compare and every 43 at others, so smaller differences are rounded away."
     ),
     arms=arms,
     claims=claims,
