@@ -25,6 +25,11 @@ def decimal(value: float | None, digits: int, *, sign: bool = False) -> str:
     return (MINUS if negative else "+" if sign else "") + text
 
 
+def typeset(sentence: str) -> str:
+    """Give the negative numbers of a sentence their minus sign."""
+    return re.sub(r"(?<![^\s(])-(?=\d)", MINUS, sentence)
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Write a share in 0..1 as a percentage: 84.3%."""
     text = decimal(None if value is None else 100 * value, digits)

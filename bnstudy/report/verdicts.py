@@ -190,7 +190,7 @@ def judgement(verdict: Verdict, chart: Chart | None = None) -> Judgement:
         quote=claim.quote,
         source=claim.source,
         rule=rule(claim),
-        sentence=verdict.sentence,
+        sentence=text.typeset(verdict.sentence),
         table=table,
         chart=chart,
         counts=counts(verdict),
@@ -227,7 +227,7 @@ def rule(claim: Claim) -> str:
     if claim.pilot is not None:
         pilot = (
             f" Pilot seeds {claim.pilot.seeds[0]} to {claim.pilot.seeds[-1]}, which no claim uses, "
-            f"gave {claim.pilot.effect:.3g} with a standard deviation of {claim.pilot.spread:.3g} "
+            f"gave {text.typeset(f'{claim.pilot.effect:.3g}')} with a standard deviation of {claim.pilot.spread:.3g} "
             "on the scale of analysis."
         )
     if claim.family == "exploratory":
