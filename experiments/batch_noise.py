@@ -15,10 +15,9 @@ Source: Luo, Wang, Shao & Peng 2019; Teye, Azizpour & Smith 2018.
 
 from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, pilot, registers
+from experiments.common import pilot, registers
+from experiments.plain import plain
 
-EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}
-BATCHES = {"tiny": 4, "quick": 16, "standard": 32, "full": 256}
 LAYERS = ("norm1", "norm2", "norm3", "norm4")
 MARGIN = 0.05
 # slopes on pilot seeds: mean, standard deviation
@@ -32,10 +31,7 @@ PILOT = {
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return batch normalization at the notes' settings."""
-    epochs = EPOCHS[profile.name]
-    look = {"epochs": [0, epochs], "batches": BATCHES[profile.name]}
-    config = notes(profile).replace(epochs=epochs, norm="bn")
-    return (Arm("bn", config, "BN", probes={"batch-noise": look}),)
+    return (plain(profile, "bn", "BN"),)
 
 
 def claims(profile: Profile) -> tuple[Claim, ...]:

@@ -18,23 +18,24 @@ from typing import Any
 
 from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from experiments.common import fine, registers
+from experiments.plain import GEOMETRY_EPOCHS as EPOCHS
+from experiments.plain import GEOMETRY_LAYERS as LAYERS
+from experiments.plain import geometry, plain
 
-EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 5}
-MOMENTS = (0, 0.1, 0.25, 0.5, 0.75, 1.0)
 LABELS = {"none": "no norm", "bn": "BN", "layer": "layer norm", "group": "group norm"}
-LAYERS = ("act1", "act2", "act3", "act4")
 LAST = "act4"
 PLATEAU_END = 0.3  # of validation accuracy: three times guessing
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no normalization and three kinds of it, looked at early."""
-    base = notes(profile).replace(epochs=EPOCHS[profile.name])
-    later = range(2, base.epochs + 1)
-    probes = {"geometry": {"epochs": [*MOMENTS, *later], "layers": list(LAYERS)}}
+    base = fine(profile).replace(epochs=EPOCHS[profile.name])
     return tuple(
-        Arm(norm, base.replace(norm=norm), label, probes=probes) for norm, label in LABELS.items()
+        plain(profile, norm, label)
+        if norm in ("none", "bn")
+        else Arm(norm, base.replace(norm=norm), label, probes=geometry(profile))
+        for norm, label in LABELS.items()
     )
 
 

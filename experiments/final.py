@@ -15,10 +15,13 @@ Run it: ``python -m experiments.final`` or ``bnstudy run final``.
 Source: the notes, 'generally does not change the accuracy'; Ioffe & Szegedy 2015.
 """
 
+from dataclasses import replace
+
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.config import RunConfig
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import fine, notes, pilot, registers
+from experiments.plain import plain
 
 EPOCHS = {"standard": 10, "full": 40}
 LAST = 5  # epochs in which a network that has converged gains next to nothing
@@ -49,13 +52,18 @@ def relu(profile: Profile, norm: str, rate: float, epochs: int = RELU_EPOCHS) ->
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return both arms at their own learning rates, with either activation."""
     long = fine(profile, epochs=EPOCHS.get(profile.name, 1))
-    sigmoids = tuple(
-        Arm(norm, long.replace(norm=norm, learning_rate=rate), f"{LABELS[norm]}, sigmoid")
-        for norm, rate in RATES.items()
-    )
-    return sigmoids + tuple(
-        Arm(f"{norm}/relu", relu(profile, norm, rate), f"{LABELS[norm]}, ReLU")
-        for norm, rate in RELU_RATES.items()
+    sigmoids = []
+    for norm, label in LABELS.items():
+        arm = plain(profile, norm, f"{label}, sigmoid")
+        config = long.replace(norm=norm, learning_rate=RATES[norm])
+        # a run of its own where it is longer
+        sigmoids.append(arm if config == arm.config else replace(arm, config=config, probes={}))
+    return (
+        *sigmoids,
+        *(
+            Arm(f"{norm}/relu", relu(profile, norm, rate), f"{LABELS[norm]}, ReLU")
+            for norm, rate in RELU_RATES.items()
+        ),
     )
 
 

@@ -19,11 +19,9 @@ from typing import Any
 
 from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, pilot, registers
+from experiments.common import pilot, registers
+from experiments.plain import plain
 
-EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
-LOOKS = {"tiny": 2, "quick": 2, "standard": 2, "full": 4}  # an epoch
-EARLY = (*(k / 20 for k in range(11)), 0.6, 0.7, 0.8, 0.9)  # while losses fall fast
 LABELS = {"none": "no BN", "bn": "BN"}
 LAYERS = ("conv2", "fc1", "fc2", "fc3")
 MATCHED_LOSS = 1.0  # reached by all pilot runs, after a first fall from log(10) = 2.3
@@ -44,18 +42,7 @@ COSINE_MARGIN = 0.05
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the notes' settings with and without normalization, looked at along the way."""
-    epochs = EPOCHS[profile.name]
-    base = notes(profile, test_every=epochs).replace(epochs=epochs)
-    looks = LOOKS[profile.name]
-    later = {k / looks for k in range(looks * base.epochs)}
-    moments = sorted(later.union(() if profile.name == "tiny" else EARLY))
-    probes: dict[str, dict[str, Any]] = {
-        "gradient-shift": {"epochs": moments},
-        "landscape": {"epochs": moments, "images": 256, "points": 5},
-    }
-    return tuple(
-        Arm(norm, base.replace(norm=norm), label, probes=probes) for norm, label in LABELS.items()
-    )
+    return tuple(plain(profile, norm, label) for norm, label in LABELS.items())
 
 
 def claims(profile: Profile) -> tuple[Claim, ...]:

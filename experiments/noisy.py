@@ -21,6 +21,7 @@ from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments import activations
 from experiments.common import fine, pilot, registers
+from experiments.plain import plain
 
 EPOCHS = 6  # both kinds of BN are at the last target by then
 LATE = 0.86  # earlier ones come within a few readings: too coarse for a margin of 1.25
@@ -31,13 +32,14 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no normalization, normalization, and normalization with noise after it."""
     base = fine(profile)
     epochs = min(base.epochs, EPOCHS)
-    short = {"epochs": epochs, "test_every": epochs}
+    short = base.replace(norm="noisy", epochs=epochs, test_every=epochs)
     watched = {arm.name: arm for arm in activations.arms(profile)}
     noisy = watched["none"].config.replace(norm="noisy")
     watched["noisy"] = replace(watched["none"], config=noisy)
-    trained = tuple(
-        Arm(norm, base.replace(norm=norm, **(short if norm == "noisy" else {})), label)
-        for norm, label in LABELS.items()
+    trained = (
+        plain(profile, "none", LABELS["none"]),
+        plain(profile, "bn", LABELS["bn"]),
+        Arm("noisy", short, LABELS["noisy"]),
     )
     if not registers(profile):  # drift is what a claim is about, no exhibit
         return trained

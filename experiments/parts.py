@@ -22,6 +22,7 @@ from itertools import combinations
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import fine, registers
+from experiments.plain import plain
 
 LAYERS = {"1": "conv1", "2": "conv2", "3": "fc1", "4": "fc2"}
 # one layer, all but one, and at the full size also two
@@ -56,8 +57,8 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         part.replace(norm="bn", bias=False),
     )
     return (
-        Arm("none", whole, "no BN"),
-        Arm("bn", whole.replace(norm="bn"), "BN"),
+        plain(profile, "none", "no BN"),
+        plain(profile, "bn", "BN"),
         *(
             Arm(name, config, label)
             for (name, label), config in zip(PART_LABELS.items(), settings, strict=True)

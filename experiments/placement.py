@@ -16,7 +16,7 @@ from typing import Any
 
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, pilot, registers
+from experiments.common import fine, pilot, registers
 
 EPOCHS, RATE = 5, 0.3
 LABELS = {
@@ -29,7 +29,9 @@ QUOTE = "1. 全连接层和卷积层的输出上，激活函数前 … 2. 全连
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the three places."""
-    base = notes(profile, norm="bn", learning_rate=RATE, epochs=EPOCHS, test_every=EPOCHS)
+    base = fine(profile).replace(norm="bn", learning_rate=RATE)
+    if registers(profile):
+        base = base.replace(epochs=EPOCHS, test_every=EPOCHS)
     return tuple(
         Arm(place, base.replace(placement=place), words) for place, words in LABELS.items()
     )

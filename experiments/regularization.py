@@ -24,7 +24,7 @@ from bnstudy.config import RunConfig
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
-IMAGES, EPOCHS, RATE = 5_000, 40, 0.9
+IMAGES, EPOCHS, RATE = 5_000, 30, 0.9
 GHOSTS = (8, 32, 128)
 GROUPS = (*(f"ghost-{size}" for size in GHOSTS), "bn")
 SIZES = (*map(float, GHOSTS), 256.0)

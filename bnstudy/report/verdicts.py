@@ -225,9 +225,10 @@ def rule(claim: Claim) -> str:
         wanted = f"{claim.direction} than {centre} {claim.unit}"
     pilot = ""
     if claim.pilot is not None:
+        gave = text.typeset(f"{claim.pilot.effect:.3g}")
         pilot = (
             f" Pilot seeds {claim.pilot.seeds[0]} to {claim.pilot.seeds[-1]}, which no claim uses, "
-            f"gave {text.typeset(f'{claim.pilot.effect:.3g}')} with a standard deviation of {claim.pilot.spread:.3g} "
+            f"gave {gave} with a standard deviation of {claim.pilot.spread:.3g} "
             "on the scale of analysis."
         )
     if claim.family == "exploratory":
