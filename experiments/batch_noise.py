@@ -3,8 +3,8 @@
 Arm: ``bn`` at the notes' settings, one network a seed.  The noise is measured by
 random batches of 4 to 1,024 training images, before training and after it.
 
-Cost: 1.8 M image-passes at the standard size (16 seeds x 110,000), and 2.1 M
-forward passes for the noise.
+Cost: 8.8 M image-passes at the standard size, all shared with ``convergence``; its own are
+2.1 M forward passes for the noise.
 
 Expected: images of a batch are independent, so the noise falls as B^(-1/2).
 
@@ -80,11 +80,12 @@ BATCH_NOISE = Experiment(
         "neighbouring positions are alike, so a batch is worth fewer values than it has."
     ),
     design=(
-        "LeNet with batch normalization at the notes' settings. Before training and after it, "
-        "random batches of 4, 8, ..., 1,024 training images pass in training mode; the standard "
-        "deviation of their means, in units of that of all values, and of their standard "
-        "deviations, in units of their mean, is fitted against batch size on logarithmic scales, "
-        "once a seed. The random batches are apart from those that train."
+        "LeNet with batch normalization at the notes' settings. Before training and after two "
+        "epochs of it (ten at the full size) random batches of 4, 8, ..., 1,024 training images "
+        "pass in training mode; the standard deviation of their means, in units of that of all "
+        "values, and of their standard deviations, in units of their mean, is fitted against batch "
+        "size on logarithmic scales, once a seed. The random batches are apart from those that "
+        "train."
     ),
     limits=(
         "Behind a first normalization layer the batch's own statistics hold part of the noise in "

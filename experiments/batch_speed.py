@@ -3,7 +3,7 @@
 Arms: ``none`` and ``bn`` with ReLUs and batches of 8 to 1,024 images, each at the rate of a
 small grid at which it reached the target in the fewest steps on pilot seeds.
 
-Cost: 13.2 M image-passes at the standard size (16 arms x 16 seeds; 8,192 to 165,000 images).
+Cost: 13.3 M image-passes at the standard size (16 arms x 16 seeds; 8,192 to 165,000 images).
 
 Expected: steps fall in proportion to the batch at first and then hardly; batch
 normalization bears larger rates, and so larger batches are of use for longer.

@@ -4,8 +4,8 @@ Arms: ``none`` and ``bn`` at the notes' settings (sigmoid, batches of 256, SGD
 at 0.9), and both over a grid of learning rates, since a fair comparison lets
 each arm have the rate that suits it.
 
-Cost: 63.4 M image-passes at the standard size (2 arms x 16 seeds x 550,000,
-8 arms x 16 seeds x 275,000, and with ReLUs 2 arms x 16 seeds x 165,000 and 6 x 16 x 55,000).
+Cost: 58.1 M image-passes at the standard size (2 arms x 16 seeds x 550,000, 2 x 16 x 275,000,
+6 x 16 x 220,000, and with ReLUs 2 x 16 x 165,000 and 6 x 16 x 55,000).
 
 Expected: at the notes' rate ``bn`` is several times faster, because a sigmoid
 LeNet without it sits on a plateau first; part of the gap closes at the best

@@ -4,7 +4,7 @@ Arms: with and without normalization, crossed with dropout of 0 and 0.5 after th
 linear layers; on all images for 5 epochs at the notes' settings, and on 5,000 images for
 30 with ReLUs, there with dropout of 0.3 too.
 
-Cost: 28.2 M + 19.2 M image-passes at the standard size, of which 17.6 M are shared with
+Cost: 40.8 M image-passes at the standard size, of which 17.6 M are shared with
 ``convergence`` (same settings, trained once).
 
 Expected: the notes hold dropout unnecessary beside batch normalization.

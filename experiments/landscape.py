@@ -4,8 +4,8 @@ Arms: ``none`` and ``bn`` at the notes' settings, looked at often in the first e
 and twice in each later one: how gradients change when lower layers move, and
 how loss and gradient change along the gradient.
 
-Cost: 8.8 M image-passes at the standard size (2 arms x 16 seeds x 275,000), and
-about as much for the probes.
+Cost: 17.6 M image-passes at the standard size, all shared with ``convergence``; its own are the
+looks of the probes in the first five epochs.
 
 Expected, by Santurkar et al.: gradients change no less with batch normalization,
 and the loss is smoother.
@@ -172,11 +172,11 @@ LANDSCAPE = Experiment(
     ),
     design=(
         "LeNet with sigmoids at the notes' settings, with and without batch normalization. Every "
-        "11 steps at first, later twice an epoch, two probes look. One compares the gradient "
-        "of every layer, on the batch of a step, before and after the layers below have made that "
-        "step. The other goes 1/2 to 4 learning rates along the gradient of a fixed batch, in "
-        "training mode. Both work on copies and leave no trace. Arms are compared when each first "
-        "reaches the same loss."
+        "11 steps at first, later twice an epoch, for five epochs, two probes look. One compares "
+        "the gradient of every layer, on the batch of a step, before and after the layers below "
+        "have made that step. The other goes 1/2 to 4 learning rates along the gradient of a fixed "
+        "batch, in training mode. Both work on copies and leave no trace. Arms are compared when "
+        "each first reaches the same loss."
     ),
     limits=(
         "The same loss is a different time of training, and one rate is used for both. A step of "

@@ -3,7 +3,8 @@
 Arms: batch normalization on the output of each layer before its sigmoid, after the sigmoid,
 and on the input of each layer; at learning rate 0.3.
 
-Cost: 13.2 M image-passes at the standard size (3 arms x 16 seeds x 275,000).
+Cost: 13.2 M image-passes at the standard size (3 arms x 16 seeds x 275,000), of which 4.4 M are
+shared with ``convergence``.
 
 Expected: the notes name the first and the last as possible and prefer none.
 

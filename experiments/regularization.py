@@ -4,7 +4,7 @@ Arms, all with SGD batches of 256 on 5,000 training images, long enough to overf
 batch normalization in groups of 8, 32 and 128, plain ``bn`` (256), and ``population``,
 which normalizes by moving averages and so has no noise from the batch.
 
-Cost: 16 M image-passes at the standard size (5 arms x 16 seeds x 200,000), and 4.8 M
+Cost: 12.0 M image-passes at the standard size (5 arms x 16 seeds x 150,000), and 4.8 M
 forward passes for the gap, which is read by a probe, in evaluation: by training batches
 it would hold their noise.
 

@@ -56,7 +56,7 @@ def test_claims_without_runs_are_inadmissible_and_say_what_is_missing(invoke):
     assert "missing are runs of none (16 of 16), runs of bn (16 of 16)" in lines[0]
     as_json = invoke("claims", "convergence", *STANDARD, "--json")
     verdicts = json.loads(as_json.stdout[as_json.stdout.index("[\n") :])
-    assert [each["outcome"] for each in verdicts] == ["INADMISSIBLE"] * 7 + [None] * 2
+    assert [each["outcome"] for each in verdicts] == ["INADMISSIBLE"] * 8 + [None] * 2
     assert verdicts[0]["claim"]["estimand"]["arms"] == [["none"], ["bn"]]
 
 

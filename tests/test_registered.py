@@ -1,6 +1,8 @@
 """Every registered claim reads what the runs of its arms will hold."""
 
 import math
+import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -76,3 +78,16 @@ def test_every_exhibit_of_a_profile_names_arms_that_the_profile_has(experiment, 
         options = exhibit.options
         named = {*(options.get("arms") or ()), options.get("baseline"), options.get("arm")} - {None}
         assert named <= arms, exhibit.kind
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_cost_that_an_experiment_states_is_that_of_its_arms(name):
+    experiment = EXPERIMENTS[name]
+    text = sys.modules[experiment.arms.__module__].__doc__
+    stated = re.search(r"^Cost: ([\d.]+) M image-passes", text, re.MULTILINE)
+    images = {"all": 60_000, "train": 55_000}
+    passes = 16 * sum(
+        (arm.config.train_images or images[arm.config.train_split]) * arm.config.epochs
+        for arm in experiment.arms(PROFILES["standard"])
+    )
+    assert float(stated.group(1)) == pytest.approx(passes / 1e6, abs=0.06)
