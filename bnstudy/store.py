@@ -307,7 +307,7 @@ class Store:
         StoreError
             If the arms of a seed are not paired.
         """
-        folders = self._folders()
+        folders, read = self._folders(), {}
         rows, curves, norms, measures = [], [], [], []
         for run in plan.runs:
             key = identify(run, plan.data.digest)
@@ -320,13 +320,16 @@ class Store:
             if folder is None or not (folder / "result.json").exists():
                 rows.append({**where, "status": "missing", "id": key.id})
                 continue
-            result = self._result(key, folder)
-            provenance = flatten(self._json(folder / "provenance.json"))
-            rows.append({**where, **result, "id": key.id, **provenance})
-            curves.append(pd.read_parquet(folder / "curve.parquet").assign(**where))
-            norms.append(pd.read_parquet(folder / "norms.parquet").assign(**where))
-            if "measures.parquet" in result["files"]:
-                measures.append(pd.read_parquet(folder / "measures.parquet").assign(**where))
+            if key.id not in read:  # several experiments may share it
+                result = self._result(key, folder)
+                provenance = flatten(self._json(folder / "provenance.json"))
+                files = [folder / f"{name}.parquet" for name in ("curve", "norms", "measures")]
+                held = [pd.read_parquet(each) for each in files if each.name in result["files"]]
+                read[key.id] = {**result, "id": key.id, **provenance}, held
+            facts, held = read[key.id]
+            rows.append({**where, **facts})
+            for table, frame in zip((curves, norms, measures), held, strict=False):
+                table.append(frame.assign(**where))
         runs = pd.DataFrame(rows).drop(columns="files", errors="ignore")
         runs = runs.reindex(columns=[*RUN_COLUMNS, *sorted(set(runs.columns) - set(RUN_COLUMNS))])
         refuse_broken_pairs(plan, runs)

@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from bnstudy.claim import Claim
@@ -332,7 +333,7 @@ class Plan:
             "experiments": [_canonical(planned) for planned in self.experiments],
         }
 
-    @property
+    @cached_property  # every figure names it
     def sha256(self) -> str:
         """Hash of the canonical JSON."""
         return digest(self.canonical())

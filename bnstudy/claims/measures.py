@@ -8,7 +8,7 @@ a network that guesses, or censored at the horizon.  Add one with
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Run:
         Optimizer steps in one epoch.
     curve, norms, measures
         Its rows of the store's tables, in the order of steps.
+    readings
+        What was read of it before: a claim's robustness rows often read the same.
     """
 
     config: RunConfig
@@ -47,6 +49,7 @@ class Run:
     curve: pd.DataFrame
     norms: pd.DataFrame
     measures: pd.DataFrame
+    readings: dict[Any, "Reading"] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,10 @@ def read(run: Run, name: str, options: Mapping[str, Option]) -> Reading:
     NotMeasuredError
         If the run does not hold what it reads.
     """
-    reading = find_measure(name, options)(run, **options)
+    asked = name, *sorted(options.items())
+    if asked not in run.readings:
+        run.readings[asked] = find_measure(name, options)(run, **options)
+    reading = run.readings[asked]
     if not math.isfinite(reading.value):
         raise NotMeasuredError(f"{name} is not finite")
     return reading
