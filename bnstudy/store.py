@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,6 +45,7 @@ FINISHED = ("done", "diverged")
 LONGEST_NAME = 80
 CALIBRATION = "calibration.json"
 KEY_COLUMNS = ["experiment", "arm", "seed"]
+MEASURE_WORDS = ("probe", "layer", "tensor", "stat")
 RUN_COLUMNS = [
     *KEY_COLUMNS,
     "status",
@@ -308,7 +310,7 @@ class Store:
             If the arms of a seed are not paired.
         """
         folders, read = self._folders(), {}
-        rows, curves, norms, measures = [], [], [], []
+        rows, curves, norms, measures = [], [], [], _Words()
         for run in plan.runs:
             key = identify(run, plan.data.digest)
             where: dict[str, Any] = {
@@ -323,13 +325,19 @@ class Store:
             if key.id not in read:  # several experiments may share it
                 result = self._result(key, folder)
                 provenance = flatten(self._json(folder / "provenance.json"))
-                files = [folder / f"{name}.parquet" for name in ("curve", "norms", "measures")]
-                held = [pd.read_parquet(each) for each in files if each.name in result["files"]]
-                read[key.id] = {**result, "id": key.id, **provenance}, held
-            facts, held = read[key.id]
+                curve, norm = (
+                    pd.read_parquet(folder / f"{name}.parquet") for name in ("curve", "norms")
+                )
+                seen = None
+                if "measures.parquet" in result["files"]:
+                    seen = _Words.read(folder / "measures.parquet")
+                read[key.id] = {**result, "id": key.id, **provenance}, curve, norm, seen
+            facts, curve, norm, seen = read[key.id]
             rows.append({**where, **facts})
-            for table, frame in zip((curves, norms, measures), held, strict=False):
-                table.append(frame.assign(**where))
+            curves.append(curve.assign(**where))
+            norms.append(norm.assign(**where))
+            if seen is not None:
+                measures.append(seen, where)
         runs = pd.DataFrame(rows).drop(columns="files", errors="ignore")
         runs = runs.reindex(columns=[*RUN_COLUMNS, *sorted(set(runs.columns) - set(RUN_COLUMNS))])
         refuse_broken_pairs(plan, runs)
@@ -337,7 +345,7 @@ class Store:
             runs,
             _stack(curves, CURVE_COLUMNS),
             _stack(norms, NORM_COLUMNS),
-            _stack(measures, MEASURE_COLUMNS),
+            measures.stacked(),
         )
 
 
@@ -427,6 +435,44 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return f"{len(value)} seeds"
     return str(value["digest"][:8]) if isinstance(value, dict) else str(value)
+
+
+class _Words:
+    """Tables of what probes saw: millions of rows of a few words, held as numbers of words."""
+
+    def __init__(self) -> None:
+        self._tables: list[pa.Table] = []
+
+    @staticmethod
+    def read(path: Path) -> pa.Table:
+        """Return one run's table."""
+        return pq.read_table(path, read_dictionary=list(MEASURE_WORDS)).replace_schema_metadata()
+
+    def append(self, table: pa.Table, where: Mapping[str, Any]) -> None:
+        """Add one run's table, and where it belongs."""
+        first = np.zeros(len(table), dtype=np.int32)
+        for name, value in where.items():
+            column = pa.array(first)
+            if isinstance(value, str):
+                column = pa.DictionaryArray.from_arrays(column, [value])
+            else:
+                column = pa.array(first + value)
+            table = table.append_column(name, column)
+        self._tables.append(table)
+
+    def stacked(self) -> pd.DataFrame:
+        """Return all of them, the words as categories in alphabetical order."""
+        if not self._tables:
+            return _stack([], MEASURE_COLUMNS)
+        frame = (
+            pa.concat_tables(self._tables, promote_options="permissive")
+            .unify_dictionaries()
+            .to_pandas()
+        )
+        for name in frame.columns[frame.dtypes == "category"]:
+            words = frame[name].cat
+            frame[name] = words.reorder_categories(sorted(words.categories))
+        return frame.astype({"seed": "int64"})[[*KEY_COLUMNS, *MEASURE_COLUMNS]]
 
 
 def _stack(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:

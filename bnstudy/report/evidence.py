@@ -104,7 +104,8 @@ class Evidence:
         epoch = rows["step"].astype(float) / rows["arm"].map(per_epoch).astype(float)
         columns = ["arm", "layer", "seed", "epoch", "stat", "value", *["channel"] * channels]
         rows = rows.assign(epoch=epoch, value=rows["value"].astype(float))
-        return rows[columns].reset_index(drop=True)
+        words = dict.fromkeys(("arm", "layer", "stat"), str)  # in the store they are categories
+        return rows[columns].reset_index(drop=True).astype(words)
 
     def horizon(self, arms: Iterable[Arm]) -> float:
         """Return the last step that every one of these arms was to be watched to; NaN if unknown.
@@ -225,6 +226,6 @@ def _cut(
         & table["seed"].isin(list(plan.seeds))
     )
     kept = table[mine].copy()
-    kept["place"] = kept["arm"].map(order)
+    kept["place"] = kept["arm"].map(order).astype(int)
     kept = kept.sort_values(["place", "seed", *then], kind="stable")
     return kept.drop(columns="place").reset_index(drop=True)
