@@ -224,6 +224,7 @@ def test_ids_are_numbered_in_the_order_of_the_drawing():
         ("BN", "BN"),
         ("group norm, batches of 4", "group norm, batches of 4"),
         ("group norm, batches of 64", "group norm,\nbatches of 64"),
+        ("BN, batches of 256: population statistics", "BN, batches of 256:\npopulation statistics"),
     ],
 )
 def test_a_long_name_beside_a_line_has_two_lines(name, expected):
@@ -262,7 +263,7 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
         ],
         columns=["layer", "arm", "seed", "predicted", "observed"],
     )
-    labels = {**LABELS, "far": "far away"}
+    labels = {**LABELS, "third": "0.5 before BN", "far": "far away"}
     scales = Scale("Predicted"), Scale("Observed")
     figure = figures.prediction(rows, labels, ("norm1",), scales, "source")
     figure.canvas.draw()

@@ -165,6 +165,7 @@ def prediction(
         axes.text(0.98, 0.04, "dashed: as predicted", transform=axes.transAxes, ha="right",
                   color=MUTED, fontsize=9.5)  # fmt: skip
         means = rows.groupby("arm")[["predicted", "observed"]].mean()
+        lines = _lines(means, high - low)
         for arm, look in looks(labels).items():
             mine = rows[rows["arm"] == arm]
             if mine.empty:
@@ -172,7 +173,7 @@ def prediction(
             dots(axes, mine["predicted"], mine["observed"], np.zeros(len(mine), bool), look)
             place = (float(means["predicted"][arm]), float(means["observed"][arm]))
             axes.annotate(
-                labels[arm], place, xytext=(8, -9 - 15 * _ahead(means, arm, high - low)),
+                labels[arm], place, xytext=(8, -9 - 15 * lines[arm]),
                 textcoords="offset points",
                 color=look.color, fontsize=9.5, fontweight="bold", annotation_clip=False,
             )  # fmt: skip
@@ -183,9 +184,13 @@ def prediction(
     return figure
 
 
-def _ahead(means: pd.DataFrame, arm: str, span: float) -> int:
-    """Return how many arms to the left have a name that would run into this arm's."""
-    own = means.loc[arm]
-    beside = (means["observed"] - own["observed"]).abs() < 0.08 * span
-    reach = own["predicted"] - means["predicted"]
-    return int((beside & (reach > 0) & (reach < 0.45 * span)).sum())
+def _lines(means: pd.DataFrame, span: float) -> dict[str, int]:
+    """Return on which line below its mark each arm's name runs into no mark and no other name."""
+    lines: dict[str, int] = {}
+    for arm, own in means.sort_values("predicted").iterrows():
+        beside = (means["observed"] - own["observed"]).abs() < 0.1 * span
+        reach = means["predicted"] - own["predicted"]
+        taken = [lines[name] for name in means.index[beside & (reach < 0) & (reach > -0.5 * span)]]
+        crossed = bool((beside & (reach > 0) & (reach < 0.45 * span)).any())
+        lines[str(arm)] = max([line + 1 for line in taken], default=int(crossed))
+    return lines

@@ -130,7 +130,13 @@ def short(text: str, longest: int = LONGEST_LABEL) -> str:
 
 
 def two_lines(text: str) -> str:
-    """Break a label that is too long for one line into two, and cut what is too long for them."""
+    """Break a label that is too long for one line into two, and cut what is too long for them.
+
+    Behind a colon if there is one that leaves two short lines.
+    """
+    before, colon, after = text.partition(": ")
+    if colon and max(len(before) + 1, len(after)) <= LONGEST_LABEL < len(text):
+        return f"{before}:\n{after}"
     lines = textwrap.wrap(text, LONGEST_LABEL - 6) if len(text) > LONGEST_LABEL else [text]
     return "\n".join([*lines[:1], *(short(" ".join(lines[1:])),) * (len(lines) > 1)])
 
