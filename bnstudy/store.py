@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,14 +37,13 @@ from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
 from bnstudy.pairing import refuse_broken_pairs
 from bnstudy.probes import modules_of
 from bnstudy.provenance import code_digest
-from bnstudy.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS, Record
+from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
+from bnstudy.stacking import KEY_COLUMNS, Words, stack
 from bnstudy.study import Plan, PlannedRun
 
 FINISHED = ("done", "diverged")
 LONGEST_NAME = 80
 CALIBRATION = "calibration.json"
-KEY_COLUMNS = ["experiment", "arm", "seed"]
-MEASURE_WORDS = ("probe", "layer", "tensor", "stat")
 RUN_COLUMNS = [
     *KEY_COLUMNS,
     "status",
@@ -310,7 +308,7 @@ class Store:
             If the arms of a seed are not paired.
         """
         folders, read = self._folders(), {}
-        rows, curves, norms, measures = [], [], [], _Words()
+        rows, curves, norms, measures = [], [], [], Words()
         for run in plan.runs:
             key = identify(run, plan.data.digest)
             where: dict[str, Any] = {
@@ -330,7 +328,7 @@ class Store:
                 )
                 seen = None
                 if "measures.parquet" in result["files"]:
-                    seen = _Words.read(folder / "measures.parquet")
+                    seen = Words.read(folder / "measures.parquet")
                 read[key.id] = {**result, "id": key.id, **provenance}, curve, norm, seen
             facts, curve, norm, seen = read[key.id]
             rows.append({**where, **facts})
@@ -343,8 +341,8 @@ class Store:
         refuse_broken_pairs(plan, runs)
         return Tables(
             runs,
-            _stack(curves, CURVE_COLUMNS),
-            _stack(norms, NORM_COLUMNS),
+            stack(curves, CURVE_COLUMNS),
+            stack(norms, NORM_COLUMNS),
             measures.stacked(),
         )
 
@@ -435,48 +433,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return f"{len(value)} seeds"
     return str(value["digest"][:8]) if isinstance(value, dict) else str(value)
-
-
-class _Words:
-    """Tables of what probes saw: millions of rows of a few words, held as numbers of words."""
-
-    def __init__(self) -> None:
-        self._tables: list[pa.Table] = []
-
-    @staticmethod
-    def read(path: Path) -> pa.Table:
-        """Return one run's table."""
-        return pq.read_table(path, read_dictionary=list(MEASURE_WORDS)).replace_schema_metadata()
-
-    def append(self, table: pa.Table, where: Mapping[str, Any]) -> None:
-        """Add one run's table, and where it belongs."""
-        first = np.zeros(len(table), dtype=np.int32)
-        for name, value in where.items():
-            column = pa.array(first)
-            if isinstance(value, str):
-                column = pa.DictionaryArray.from_arrays(column, [value])
-            else:
-                column = pa.array(first + value)
-            table = table.append_column(name, column)
-        self._tables.append(table)
-
-    def stacked(self) -> pd.DataFrame:
-        """Return all of them, the words as categories in alphabetical order."""
-        if not self._tables:
-            return _stack([], MEASURE_COLUMNS)
-        frame = (
-            pa.concat_tables(self._tables, promote_options="permissive")
-            .unify_dictionaries()
-            .to_pandas()
-        )
-        for name in frame.columns[frame.dtypes == "category"]:
-            words = frame[name].cat
-            frame[name] = words.reorder_categories(sorted(words.categories))
-        return frame.astype({"seed": "int64"})[[*KEY_COLUMNS, *MEASURE_COLUMNS]]
-
-
-def _stack(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
-    wanted = [*KEY_COLUMNS, *columns]
-    if not frames:
-        return pd.DataFrame(columns=wanted)
-    return pd.concat(frames, ignore_index=True)[wanted]

@@ -5,7 +5,8 @@ import pandas as pd
 
 from bnstudy.config import RunConfig
 from bnstudy.record import MEASURE_COLUMNS
-from bnstudy.store import KEY_COLUMNS, Tables
+from bnstudy.stacking import KEY_COLUMNS
+from bnstudy.store import Tables
 from bnstudy.study import Arm, DataIdentity, Exhibit, Experiment, Plan, PlannedExperiment
 
 PER_EPOCH, IMAGES = 235, 60_000
