@@ -7,7 +7,7 @@ They are trained once, and looked at on the way by every probe that looks at cho
 from typing import Any
 
 from bnstudy.study import Arm, Profile
-from experiments.common import fine
+from experiments.common import fine, registers
 
 # epochs in which the loss is looked at, and how often in each
 LANDSCAPE_EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
@@ -36,7 +36,8 @@ def landscape(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return the probes of gradients and of the loss along them, often at first."""
     looks = LANDSCAPE_LOOKS[profile.name]
     later = {k / looks for k in range(looks * LANDSCAPE_EPOCHS[profile.name])}
-    moments = sorted(later.union(() if profile.name == "tiny" else EARLY))
+    # a first look is for the shape of things: fifteen looks in its forty steps cost more than they
+    moments = sorted(later.union(EARLY if registers(profile) else ()))
     return {
         "gradient-shift": {"epochs": moments},
         "landscape": {"epochs": moments, **LANDSCAPE},
