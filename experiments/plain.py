@@ -36,7 +36,7 @@ def landscape(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return the probes of gradients and of the loss along them, often at first."""
     looks = LANDSCAPE_LOOKS[profile.name]
     later = {k / looks for k in range(looks * LANDSCAPE_EPOCHS[profile.name])}
-    # a first look is for the shape of things: fifteen looks in its forty steps cost more than they
+    # in a first look the early ones would cost more than its forty steps
     moments = sorted(later.union(EARLY if registers(profile) else ()))
     return {
         "gradient-shift": {"epochs": moments},
