@@ -38,7 +38,7 @@ from bnstudy.pairing import refuse_broken_pairs
 from bnstudy.probes import modules_of
 from bnstudy.provenance import code_digest
 from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
-from bnstudy.stacking import KEY_COLUMNS, Words, stack
+from bnstudy.stacking import KEY_COLUMNS, Measures, stack
 from bnstudy.study import Plan, PlannedRun
 
 FINISHED = ("done", "diverged")
@@ -266,7 +266,6 @@ class Store:
             wanted["experiments"].sort(key=lambda each: each["name"])
             if stored == json.loads(canonical_json(wanted)):
                 return
-        wanted["experiments"] = sorted(wanted["experiments"], key=lambda each: each["name"])
         self.root.mkdir(parents=True, exist_ok=True)
         content = {"plan": wanted, "sha256": digest(wanted)}
         write_whole(self.root / "plan.json", canonical_json(content).encode())
@@ -308,7 +307,7 @@ class Store:
             If the arms of a seed are not paired.
         """
         folders, read = self._folders(), {}
-        rows, curves, norms, measures = [], [], [], Words()
+        rows, curves, norms, measures = [], [], [], Measures()
         for run in plan.runs:
             key = identify(run, plan.data.digest)
             where: dict[str, Any] = {
@@ -328,7 +327,7 @@ class Store:
                 )
                 seen = None
                 if "measures.parquet" in result["files"]:
-                    seen = Words.read(folder / "measures.parquet")
+                    seen = Measures.read(folder / "measures.parquet")
                 read[key.id] = {**result, "id": key.id, **provenance}, curve, norm, seen
             facts, curve, norm, seen = read[key.id]
             rows.append({**where, **facts})

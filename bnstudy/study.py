@@ -321,7 +321,10 @@ class Plan:
         )
 
     def canonical(self) -> dict[str, Any]:
-        """Return the plan as plain data, with everything that a run or a verdict depends on."""
+        """Return the plan as plain data, with everything that a run or a verdict depends on.
+
+        Experiments stand by name, in whichever order they were asked for.
+        """
         return {
             "profile": self.profile,
             "seeds": list(self.seeds),
@@ -330,7 +333,10 @@ class Plan:
                 "digest": self.data.digest,
                 "sample": self.data.sample,
             },
-            "experiments": [_canonical(planned) for planned in self.experiments],
+            "experiments": [
+                _canonical(planned)
+                for planned in sorted(self.experiments, key=lambda each: each.experiment.name)
+            ],
         }
 
     @cached_property  # every figure names it

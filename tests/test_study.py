@@ -1,11 +1,13 @@
 """Plans: what they hold, refuse and hash."""
 
 import dataclasses
+import json
 
 import pytest
 
-from bnstudy.config import RunConfig
+from bnstudy.config import RunConfig, canonical_json
 from bnstudy.errors import ConfigError
+from bnstudy.store import Store
 from bnstudy.study import (
     PROFILES,
     Arm,
@@ -106,6 +108,16 @@ def test_unknown_words_name_the_likely_one():
 def test_whatever_a_verdict_depends_on_changes_the_hash(change):
     plan = make_plan((experiment(),), PROFILES["tiny"], DATA)
     assert dataclasses.replace(plan, **change).sha256 != plan.sha256
+
+
+def test_the_hash_is_that_of_the_stored_plan_in_whichever_order_of_experiments(tmp_path):
+    pair = (experiment(), dataclasses.replace(experiment(), name="another"))
+    plans = [make_plan(some, PROFILES["tiny"], DATA) for some in (pair, pair[::-1])]
+    assert plans[0].sha256 == plans[1].sha256
+    store = Store(tmp_path / "runs")
+    store.freeze(plans[0])
+    assert json.loads((store.root / "plan.json").read_text())["sha256"] == plans[0].sha256
+    assert store.stored_plan() == json.loads(canonical_json(plans[1].canonical()))
 
 
 def test_targets_and_arms_change_the_hash_and_words_do_not():
