@@ -23,7 +23,7 @@ def stack(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[wanted]
 
 
-class Words:
+class Measures:
     """Tables of what probes saw: millions of rows of a few words, held as numbers of words."""
 
     def __init__(self) -> None:
@@ -38,9 +38,8 @@ class Words:
         """Add one run's table, and where it belongs."""
         first = np.zeros(len(table), dtype=np.int32)
         for name, value in where.items():
-            column = pa.array(first)
             if isinstance(value, str):
-                column = pa.DictionaryArray.from_arrays(column, [value])
+                column = pa.DictionaryArray.from_arrays(pa.array(first), [value])
             else:
                 column = pa.array(first + value)
             table = table.append_column(name, column)

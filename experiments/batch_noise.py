@@ -1,7 +1,7 @@
 """Does the noise of batch statistics fall with the root of the batch size?
 
 Arm: ``bn`` at the notes' settings, one network a seed.  The noise is measured by
-random batches of 4 to 1,024 training images, before training and after it.
+random batches of 4 to 1,024 training images, before training and after some epochs.
 
 Cost: 8.8 M image-passes at the standard size, all shared with ``convergence``; its own are
 2.1 M forward passes for the noise.

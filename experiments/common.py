@@ -27,7 +27,7 @@ SIZES: dict[str, dict[str, int]] = {
 }
 
 
-# half of what they could be: enough to read, and a sixth of the time saved
+# half of what they could be, for the time they take
 STANDARD = {"validation_images": 2_500, "population_images": 5_000}
 
 

@@ -258,7 +258,8 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
     rows = pd.DataFrame(
         [
             ("norm1", "none", 0, 0.0, 0.0),
-            ("norm1", "bn", 0, 0.1, 0.0),
+            ("norm1", "bn", 0, 0.3, 0.03),
+            ("norm1", "third", 0, 0.6, 0.0),
             ("norm1", "far", 0, 1.0, 1.0),
         ],
         columns=["layer", "arm", "seed", "predicted", "observed"],

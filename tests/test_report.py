@@ -112,6 +112,10 @@ def test_what_is_no_number_is_written_as_a_dash(write, value):
         (text.factor(13.37), "13.4"),
         (text.factor(9.996), "10.0"),
         (text.factor(99.96), "100"),
+        (
+            text.typeset("-0.5 (interval -0.6 to 0.1) of B^(-1/2), a-1"),
+            "−0.5 (interval −0.6 to 0.1) of B^(-1/2), a-1",
+        ),
         (text.factor(271_703.1), "272,000"),
         (text.steps(2150.4), "2,150"),
         (text.steps(47.0), "47"),

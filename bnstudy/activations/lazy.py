@@ -9,8 +9,8 @@ Value = TypeVar("Value")
 class Lazy(Generic[Value]):
     """As ``functools.cached_property``, but without the lock that it takes before Python 3.12.
 
-    A watched layer asks for some ten such attributes, once each, on every step: the
-    locks would cost as much as its statistics.
+    A watched layer asks for several such attributes, once each, on every step, where
+    each lock costs about a microsecond.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:

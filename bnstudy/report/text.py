@@ -26,8 +26,8 @@ def decimal(value: float | None, digits: int, *, sign: bool = False) -> str:
 
 
 def typeset(sentence: str) -> str:
-    """Give the negative numbers of a sentence their minus sign."""
-    return re.sub(r"(?<![^\s(])-(?=\d)", MINUS, sentence)
+    """Give the negative numbers of a sentence their minus sign, but no formula: B^(-1/2)."""
+    return re.sub(r"(?<!\S)-(?=\d)", MINUS, sentence)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
