@@ -254,6 +254,21 @@ def test_a_lone_epoch_has_one_tick_and_several_have_round_ones():
         assert shown == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_the_source_line_keeps_clear_of_the_axis_above_in_short_and_tall_figures(count):
+    rows = {
+        "unit": "points", "label": "BN helps", "mark": "supported", "estimate": 1.0, "low": 0.5,
+        "high": 1.5, "claimed_low": 0.0, "claimed_high": np.inf,
+    }  # fmt: skip
+    foot = "as long as a source is: data, seeds, plan"  # it reaches under the label
+    figure = figures.effect_intervals(
+        pd.DataFrame([rows] * count), {"points": Scale("Percentage points")}, foot
+    )
+    figure.canvas.draw()
+    (source,) = (text for text in figure.texts if text.get_text() == foot)
+    assert not source.get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
+
+
 def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
     rows = pd.DataFrame(
         [

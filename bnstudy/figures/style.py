@@ -120,7 +120,10 @@ def canvas(
         sharey="row" if share_y else False,
         height_ratios=heights,
     )
-    figure.text(0.01, 0.012, source, fontsize=8.5, color=MUTED, va="bottom", in_layout=False)
+    # in inches, as the foot is: a share of a tall figure would reach into what stands above
+    figure.text(
+        0.01, 0.05 / height, source, fontsize=8.5, color=MUTED, va="bottom", in_layout=False
+    )
     return figure, list(grid.flat)
 
 
