@@ -264,7 +264,7 @@ def test_the_source_line_keeps_clear_of_the_axis_above_in_short_and_tall_figures
     figure = figures.effect_intervals(
         pd.DataFrame([rows] * count), {"points": Scale("Percentage points")}, foot
     )
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (source,) = (text for text in figure.texts if text.get_text() == foot)
     assert not source.get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
 
@@ -282,7 +282,7 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
     labels = {**LABELS, "third": "0.5 before BN", "far": "far away"}
     scales = Scale("Predicted"), Scale("Observed")
     figure = figures.prediction(rows, labels, ("norm1",), scales, "source")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     names = [text for text in figure.axes[0].texts if text.get_text() in labels.values()]
     boxes = [name.get_window_extent() for name in names]
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
