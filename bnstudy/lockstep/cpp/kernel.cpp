@@ -226,7 +226,10 @@ template <int ACT, int WHERE> struct LeNet final : Network {
   // Image n as floats in 0..1
   void scale(int n, V* to) const {
     const B* from = bytes + size_t(n) * PIXELS;
-    for (int k = 0; k < PIXELS; ++k) to[k] = __builtin_convertvector(from[k], V) / 255.0f;
+    for (int k = 0; k < PIXELS; ++k) {
+      const V byte = floats(from[k]), near = byte * (1.0f / 255.0f);
+      to[k] = near + (byte - near * 255.0f) * (1.0f / 255.0f);  // rounded as byte / 255 is
+    }
   }
 
   const V* image(int n) const {
