@@ -24,6 +24,7 @@ from bnstudy.lockstep.chance import Chance
 from bnstudy.lockstep.kernel import Kernel
 from bnstudy.lockstep.places import unsupported
 from bnstudy.lockstep.stacked import Stack
+from bnstudy.norm import has_running_statistics
 from bnstudy.observer import MomentObserver, Training
 from bnstudy.record import (
     CURVE_COLUMNS,
@@ -256,7 +257,8 @@ def _train(
                 batch = [order[slices[last - 1]] for order in drawn]
                 _look(program, config, lanes, nets, splits, step, batch)
             if last in ends:
-                _evaluate(program, config, lanes, splits, step, epoch * n + slices[last - 1].stop)
+                seen = epoch * n + slices[last - 1].stop
+                _evaluate(program, config, lanes, nets[0], splits, step, seen)
     return seconds
 
 
@@ -291,18 +293,20 @@ def _evaluate(
     program: Program,
     config: RunConfig,
     lanes: list[Lane],
+    net: nn.Module,
     splits: Splits,
     step: Step,
     images_seen: int,
 ) -> None:
-    """Append a row to every lane that is still training."""
+    """Append a row to every lane that is still training, whose layers are those of ``net``."""
     nothing = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
     validation = test = population = nothing
     if len(splits.validation):
         validation = program.evaluate(splits.validation)
     if config.tests_at(step):
-        test = program.evaluate(splits.test)
-        population = program.evaluate_population(splits.population, splits.test)
+        test = population = program.evaluate(splits.test)
+        if any(has_running_statistics(layer) for layer in net.modules()):
+            population = program.evaluate_population(splits.population, splits.test)
     for number, lane in enumerate(lanes):
         if lane.diverged:
             continue
