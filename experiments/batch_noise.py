@@ -4,7 +4,7 @@ Arm: ``bn`` at the notes' settings, one network a seed.  The noise is measured b
 random batches of 4 to 1,024 training images, before training and after some epochs.
 
 Cost: 8.8 M image-passes at the standard size, all shared with ``convergence``; its own are
-2.1 M forward passes for the noise.
+1.0 M forward passes for the noise.
 
 Expected: images of a batch are independent, so the noise falls as B^(-1/2).
 

@@ -20,7 +20,7 @@ GEOMETRY_MOMENTS = (0, 0.1, 0.25, 0.5, 0.75, 1.0)
 GEOMETRY_LAYERS = ("act1", "act2", "act3", "act4")
 
 NOISE_EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}  # at 0, and after these
-NOISE_BATCHES = {"tiny": 4, "quick": 16, "standard": 32, "full": 256}
+NOISE_BATCHES = {"tiny": 4, "quick": 8, "standard": 16, "full": 256}
 
 
 def plain(profile: Profile, norm: str, label: str) -> Arm:

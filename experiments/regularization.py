@@ -97,7 +97,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             test="sign-flip",
             robustness=(
                 Variant("gap of accuracy", {"stat": "accuracy"}, unit="of accuracy per doubling"),
-                Variant("after 20 epochs", halfway),
+                Variant(f"after {EPOCHS // 2} epochs", halfway),
                 Variant("t test", test="t"),
                 Variant(
                     "order of the groups (Page)",
