@@ -61,13 +61,21 @@ def import_closure(start: str) -> set[str]:
         if module in found or module in NO_EFFECT or path is None:
             continue
         found.add(module)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                queue += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
-            elif isinstance(node, ast.Import):
-                queue += [name.name for name in node.names]
-        queue = [name for name in queue if name.split(".")[0] == package]
+        imported = imports_of(path.read_text(encoding="utf-8"))
+        queue += [name for name in imported if name.split(".")[0] == package]
     return found
+
+
+@cache  # most modules are in the closures of both engines and of every probe
+def imports_of(source: str) -> tuple[str, ...]:
+    """Return what a source text imports: modules, and names in them, which may be modules."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+    return tuple(found)
 
 
 def module_path(module: str) -> Path | None:
@@ -79,6 +87,7 @@ def module_path(module: str) -> Path | None:
     return Path(found.origin) if found is not None and found.origin else None
 
 
+@cache
 def code_of(source: str) -> str:
     """Return a source text without docstrings, comments and layout."""
     tree = ast.parse(source)

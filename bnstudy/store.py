@@ -37,11 +37,12 @@ from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
 from bnstudy.pairing import refuse_broken_pairs
 from bnstudy.probes import modules_of
 from bnstudy.provenance import code_digest
-from bnstudy.record import CURVE_COLUMNS, NORM_COLUMNS, Record
-from bnstudy.stacking import KEY_COLUMNS, Measures, stack
+from bnstudy.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS, Record
+from bnstudy.stacking import KEY_COLUMNS, Stacking
 from bnstudy.study import Plan, PlannedRun
 
 FINISHED = ("done", "diverged")
+MEASURE_WORDS = ("probe", "layer", "tensor", "stat")  # columns of few values in many rows
 LONGEST_NAME = 80
 CALIBRATION = "calibration.json"
 RUN_COLUMNS = [
@@ -307,7 +308,8 @@ class Store:
             If the arms of a seed are not paired.
         """
         folders, read = self._folders(), {}
-        rows, curves, norms, measures = [], [], [], Measures()
+        rows, curves, norms = [], Stacking(CURVE_COLUMNS), Stacking(NORM_COLUMNS)
+        measures = Stacking(MEASURE_COLUMNS, MEASURE_WORDS)
         for run in plan.runs:
             key = identify(run, plan.data.digest)
             where: dict[str, Any] = {
@@ -322,28 +324,24 @@ class Store:
             if key.id not in read:  # several experiments may share it
                 result = self._result(key, folder)
                 provenance = flatten(self._json(folder / "provenance.json"))
-                curve, norm = (
-                    pd.read_parquet(folder / f"{name}.parquet") for name in ("curve", "norms")
-                )
-                seen = None
-                if "measures.parquet" in result["files"]:
-                    seen = Measures.read(folder / "measures.parquet")
-                read[key.id] = {**result, "id": key.id, **provenance}, curve, norm, seen
-            facts, curve, norm, seen = read[key.id]
+                found = {
+                    kind: kind.read(folder / name)
+                    for kind, name in (
+                        (curves, "curve.parquet"),
+                        (norms, "norms.parquet"),
+                        (measures, "measures.parquet"),
+                    )
+                    if name in result["files"]
+                }
+                read[key.id] = {**result, "id": key.id, **provenance}, found
+            facts, found = read[key.id]
             rows.append({**where, **facts})
-            curves.append(curve.assign(**where))
-            norms.append(norm.assign(**where))
-            if seen is not None:
-                measures.append(seen, where)
+            for kind, table in found.items():
+                kind.append(table, where)
         runs = pd.DataFrame(rows).drop(columns="files", errors="ignore")
         runs = runs.reindex(columns=[*RUN_COLUMNS, *sorted(set(runs.columns) - set(RUN_COLUMNS))])
         refuse_broken_pairs(plan, runs)
-        return Tables(
-            runs,
-            stack(curves, CURVE_COLUMNS),
-            stack(norms, NORM_COLUMNS),
-            measures.stacked(),
-        )
+        return Tables(runs, curves.stacked(), norms.stacked(), measures.stacked())
 
 
 def folder_name(text: str) -> str:

@@ -50,9 +50,14 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     probes = {"activations": {**watch, "histogram": BINS}}
     path = {"affine": {"epochs": [base.epochs * k / MOMENTS for k in range(MOMENTS + 1)]}}
     relu = base.replace(activation="relu", learning_rate=RELU_RATE, epochs=1)
-    return (
+    sigmoids = (
         Arm("none", base, "no BN", probes=probes),
         Arm("bn", base.replace(norm="bn"), "BN", probes={**probes, **path}),
+    )
+    if not registers(profile):  # ReLUs are what a claim is about, no exhibit
+        return sigmoids
+    return (
+        *sigmoids,
         Arm("none/relu", relu, "no BN, ReLU", probes={"activations": watch}),
         Arm("bn/relu", relu.replace(norm="bn"), "BN, ReLU", probes={"activations": watch}),
     )

@@ -37,7 +37,7 @@ LABELS = {"none": "no BN", "bn": "BN"}
 
 
 def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
-    """Return an arm's settings: enough images for its steps, read forty times an epoch."""
+    """Return an arm's settings: enough images for its steps, read often."""
     epochs = EPOCHS[norm].get(size, 1)
     images = 0 if epochs > 1 else min(55_000, STEPS * size)
     base = notes(
@@ -46,7 +46,7 @@ def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
         train_images=images,
         validation_images=1_000,
         epochs=epochs,
-        evaluations_per_epoch=40,
+        evaluations_per_epoch=40 if registers(profile) else 10,
         test_every=epochs,
     )
     return base.replace(norm=norm, batch_size=size, learning_rate=rate)

@@ -20,7 +20,7 @@ up convergence, but generally does not change the accuracy of the model'.
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.config import RunConfig
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import FINE, NOTES_RATE, REGISTERING, fine, pilot, registers
+from experiments.common import FINE, NOTES_RATE, REGISTERING, headline, pilot, registers
 from experiments.plain import plain
 
 RATES = {
@@ -60,7 +60,7 @@ def label_of(norm: str, rate: float) -> str:
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return ``none`` and ``bn`` at every learning rate of the profile."""
-    whole = fine(profile)
+    whole = headline(profile)
 
     def grid(rate: float) -> RunConfig:
         read = registers(profile) and rate in (BEST_RATE["bn"], SMALL_RATE["sigmoid"])

@@ -20,7 +20,7 @@ from dataclasses import replace
 from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.config import RunConfig
 from bnstudy.study import Arm, Exhibit, Experiment, Profile
-from experiments.common import fine, notes, pilot, registers
+from experiments.common import headline, notes, pilot, registers
 from experiments.plain import plain
 
 EPOCHS = {"standard": 10, "full": 40}
@@ -51,7 +51,8 @@ def relu(profile: Profile, norm: str, rate: float, epochs: int = RELU_EPOCHS) ->
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return both arms at their own learning rates, with either activation."""
-    long = fine(profile, epochs=EPOCHS.get(profile.name, 1))
+    long = headline(profile)
+    long = long.replace(epochs=EPOCHS.get(profile.name, long.epochs))
     sigmoids = []
     for norm, label in LABELS.items():
         arm = plain(profile, norm, f"{label}, sigmoid")

@@ -7,7 +7,7 @@ They are trained once, and looked at on the way by every probe that looks at cho
 from typing import Any
 
 from bnstudy.study import Arm, Profile
-from experiments.common import fine, registers
+from experiments.common import headline, registers
 
 # epochs in which the loss is looked at, and how often in each
 LANDSCAPE_EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
@@ -29,7 +29,7 @@ def plain(profile: Profile, norm: str, label: str) -> Arm:
     if norm == "bn":
         look = {"epochs": [0, NOISE_EPOCHS[profile.name]], "batches": NOISE_BATCHES[profile.name]}
         probes["batch-noise"] = look
-    return Arm(norm, fine(profile).replace(norm=norm), label, probes=probes)
+    return Arm(norm, headline(profile).replace(norm=norm), label, probes=probes)
 
 
 def landscape(profile: Profile) -> dict[str, dict[str, Any]]:

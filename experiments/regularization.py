@@ -48,21 +48,24 @@ def small_data(profile: Profile) -> RunConfig:
     )
 
 
-def look(config: RunConfig) -> dict[str, dict[str, Any]]:
+def look(profile: Profile, end: int) -> dict[str, dict[str, Any]]:
     """Return the probe of the gap: at the start too, which a run that diverges has in any case."""
-    return {"generalization": {"epochs": [0, config.epochs / 2, config.epochs]}}
+    before = [0, end / 2] if registers(profile) else []
+    return {"generalization": {"epochs": [*before, end]}}
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return normalization in groups of growing size, and without noise from the batch."""
     base = small_data(profile)
+    ghosts = GHOSTS if registers(profile) else GHOSTS[:1]
     kinds = (
-        *((f"ghost-{size}", f"ghost:size={size}", f"BN by {size}") for size in GHOSTS),
+        *((f"ghost-{size}", f"ghost:size={size}", f"BN by {size}") for size in ghosts),
         ("bn", "bn", "BN by 256"),
         ("population", "population", "noise-free BN"),
     )
     return tuple(
-        Arm(name, base.replace(norm=norm), label, probes=look(base)) for name, norm, label in kinds
+        Arm(name, base.replace(norm=norm), label, probes=look(profile, base.epochs))
+        for name, norm, label in kinds
     )
 
 
@@ -168,6 +171,19 @@ REGULARIZATION = Experiment(
     arms=arms,
     claims=claims,
     exhibits=(
+        Exhibit(
+            "probe-readings",
+            "Loss on the training and on the test images at the end, by the same weights and with "
+            "population statistics: a dot a seed, means with intervals. The gap is the distance "
+            "between an arm's two rows.",
+            {
+                "probe": "generalization",
+                "stat": "loss",
+                "label": "Loss",
+                "preposition": "on",
+                "readings": {"train": "training images", "test": "test images"},
+            },
+        ),
         Exhibit("learning-curves", "Training loss by epoch.", {"y": "train_loss"}),
         Exhibit(
             "learning-curves",

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from bnstudy.claims.measures import Reading, Run, measure
+from bnstudy.claims.measures import Reading, Run, measure, where
 from bnstudy.errors import NotMeasuredError
 
 PERCENTILES = ("q15", "q50", "q85")
@@ -25,11 +25,12 @@ def drift(run: Run, *, probe: str = "activations", tensor: str = "in", layer: st
     rows = _seen(run, probe, tensor, PERCENTILES)
     rows = rows[rows["layer"] == layer] if layer else rows
     drifts = []
-    for name, table in rows.groupby("layer", sort=True, observed=True):
-        wide = table.pivot_table(index="step", columns="stat", values="value", observed=True)
+    means = rows.groupby(["layer", "step", "stat"])["value"].mean().unstack("stat")
+    for name, wide in means.groupby(level="layer"):
+        wide = wide.dropna(axis="columns", how="all")
         if len(wide) < 2 or not set(PERCENTILES) <= set(wide.columns):
             continue
-        traces = wide.sort_index()[list(PERCENTILES)].to_numpy(dtype=float)
+        traces = wide[list(PERCENTILES)].to_numpy(dtype=float)
         way = np.abs(np.diff(traces, axis=0)).sum(axis=0).mean()
         width = (traces[:, 2] - traces[:, 0]).mean()
         if width == 0:
@@ -58,7 +59,7 @@ def layer_ratio(
     """
     rows = _seen(run, probe, tensor, (stat,))
     rows = rows[rows["step"] <= end * run.steps_per_epoch]
-    wide = rows.pivot_table(index="step", columns="layer", values="value", observed=True)
+    wide = rows.groupby(["step", "layer"])["value"].mean().unstack("layer")
     if not {upper, lower} <= set(wide.columns):
         raise NotMeasuredError(f"probe {probe} saw no {stat} of both {upper} and {lower}")
     values = wide[[upper, lower]].to_numpy(dtype=float)
@@ -93,13 +94,8 @@ def probe_at_loss(
 
 def _seen(run: Run, probe: str, tensor: str, stats: tuple[str, ...]) -> pd.DataFrame:
     """Return what a probe saw of whole layers, and was finite."""
-    rows = run.measures
-    rows = rows[
-        (rows["probe"] == probe)
-        & (rows["tensor"] == tensor)
-        & rows["stat"].isin(stats)
-        & (rows["channel"] == -1)
-    ]
-    rows = rows.assign(value=rows["value"].astype(float))
-    rows = rows.astype({"layer": str, "stat": str})
+    found = where(run, {"probe": (probe,), "tensor": (tensor,), "stat": stats})
+    found &= (run.measures["channel"] == -1).to_numpy()
+    rows = run.measures.loc[found, ["step", "layer", "stat", "value"]]
+    rows = rows.astype({"layer": str, "stat": str, "value": float})
     return rows[np.isfinite(rows["value"])] if run.diverged else rows

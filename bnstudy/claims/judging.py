@@ -62,8 +62,10 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
         If a claim's measure is unknown, or does not take its options.
     """
     runs = finished_runs(plan, tables)
+    now = json.loads(canonical_json(plan.canonical()))
+    changed = next((part for part in ("profile", "seeds", "data") if now[part] != frozen[part]), "")
     cases = [
-        _case(claim, plan, planned, runs, frozen)
+        _case(claim, plan, planned, runs, frozen, changed)
         for planned in plan.experiments
         for claim in planned.claims
     ]
@@ -80,10 +82,12 @@ def _case(
     planned: PlannedExperiment,
     runs: Mapping[RunKey, Run],
     frozen: Mapping[str, Any],
+    changed: str,
 ) -> _Case:
     sample = take_sample(claim, plan, planned, runs)
     finding = None if sample.missing else examine(claim, sample.values)
-    deviation = _deviation(claim, plan, planned, frozen)
+    deviation = f"the {changed} of the plan changed after the runs began" if changed else ""
+    deviation = deviation or _deviation(claim, planned, frozen)
     if deviation:
         return _Case(claim, planned, sample, finding, Outcome.DEVIATED, deviation)
     if sample.missing:
@@ -106,14 +110,8 @@ def _nothing_to_learn(claim: Claim, sample: Sample, finding: Finding | None) -> 
     return ""
 
 
-def _deviation(
-    claim: Claim, plan: Plan, planned: PlannedExperiment, frozen: Mapping[str, Any]
-) -> str:
+def _deviation(claim: Claim, planned: PlannedExperiment, frozen: Mapping[str, Any]) -> str:
     """Return how a claim differs from the frozen plan, in words; empty if it does not."""
-    now = json.loads(canonical_json(plan.canonical()))
-    for part in ("profile", "seeds", "data"):
-        if now[part] != frozen[part]:
-            return f"the {part} of the plan changed after the runs began"
     experiments = {each["name"]: each for each in frozen["experiments"]}
     before = experiments.get(planned.experiment.name)
     if before is None or claim.id not in before.get("claims", {}):

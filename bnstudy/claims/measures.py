@@ -211,18 +211,24 @@ def probe(
     are named.  Of a diverged run, what was seen while it was finite.
     """
     one_of("way to take a probe", take, ("mean", "last"))
-    rows = run.measures
-    for column, wanted in (("probe", probe), ("stat", stat), ("layer", layer), ("tensor", tensor)):
-        rows = rows[rows[column] == wanted] if wanted else rows
-    epochs = rows["step"] / run.steps_per_epoch
-    rows = rows[(epochs >= start) & (epochs <= end)]
-    if run.diverged:
-        rows = rows[np.isfinite(rows["value"].astype(float))]
-    if rows.empty:
+    words = {"probe": probe, "stat": stat, "layer": layer, "tensor": tensor}
+    rows = run.measures[where(run, {column: (word,) for column, word in words.items() if word})]
+    steps, values = rows["step"].to_numpy(), rows["value"].to_numpy(dtype=float)
+    epochs = steps / run.steps_per_epoch
+    kept = (epochs >= start) & (epochs <= end) & (np.isfinite(values) | (not run.diverged))
+    if not kept.any():
         raise NotMeasuredError(f"probe {probe} saw no {stat}" + (f" of {layer}" if layer else ""))
     if take == "last":
-        rows = rows[rows["step"] == rows["step"].max()]
-    return Reading(float(rows["value"].to_numpy(dtype=float).mean()))
+        kept &= steps == steps[kept].max()
+    return Reading(float(values[kept].mean()))
+
+
+def where(run: Run, words: Mapping[str, tuple[str, ...]]) -> np.ndarray:
+    """Return which rows of a run's measures have one of the words in each of these columns."""
+    found = np.ones(len(run.measures), dtype=bool)
+    for column, among in words.items():
+        found &= run.measures[column].isin(among).to_numpy()
+    return found
 
 
 def _watched(run: Run, epochs: float) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import warnings
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from bnstudy.figures.style import FONT, STYLE
@@ -34,6 +35,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
         # A glyph that the layout font lacks is drawn by the reader's own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        lay_out(figure)
         figure.savefig(buffer, format="svg", metadata=nothing)
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]
@@ -49,6 +51,18 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
         f' <title id="{name}-title">{escape(title)}</title>\n'
         f' <desc id="{name}-desc">{escape(description)}</desc>{rest}'
     )
+
+
+def lay_out(figure: Figure) -> None:
+    """Put everything in its place, by the sizes that texts have in SVG, and leave it there.
+
+    Saving would do so by drawing the figure once more.
+    """
+    FigureCanvasSVG(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def own_ids(drawing: str, name: str) -> str:

@@ -20,10 +20,12 @@ def probe_readings(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
 
     Options: ``probe``, ``stat`` and ``label`` of the number; ``readings``, words for
     each name of a tensor, the first of which the others are compared to, seed by
-    seed; ``arms``, their names (all if not given).
+    seed; ``preposition``, which joins them to the number (``by`` if not given);
+    ``arms``, their names (all if not given).
     """
     arms = evidence.arms(exhibit.options.get("arms"))
     readings: Mapping[str, str] = exhibit.options["readings"]
+    label, joined = exhibit.options["label"], exhibit.options.get("preposition", "by")
     notes = parts.gaps(evidence, arms, "they count with what was seen of them.")
     wide = {arm.name: _read(evidence, arm, exhibit) for arm in arms}
     there = tuple(arm for arm in arms if len(wide[arm.name]))
@@ -43,14 +45,14 @@ def probe_readings(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
         rows,
         pd.DataFrame(means, columns=["arm", "mean", "low", "high"]),
         labels,
-        figures.Scale(exhibit.options["label"]),
+        figures.Scale(label),
         "",
         parts.source_line(evidence.plan, parts.seeds_of(evidence, there)),
     )
     gains = {arm.name: _gains(wide[arm.name], readings) for arm in there}
-    sentence = _sentence(there, readings, gains, exhibit.options["label"])
+    sentence = _sentence(there, readings, gains, label, joined)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, rows)
-    table = _table(there, readings, wide, gains, exhibit.options["label"])
+    table = _table(there, readings, wide, gains, label, joined)
     return Finding(anchor, sentence, exhibit.caption, (table,), chart, notes)
 
 
@@ -78,12 +80,13 @@ def _sentence(
     readings: Mapping[str, str],
     gains: Mapping[str, Mapping[str, Interval]],
     label: str,
+    joined: str,
 ) -> str:
     first, *others = readings
     said = []
     for arm in arms:
         changes = [
-            f"{text.loss(gains[arm.name][each].estimate, sign=True)} by {readings[each]} "
+            f"{text.loss(gains[arm.name][each].estimate, sign=True)} {joined} {readings[each]} "
             f"({parts.certainty(gains[arm.name][each], _signed)})"
             for each in others
         ]
@@ -101,6 +104,7 @@ def _table(
     wide: Mapping[str, pd.DataFrame],
     gains: Mapping[str, Mapping[str, Interval]],
     label: str,
+    joined: str,
 ) -> Table:
     rows = []
     for arm in arms:
@@ -120,7 +124,7 @@ def _table(
             )
     first = next(iter(readings.values()))
     return Table(
-        f"{label}, and its mean paired difference to that by {first} with a 95% t interval",
-        ("Arm", "By", "Seeds", "Mean", "Lowest", "Highest", "Difference", "95% CI"),
+        f"{label}, and its mean paired difference to that {joined} {first} with a 95% t interval",
+        ("Arm", joined.capitalize(), "Seeds", "Mean", "Lowest", "Highest", "Difference", "95% CI"),
         tuple(rows),
     )
