@@ -47,11 +47,14 @@ class Stacking:
         self._tables.append(table)
 
     def stacked(self) -> pd.DataFrame:
-        """Return all of them."""
+        """Return all of them, and let go of them: there may be gigabytes."""
         if not self._tables:
             return pd.DataFrame(columns=self._columns)
-        tables = pa.concat_tables(self._tables, promote_options="permissive")
-        frame = tables.unify_dictionaries().to_pandas()
+        whole = pa.concat_tables(self._tables, promote_options="permissive").unify_dictionaries()
+        self._tables.clear()
+        frame = whole.to_pandas(split_blocks=True, self_destruct=True)
+        del whole
+        pa.default_memory_pool().release_unused()
         for name in frame.columns[frame.dtypes == "category"]:
             words = frame[name].cat
             frame[name] = words.reorder_categories(sorted(words.categories))

@@ -341,6 +341,7 @@ class Store:
         runs = pd.DataFrame(rows).drop(columns="files", errors="ignore")
         runs = runs.reindex(columns=[*RUN_COLUMNS, *sorted(set(runs.columns) - set(RUN_COLUMNS))])
         refuse_broken_pairs(plan, runs)
+        read.clear()
         return Tables(runs, curves.stacked(), norms.stacked(), measures.stacked())
 
 
