@@ -504,15 +504,20 @@ float* lockstep_array(void* handle, int32_t kind, int32_t layer) {
   return reinterpret_cast<float*>(network(handle)->array(kind, layer));
 }
 
-void lockstep_train(void* handle, const Batches* batches) { network(handle)->train(*batches); }
+void lockstep_train(void* handle, const Batches* batches) {
+  const NoDenormals here;
+  network(handle)->train(*batches);
+}
 
 // Adds to loss and correct, [lane].
 void lockstep_evaluate(void* handle, const uint8_t* images, const uint8_t* labels, int64_t count,
                        double* loss, int64_t* correct) {
+  const NoDenormals here;
   network(handle)->evaluate(images, labels, count, loss, correct);
 }
 
 void lockstep_population(void* handle, const uint8_t* images, int64_t count) {
+  const NoDenormals here;
   network(handle)->population(images, count);
 }
 }

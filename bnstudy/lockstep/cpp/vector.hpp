@@ -6,7 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
-#ifdef __AVX512F__
+#ifdef __SSE__
 #include <immintrin.h>
 #endif
 
@@ -44,6 +44,18 @@ inline V inverse(V d) {
   return 1.0f / d;
 #endif
 }
+
+// While it lives, numbers below 1e-38 count as 0.  Saturated sigmoids give them, and each
+// operation on one takes a hundred times as long.
+struct NoDenormals {
+#ifdef __SSE__
+  const unsigned before = _mm_getcsr();
+  NoDenormals() { _mm_setcsr(before | 0x8040); }  // results and operands
+  ~NoDenormals() { _mm_setcsr(before); }
+#else
+  NoDenormals() {}
+#endif
+};
 
 inline D root(D d) {
   for (int lane = 0; lane < LANES; ++lane) d[lane] = std::sqrt(d[lane]);
