@@ -11,7 +11,7 @@ from experiments.common import headline, registers
 
 # epochs in which the loss is looked at, and how often in each
 LANDSCAPE_EPOCHS = {"tiny": 1, "quick": 2, "standard": 5, "full": 10}
-LANDSCAPE_LOOKS = {"tiny": 2, "quick": 2, "standard": 2, "full": 4}
+LANDSCAPE_LOOKS = {"tiny": 2, "quick": 1, "standard": 2, "full": 4}
 EARLY = (*(k / 20 for k in range(11)), 0.6, 0.7, 0.8, 0.9)  # while losses fall fast
 LANDSCAPE = {"images": 256, "points": 5}
 
@@ -21,6 +21,7 @@ GEOMETRY_LAYERS = ("act1", "act2", "act3", "act4")
 
 NOISE_EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}  # at 0, and after these
 NOISE_BATCHES = {"tiny": 4, "quick": 8, "standard": 16, "full": 256}
+NOISE_SIZES = {"quick": {"sizes": [4, 16, 64, 256]}}  # larger ones take most of the time
 
 
 def plain(profile: Profile, norm: str, label: str) -> Arm:
@@ -28,7 +29,7 @@ def plain(profile: Profile, norm: str, label: str) -> Arm:
     probes = {**landscape(profile), **geometry(profile)}
     if norm == "bn":
         look = {"epochs": [0, NOISE_EPOCHS[profile.name]], "batches": NOISE_BATCHES[profile.name]}
-        probes["batch-noise"] = look
+        probes["batch-noise"] = {**look, **NOISE_SIZES.get(profile.name, {})}
     return Arm(norm, headline(profile).replace(norm=norm), label, probes=probes)
 
 

@@ -19,7 +19,7 @@ from bnstudy.study import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}
-BATCHES = {"tiny": 2, "quick": 8, "standard": 16, "full": 64}
+BATCHES = {"tiny": 2, "quick": 4, "standard": 16, "full": 64}
 SIZES = (16, 64, 256)
 TESTED = {"standard": 5_000}  # half of the test images, for the time that passes of them take
 SCORES = {
@@ -37,7 +37,7 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     look = {"uncertainty": {"batches": BATCHES[profile.name]}}
     return tuple(
         Arm(f"bn/B={size}", base.replace(batch_size=size), f"BN, batches of {size}", probes=look)
-        for size in SIZES
+        for size in (SIZES if registers(profile) else SIZES[::2])
     )
 
 

@@ -22,7 +22,7 @@ from experiments.common import notes, pilot, registers
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}
 RATES = (0.1, 0.3, 0.5, 0.7)
 PLACES = {"before": ("before-norm", "before BN"), "after": ("after-last-norm", "after the last BN")}
-BATCHES = {"tiny": 4, "quick": 10, "standard": 50, "full": 200}
+BATCHES = {"tiny": 4, "quick": 5, "standard": 50, "full": 200}
 FIRST, LAST = "norm3", "norm4"  # those that dropout can stand right before
 MAIN = 0.5
 SLOPE_MARGIN, SHIFT_MARGIN = 0.1, 0.05
