@@ -80,6 +80,19 @@ def test_learning_curves_draw_every_seed_and_their_mean():
         np.testing.assert_allclose(line.get_ydata(), mean)
 
 
+def test_curves_of_a_lone_epoch_are_dots_since_a_line_would_draw_nothing():
+    points = curves()
+    points = points[points["epoch"] == points["epoch"].max()]
+    (axes,) = figures.learning_curves(points, LABELS, PERCENT, "source").axes
+    for arm, look in zip(LABELS, LOOKS, strict=False):
+        values = points.loc[points["arm"] == arm, "value"]
+        seeds, mean = (line for line in axes.lines if line.get_marker() == look.marker)
+        assert sorted(seeds.get_ydata()) == sorted(values)
+        np.testing.assert_allclose(mean.get_ydata(), [values.mean()])
+    (axes,) = figures.learning_curves(curves(), LABELS, PERCENT, "source").axes
+    assert {line.get_marker() for line in axes.lines} == {"None"}
+
+
 def test_arms_are_named_beside_their_lines_not_in_a_legend():
     figure = figures.learning_curves(curves(), LABELS, PERCENT, "source")
     (axes,) = figure.axes
