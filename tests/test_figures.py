@@ -286,13 +286,15 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
     rows = pd.DataFrame(
         [
             ("norm1", "none", 0, 0.0, 0.0),
-            ("norm1", "bn", 0, 0.3, 0.03),
-            ("norm1", "third", 0, 0.6, 0.0),
+            ("norm1", "bn", 0, 0.2, 0.03),
+            ("norm1", "third", 0, 0.4, 0.0),
             ("norm1", "far", 0, 1.0, 1.0),
         ],
         columns=["layer", "arm", "seed", "predicted", "observed"],
     )
-    labels = {**LABELS, "third": "0.5 before BN", "far": "far away"}
+    labels = {
+        "none": "0.3 before BN", "bn": "0.5 before BN", "third": "0.7 before BN", "far": "far",
+    }  # fmt: skip
     scales = Scale("Predicted"), Scale("Observed")
     figure = figures.prediction(rows, labels, ("norm1",), scales, "source")
     figure.draw_without_rendering()
