@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -61,9 +62,9 @@ def learning_curves(
             axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.6, zorder=3)
             ends.append((float(mean.index[-1]), float(mean.iloc[-1]), labels[arm], look.color))
         if len(mean) == 1:  # a line of one point draws nothing
-            dots = {"ls": "", "marker": look.marker, "color": look.color, "mec": PAPER}
-            axes.plot(rows["epoch"], rows["value"], ms=4, alpha=0.5, **dots)
-            axes.plot(mean.index, mean, ms=8, zorder=3, **dots)
+            lone: Any = {"ls": "", "marker": look.marker, "color": look.color, "mec": PAPER}
+            axes.plot(rows["epoch"], rows["value"], ms=4, alpha=0.5, **lone)
+            axes.plot(mean.index, mean, ms=8, zorder=3, **lone)
     dress(axes, scale, "Epoch")
     label_ends(axes, ends)
     return figure
