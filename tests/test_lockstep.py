@@ -55,6 +55,23 @@ def test_losses_follow_the_reference_over_fifty_steps(arm, sample):
     check_fifty_steps(Kernel, arm, [4, 0, 9], sample)
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_saturated_networks_classify_as_torch_does(activation, small):
+    config = SMALL.replace(norm="none", activation=activation)
+    net = lenet(config, 0)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight *= 1e3
+        net.fc3.weight *= 1e-6  # so that losses stay small
+        net.fc3.bias *= 1e-6
+    kernel = Kernel(config, [net], small.train)
+    losses, accuracies = kernel.evaluate(small.test)
+    kernel.close()
+    wanted = evaluate(net, small.test)
+    assert losses[0] == pytest.approx(wanted.loss, rel=1e-4)
+    assert accuracies[0] == pytest.approx(wanted.accuracy)
+
+
 @pytest.mark.parametrize("arm", ["none", "bn", "scratch", "dropout", "mean-only", "layers-24"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_record_is_that_of_the_reference(arm, count, small):

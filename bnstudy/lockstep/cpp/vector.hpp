@@ -93,7 +93,7 @@ template <int ACT> inline V activate(V y) {
   if (ACT == SIGMOID) return inverse(1.0f + Exponential(-y).value());
   if (ACT == TANH) {
     const V e = Exponential(2.0f * y).minus_one();
-    return e * inverse(e + 2.0f);
+    return e / (e + 2.0f);  // not by inverse(), which gives 0 for what is that large
   }
   return choose(y <= 0.0f, V{}, y);  // NaN passes
 }
