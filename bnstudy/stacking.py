@@ -47,7 +47,7 @@ class Stacking:
         self._tables.append(table)
 
     def stacked(self) -> pd.DataFrame:
-        """Return all of them, and let go of them: there may be gigabytes."""
+        """Return all of them, and let go of them, which take as much memory again."""
         if not self._tables:
             return pd.DataFrame(columns=self._columns)
         whole = pa.concat_tables(self._tables, promote_options="permissive").unify_dictionaries()
