@@ -176,7 +176,8 @@ LANDSCAPE = Experiment(
         "five epochs; below it once or twice an epoch. One compares the gradient of every layer, "
         "on the batch of a step, before and after the layers below have made that step. The other "
         "goes 1/2 to 4 learning rates along the gradient of a fixed batch, in training mode. Both "
-        "work on copies and leave no trace. Arms are compared when each first reaches the same loss."
+        "work on copies and leave no trace. Arms are compared when each first reaches the "
+        "same loss."
     ),
     limits=(
         "The same loss is a different time of training, and one rate is used for both. A step of "
