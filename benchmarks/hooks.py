@@ -109,6 +109,8 @@ def measure(
     x = torch.rand(256, 1, 28, 28, generator=generator)
     y = torch.randint(0, 10, (256,), generator=generator)
     net = lenet(RunConfig(norm="bn"), 0)
+    for name in ("pool1", "pool2"):  # torch's own layers throughout, as users have them
+        setattr(net, name, nn.AvgPool2d(2))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     steps(net, optimizer, x, y, count)
     plain: list[float] = []

@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 from bnstudy.config import RunConfig, stream
 from bnstudy.errors import ConfigError
 from bnstudy.norm import make_norm, needs_batch
+from bnstudy.pooling import AveragePooling
 
 CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)
@@ -124,7 +125,7 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
         if config.placement == "activated":
             add_norm(index, outputs, dims, after_hidden_linear=linear)
         if not linear:
-            net.add_module(f"pool{index}", nn.AvgPool2d(2))  # (N, C, H, W) -> (N, C, H/2, W/2)
+            net.add_module(f"pool{index}", AveragePooling())  # (N, C, H, W) -> (N, C, H/2, W/2)
             continue
         add_dropout(index, "hidden")
         if name == "fc2" and config.placement != "input":

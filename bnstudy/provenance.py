@@ -21,10 +21,11 @@ PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matp
 NO_EFFECT = frozenset(
     {
         "bnstudy",
+        "bnstudy.cache",
+        "bnstudy.compiling",
         "bnstudy.errors",
         "bnstudy.data.idx",
         "bnstudy.data.sources",
-        "bnstudy.lockstep.build",
     }
 )
 

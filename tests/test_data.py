@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnstudy import data
+from bnstudy.cache import cache_folder
 from bnstudy.data import sources
 from bnstudy.data.idx import parse, sha256
 from bnstudy.errors import BnstudyError, ConfigError, DataCorruptError, DataNotFoundError
@@ -177,7 +178,7 @@ def test_a_corrupt_cache_or_system_folder_is_refused_not_skipped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     (folder / TEST_LABELS).write_bytes(idx((3,), b"\x01\x02\x03"))
-    place = tmp_path / "system" if source == "system" else raw(data.cache_folder())
+    place = tmp_path / "system" if source == "system" else raw(cache_folder())
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(folder, place)
     monkeypatch.setenv("BNSTUDY_SYSTEM_DATA", str(tmp_path / "system"))
@@ -206,7 +207,7 @@ def test_verify_names_the_fault_of_each_file(folder: Path) -> None:
 
 
 def test_folder_of_takes_words_and_paths(tmp_path: Path) -> None:
-    assert data.folder_of("torchvision") == data.folder_of("cache") == raw(data.cache_folder())
+    assert data.folder_of("torchvision") == data.folder_of("cache") == raw(cache_folder())
     assert data.folder_of("auto") == data.sample_folder()
     assert data.folder_of(str(tmp_path)) == tmp_path
 
@@ -248,7 +249,7 @@ def test_where_the_cache_is(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert data.cache_folder() == Path(place)
+    assert cache_folder() == Path(place)
 
 
 # The sample ---------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_without_network_or_data_auto_says_that_it_is_the_sample_and_why(
     assert found.notes == (
         "this study uses the bundled sample (8,000 training and 2,000 test images), not the whole "
         "of Fashion-MNIST: its figures are a first look only",
-        f"cache: {raw(data.cache_folder())} {lacks}",
+        f"cache: {raw(cache_folder())} {lacks}",
         f"system: {tmp_path / 'nothing'} {lacks}",
         f"torchvision: source 'torchvision' {ruled_out}",
         f"debian: source 'debian' {ruled_out}",

@@ -11,12 +11,12 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from bnstudy import lockstep
+from bnstudy import compiling, lockstep
 from bnstudy.data import Images, split
 from bnstudy.errors import ConfigError
 from bnstudy.jobs import plan_jobs
 from bnstudy.lenet import lenet, norm_layers
-from bnstudy.lockstep import build, train_stack
+from bnstudy.lockstep import train_stack
 from bnstudy.lockstep.kernel import LANES, Kernel
 from bnstudy.norm import parameters_of, register_norm, words
 from bnstudy.runner import run_study
@@ -30,7 +30,7 @@ from tests.test_runner import plan_of
 @pytest.fixture(autouse=True)
 def kernel_of_this_machine(monkeypatch, tmp_path_factory, request):
     """Let all tests share one compiled kernel; skip where there is no compiler."""
-    if build.compiler() is None:
+    if compiling.compiler() is None:
         pytest.skip("no C++ compiler here")
     shared = tmp_path_factory.getbasetemp() / "kernel"
     monkeypatch.setenv("BNSTUDY_CACHE", str(shared))
@@ -183,9 +183,9 @@ def test_a_lone_image_is_refused_as_by_the_reference(small):
 def fresh_build(monkeypatch, tmp_path):
     """Let a test build the kernel anew, and forget what it found."""
     monkeypatch.setenv("BNSTUDY_CACHE", str(tmp_path / "cache"))
-    build.load.cache_clear()
+    compiling.compiled.cache_clear()
     yield tmp_path
-    build.load.cache_clear()
+    compiling.compiled.cache_clear()
 
 
 def program(path: Path, text: str) -> str:
@@ -197,7 +197,7 @@ def program(path: Path, text: str) -> str:
 def test_without_a_compiler_the_reference_engine_does_it_and_says_so(
     fresh_build, monkeypatch, sample
 ):
-    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     possible, reason = lockstep.available()
     assert not possible
     assert reason == "it needs a C++ compiler (c++, g++ or clang++), and none was found"
@@ -230,7 +230,7 @@ def test_the_kernel_is_compiled_once(fresh_build):
     assert lockstep.available() == (True, "")
     (library,) = (fresh_build / "cache" / "kernels").iterdir()
     before = library.stat().st_mtime_ns
-    build.load.cache_clear()
+    compiling.compiled.cache_clear()
     assert lockstep.available() == (True, "")
     assert library.stat().st_mtime_ns == before
 

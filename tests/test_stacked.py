@@ -9,11 +9,10 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from bnstudy import lockstep
+from bnstudy import compiling, lockstep
 from bnstudy.errors import ConfigError
 from bnstudy.jobs import choose_engine, plan_jobs
 from bnstudy.lenet import lenet, norm_layers
-from bnstudy.lockstep import build
 from bnstudy.lockstep.chance import Chance
 from bnstudy.lockstep.engine import train_by
 from bnstudy.lockstep.kernel import Kernel
@@ -223,7 +222,7 @@ def test_a_gpu_gets_stacks_of_more_seeds_and_fewer_of_large_batches(sample):
 
 def test_a_gpu_needs_no_compiler_and_other_devices_use_the_reference(monkeypatch):
     monkeypatch.setenv("BNSTUDY_KERNEL", "off")
-    build.load.cache_clear()
+    compiling.compiled.cache_clear()
     assert lockstep.available("cuda:0") == (True, "")
     assert lockstep.available("mps") == (False, "it runs on cpu and cuda, not on mps")
     lines = []
@@ -233,7 +232,7 @@ def test_a_gpu_needs_no_compiler_and_other_devices_use_the_reference(monkeypatch
         "reference engine: the faster lockstep engine cannot be had, "
         "it runs on cpu and cuda, not on mps"
     ]
-    build.load.cache_clear()
+    compiling.compiled.cache_clear()
 
 
 # On a GPU ---------------------------------------------------------------------------------

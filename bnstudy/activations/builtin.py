@@ -79,7 +79,7 @@ def _of_bounded(name: str, measure: Callable[[View, float, float], Number]) -> N
         if limits is None:
             return None
         low, high = limits
-        return Bound((name,), lambda view: measure(view, low, high))
+        return Bound((name,), lambda view: measure(view, low, high), _ends(low, high))
 
     REGISTERED[name] = Statistic(name, bind)
 
@@ -174,13 +174,15 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
 
     def measure(view: View) -> Numbers:
         values = view.sample(sample)
-        below, above, share = _between(values.numel(), asked)
+        places = _between(values.numel(), asked)
         if view.on_host:
             # sorted by vector instructions: quicker than partitioning, whose branches are guesses
-            ordered = np.sort(values.numpy())
-            low, high = ordered[below].astype(np.float64), ordered[above]
-            # NaN is sorted last, and makes every quantile NaN
-            return low + share * (high - low) if ordered[-1] == ordered[-1] else share * math.nan
+            at = np.sort(values.numpy()).item
+            if math.isnan(at(-1)):  # sorted last, and makes every quantile NaN
+                return [math.nan] * len(asked)
+            pairs = ((at(low), at(high), way) for low, high, way in places)
+            return [low + way * (high - low) for low, high, way in pairs]
+        below, above, share = map(np.array, zip(*places, strict=True))
         there = values.sort().values.double()
         ends = there[torch.from_numpy(below)], there[torch.from_numpy(above)]
         between = ends[0] + torch.from_numpy(share).to(there.device) * (ends[1] - ends[0])
@@ -191,13 +193,10 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
 
 
 @lru_cache(maxsize=256)
-def _between(count: int, asked: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _between(count: int, asked: tuple[float, ...]) -> list[tuple[int, int, float]]:
     """Return the places below and above each quantile, and the way between them."""
-    exact = np.array(asked) * (count - 1)
-    below = np.floor(exact).astype(np.int64)
-    share = exact - below
-    above = np.where(share > 0, below + 1, below)
-    return below, above, share
+    exact = [p * (count - 1) for p in asked]
+    return [(math.floor(at), math.ceil(at), at - math.floor(at)) for at in exact]
 
 
 def histogram(

@@ -30,6 +30,14 @@ class Place(NamedTuple):
     tensor: str
 
 
+class Planned(NamedTuple):
+    """What is measured at a site: the table's plan, the statistics, and their limits."""
+
+    number: int
+    bound: list[Bound]
+    limits: tuple[float, float] | None
+
+
 class Meter:
     """Measures tensors of some layers with some statistics.
 
@@ -47,7 +55,7 @@ class Meter:
         self.table, self.targets, self.stats = table, targets, stats
         self.notes: dict[tuple[str, str], str] = {}
         self._layers = [table.layers.number(target.name) for target in targets]
-        self._plans: dict[tuple[int, str, tuple[int, ...]], tuple[int, list[Bound]]] = {}
+        self._plans: dict[tuple[int, str, tuple[int, ...]], Planned] = {}
         self._every = tuple(range(len(stats)))
         self._spaced = any(statistic.due for statistic in stats)
         self._now = (-1, self._every)
@@ -89,13 +97,14 @@ class Meter:
     def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> View | None:
         if not (isinstance(scale, float) and scale == 1.0):
             tensor = tensor.float() / scale if tensor.dtype != torch.float64 else tensor / scale
-        number, bound = self._plan(place, kind)
+        number, bound, limits = self._plan(place, kind)
         if not bound:
             return None
-        view = View(tensor, self.table.plans[number].stats)
+        labels = self.table.plans[number].stats
+        view = View(tensor, labels, limits)
         try:
             parts = [statistic.measure(view) for statistic in bound]
-            complete = sum(map(width, parts)) == len(self.table.plans[number].stats)
+            complete = sum(map(width, parts)) == len(labels)
         except Exception:  # a user's statistic may raise anything
             complete = False
         if not complete:
@@ -117,7 +126,7 @@ class Meter:
             self._now = step, tuple(i for i, due in enumerate(dues) if due is None or due(step))
         return self._now[1]
 
-    def _plan(self, place: Place, kind: str) -> tuple[int, list[Bound]]:
+    def _plan(self, place: Place, kind: str) -> Planned:
         layer, which = place.layer, self._due(place.step)
         known = self._plans.get((layer, kind, which))
         if known is not None:
@@ -125,8 +134,9 @@ class Meter:
         site = Site(self.targets[layer].module, kind)
         bound = [b for b in (self.stats[i].bind(site) for i in which) if b is not None]
         number = self.table.plan(Plan.of([label for b in bound for label in b.labels]))
-        self._plans[layer, kind, which] = number, bound
-        return number, bound
+        limits = next((b.limits for b in bound if b.limits), None)
+        planned = self._plans[layer, kind, which] = Planned(number, bound, limits)
+        return planned
 
     def _one_by_one(self, place: Place, bound: list[Bound], view: View) -> list[Numbers]:
         """Measure again, turning off for good what fails: its numbers are NaN from then on."""

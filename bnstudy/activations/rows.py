@@ -33,8 +33,6 @@ SMALL = 1 << 14
 DOTS = 128  # rows of at least so many values are squared quicker by dot products
 NEAR_ZERO = 0.25
 NARROW, WIDE = 32, 2048
-# A row's norm and sum are good to about 1e-7, and so is the variance to 32 times that.
-CANCELS = 32.0
 SQUARES = (1e-28, 1e34)
 _scratch = threading.local()
 
@@ -60,13 +58,22 @@ class Needs(NamedTuple):
     absolute: bool
     zeros: bool
     stuck: bool
+    higher: bool
+    active: bool
 
 
 @lru_cache(maxsize=256)
 def needs(wanted: tuple[str, ...]) -> Needs:
     """Return what some labels need."""
     ends = "min" in wanted or "max" in wanted
-    return Needs(ends, "abs_mean" in wanted, "zeros" in wanted, "stuck" in wanted)
+    return Needs(
+        ends=ends,
+        absolute="abs_mean" in wanted,
+        zeros="zeros" in wanted,
+        stuck="stuck" in wanted,
+        higher="skew" in wanted or "kurtosis" in wanted,
+        active="active" in wanted,
+    )
 
 
 def scratch(like: Tensor, name: str) -> Tensor:
@@ -110,6 +117,9 @@ class Rows:
         Labels that will be asked for, so that they are found on the way.
     """
 
+    # A row's norm and sum are good to about 1e-7, and so is the variance to 32 times that.
+    cancels = 32.0
+
     def __init__(self, wide: Tensor, flat: Tensor, wanted: Collection[str] = ()) -> None:
         self.wide, self.flat, self.count = wide, flat, flat.numel()
         self._needs = needs(tuple(wanted))
@@ -130,7 +140,7 @@ class Rows:
             return self._small()
         ones, squares, lows, highs = [], [], [], []
         absolute, zeros = 0.0, 0
-        wants_ends, wants_absolute, wants_zeros, _ = self._needs
+        wants_ends, wants_absolute, wants_zeros, *_ = self._needs
         for piece in self.pieces():
             ones.append(piece.sum(1).numpy())
             squares.append(_squared(piece))
@@ -186,9 +196,9 @@ class Rows:
         variance = square - mean * mean
         if not math.isfinite(mean):
             return mean, math.nan
-        if not SQUARES[0] < square < SQUARES[1] and self.flat.dtype != torch.float64:
+        if not self._in_range(square):
             return self._widened.moments if square or self.extremes != (0.0, 0.0) else (0.0, 0.0)
-        if variance * CANCELS >= square:
+        if variance * self.cancels >= square:
             return mean, variance
         centre, ones, squares = self._near(mean), 0.0, 0.0
         for piece in self.pieces(PIECE):
@@ -232,9 +242,13 @@ class Rows:
                 squares = np.multiply(x, x, out=scratch(piece, "squares").numpy())
                 cubes += float(np.add.reduce(np.vecdot(x, squares), dtype=np.float64))
                 fourths += float(np.add.reduce(np.vecdot(squares, squares), dtype=np.float64))
-        d, scale = (mean - centre) / deviation, deviation * inverse
+        scale = deviation * inverse
         third, fourth = cubes / self.count / scale**3, fourths / self.count / scale**4
-        # About the centre, not the mean, that is d away.
+        return self._moved((mean - centre) / deviation, third, fourth)
+
+    @staticmethod
+    def _moved(d: float, third: float, fourth: float) -> tuple[float, float]:
+        """Return moments about the mean from those about a point ``d`` deviations below it."""
         return (
             third - 3 * d * (1 + d * d) + 2 * d**3,
             fourth - 4 * d * third + 6 * d**2 * (1 + d * d) - 3 * d**4,
@@ -358,14 +372,15 @@ class Rows:
         if self._by_image:
             square = self._image_sums[1].sum(0) / self._each
             variance = square - self.channel_mean**2
-            if (variance * CANCELS >= square).all() and self._in_range(square):
+            if (variance * self.cancels >= square).all() and self._in_range(square):
                 return self.channel_mean, variance
         mean, variance = self._whole.channel_moments
         return mean.numpy(), variance.numpy()
 
-    def _in_range(self, square: np.ndarray) -> bool:
+    def _in_range(self, square: np.ndarray | float) -> bool:
         low, high = SQUARES
-        return self.flat.dtype == torch.float64 or bool(((square > low) & (square < high)).all())
+        inside = np.logical_and(square > low, square < high)
+        return self.flat.dtype == torch.float64 or bool(np.all(inside))
 
     @property
     def spread(self) -> tuple[float, float, float]:

@@ -55,10 +55,13 @@ class Bound:
         Words of the column ``stat``, one for each number.
     measure
         From a view to as many numbers: a 0-d or 1-d tensor, or floats on a CPU.
+    limits
+        Between which it will ask for the share of values, so that it is found on the way.
     """
 
     labels: tuple[str, ...]
     measure: Measure
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A tensor as the statistics see it: detached, wide enough, shared parts computed once.
 
 Half precisions are widened to float32 before anything is squared.  How the sums are taken
-is the business of :class:`~bnstudy.activations.rows.Rows` on a CPU and of
+is the business of :mod:`~bnstudy.activations.scanned` and
+:class:`~bnstudy.activations.rows.Rows` on a CPU and of
 :class:`~bnstudy.activations.whole.Whole` elsewhere.
 """
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from bnstudy.activations.lazy import Lazy
 from bnstudy.activations.rows import Rows
+from bnstudy.activations.scanned import rows_of
 from bnstudy.activations.whole import Whole
 
 Number = float | Tensor
@@ -40,6 +42,8 @@ class View:
     wanted
         Labels that will be asked for: some are found while a piece of the tensor is near
         for its moments.
+    limits
+        Between which the share of values will be asked for, if any.
 
     Attributes
     ----------
@@ -51,11 +55,16 @@ class View:
         Whether numbers are Python floats here: reading one does not wait for a device.
     """
 
-    def __init__(self, tensor: Tensor, wanted: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        tensor: Tensor,
+        wanted: Collection[str] = (),
+        limits: tuple[float, float] | None = None,
+    ) -> None:
         self.tensor = tensor.detach()
         self.count = tensor.numel()
         self.on_host = tensor.device.type == "cpu"
-        self._wanted = wanted
+        self._wanted, self._limits = wanted, limits
         self._gathered: dict[int, np.ndarray] = {}
 
     @Lazy
@@ -73,13 +82,13 @@ class View:
             last = x.movedim(1, -1)
             if last.is_contiguous():
                 return last.view(-1)
-        return x.reshape(-1)
+        return x.reshape(-1).contiguous()  # an expanded tensor is flat without being in a row
 
     @Lazy
     def sums(self) -> Rows | Whole:
         """What is found by going through all values."""
         if self.on_host:
-            return Rows(self.wide, self.flat, self._wanted)
+            return rows_of(self.wide, self.flat, self._wanted, self._limits)
         return Whole(self.wide, self.flat)
 
     def number(self, value: Any) -> Number:

@@ -3,7 +3,6 @@
 from bnstudy.data.sources import (
     SOURCES,
     Dataset,
-    cache_folder,
     folder_of,
     load,
     read,
@@ -28,7 +27,6 @@ __all__ = [
     "Images",
     "Splits",
     "batches",
-    "cache_folder",
     "epoch_order",
     "epoch_orders",
     "evaluation_steps",

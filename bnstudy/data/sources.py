@@ -23,6 +23,7 @@ from pathlib import Path
 import torchvision
 from torch import Tensor
 
+from bnstudy.cache import cache_folder
 from bnstudy.config import digest
 from bnstudy.data.idx import parse, read_bytes, sha256
 from bnstudy.errors import ConfigError, DataCorruptError, DataError, DataNotFoundError
@@ -98,13 +99,6 @@ class Dataset:
     def digest(self) -> str:
         """One sha256 over the files."""
         return digest(dict(self.digests))
-
-
-def cache_folder() -> Path:
-    """Return ``$BNSTUDY_CACHE``, or bnstudy's folder in the user's cache."""
-    if own := os.environ.get("BNSTUDY_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnstudy"
 
 
 def system_folder() -> Path:

@@ -8,10 +8,10 @@ machines without a C++ compiler, are left to the reference.
 
 import torch
 
+from bnstudy.compiling import compiled
 from bnstudy.config import RunConfig
-from bnstudy.lockstep.build import load
 from bnstudy.lockstep.engine import train_stack
-from bnstudy.lockstep.kernel import LANES
+from bnstudy.lockstep.kernel import LANES, SOURCE
 from bnstudy.lockstep.places import unsupported
 
 __all__ = ["LANES", "available", "stack_size", "train_stack", "unsupported"]
@@ -24,7 +24,7 @@ def available(device: str = "cpu") -> tuple[bool, str]:
     """Return whether the engine runs on a device, and if not why, in a sentence."""
     kind = torch.device(device).type
     if kind == "cpu":
-        library, reason = load()
+        library, reason = compiled(SOURCE)
         return library is not None, reason
     return kind == "cuda", "" if kind == "cuda" else f"it runs on cpu and cuda, not on {kind}"
 

@@ -2,21 +2,23 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from bnstudy.compiling import compiled
 from bnstudy.config import ACTIVATIONS, DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
 from bnstudy.data import Images
 from bnstudy.errors import ConfigError
 from bnstudy.lenet import LAYERS
-from bnstudy.lockstep.build import load
 from bnstudy.lockstep.places import RUNNING_MEAN, RUNNING_VAR, Place, conventions, places
 from bnstudy.norm import make_norm
 
 LANES = 16
+SOURCE = Path(__file__).parent / "cpp" / "kernel.cpp"
 
 
 def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -117,7 +119,7 @@ class Kernel:
     def __init__(self, config: RunConfig, nets: Sequence[nn.Module], train: Images) -> None:
         if not 1 <= len(nets) <= LANES:
             raise ConfigError(f"a stack on the cpu holds 1 to {LANES} seeds, got {len(nets)}")
-        library, reason = load()
+        library, reason = compiled(SOURCE)
         if library is None:
             raise ConfigError(f"the lockstep engine is not available: {reason}")
         self._library = library

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as oracle
 from torch import nn
 
-from bnstudy.activations import histogram, quantiles, statistic
+from bnstudy.activations import histogram, quantiles, scanned, statistic
 from bnstudy.activations.builtin import SHAPE_SAMPLE
 from bnstudy.activations.rows import PIECE
 from bnstudy.activations.statistics import Site, resolve
@@ -19,6 +19,17 @@ from bnstudy.errors import WatchError
 
 SHAPES = [(1,), (7,), (2, 3), (64, 10), (4, 3, 5, 5), (3, 2, 4, 3, 2), (300, 6, 12, 12)]
 FORMATS = ("contiguous", "channels_last", "strided")
+
+
+@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
+def way(request):
+    """Read tensors by the compiled code, and without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(scanned, "scanner", lambda: None)
+        elif scanned.scanner() is None:
+            pytest.skip("no C++ compiler")
+        yield request.param
 
 
 def drawn(shape, dtype, form, seed, shift, scale):

@@ -1,7 +1,7 @@
-"""Compiling the kernel, once for each kernel text, compiler and processor.
+"""Compiling a C++ text of the package, once for each text, compiler and processor.
 
-``python -m bnstudy.lockstep`` compiles now and says whether it worked; otherwise the first
-study does.
+``python -m bnstudy.lockstep`` compiles all there are now and says whether it worked;
+otherwise the first to need one does.
 """
 
 import ctypes
@@ -12,10 +12,9 @@ import shutil
 import subprocess
 import tempfile
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
-from bnstudy.data import cache_folder
+from bnstudy.cache import cache_folder
 
 FLAGS = (
     "-std=c++17",
@@ -37,18 +36,18 @@ def compiler() -> str | None:
     return None
 
 
-def source() -> Path:
-    """Return the kernel's text; the headers it includes stand beside it."""
-    return Path(str(resources.files("bnstudy.lockstep") / "cpp" / "kernel.cpp"))
-
-
 @cache
-def load() -> tuple[ctypes.CDLL | None, str]:
-    """Return the compiled kernel, or None and the reason in a sentence.
+def compiled(source: Path) -> tuple[ctypes.CDLL | None, str]:
+    """Return a compiled text, or None and the reason in a sentence.
 
-    The library is kept in the cache under a hash of the kernel's text, the
-    options, the compiler's version and the processor, and appears there whole.
+    The library is kept in the cache under a hash of the text, of the headers beside
+    it, the options, the compiler's version and the processor, and appears there whole.
     ``$BNSTUDY_KERNEL=off`` does without it.
+
+    Parameters
+    ----------
+    source
+        The text; the headers it includes stand beside it.
     """
     if os.environ.get("BNSTUDY_KERNEL", "") == "off":
         return None, "BNSTUDY_KERNEL=off rules it out"
@@ -56,9 +55,9 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     if program is None:
         return None, "it needs a C++ compiler (c++, g++ or clang++), and none was found"
     try:
-        library = cache_folder() / "kernels" / f"{_key(program)}.so"
+        library = cache_folder() / "kernels" / f"{_key(program, source)}.so"
         if not library.exists():
-            _compile(program, library)
+            _compile(program, source, library)
         return ctypes.CDLL(str(library)), ""
     except subprocess.CalledProcessError as error:
         first = next(iter((error.stderr or "").strip().splitlines()), "no message")
@@ -67,9 +66,9 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"it could not be built ({error.__class__.__name__}: {error})"
 
 
-def _key(program: str) -> str:
+def _key(program: str, source: Path) -> str:
     sha = hashlib.sha256()
-    for path in sorted(source().parent.glob("*.[ch]pp")):
+    for path in sorted(source.parent.glob("*.[ch]pp")):
         sha.update(path.read_bytes())
     version = _run([program, "--version"]).splitlines()[0]
     for part in (*FLAGS, version, platform.machine(), _processor()):
@@ -87,11 +86,11 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in text.splitlines() if line.startswith(kept)}))
 
 
-def _compile(program: str, library: Path) -> None:
+def _compile(program: str, source: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         made = Path(scratch) / library.name
-        _run([program, *FLAGS, "-o", str(made), str(source())])
+        _run([program, *FLAGS, "-o", str(made), str(source)])
         os.replace(made, library)
 
 

@@ -1,0 +1,62 @@
+"""Average pooling over 2 x 2 squares, as torch's own to the last bit and quicker on the CPU.
+
+torch's kernel takes a third of the forward pass of a LeNet on one core; slices
+and sums, which are vectorized, take a third of that.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Mean(torch.autograd.Function):
+    """Means of 2 x 2 squares, added in the order of torch's kernel: row by row."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(X: Tensor) -> Tensor:
+        upper, lower = X[..., 0::2, :], X[..., 1::2, :]
+        total = upper[..., 0::2] + upper[..., 1::2]
+        total += lower[..., 0::2]
+        total += lower[..., 1::2]
+        return total.mul_(0.25)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is needed on the way back."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        share = gradient * 0.25
+        *planes, height, width = share.shape
+        spread = share.new_empty(*planes, 2 * height, 2 * width)
+        upper = spread[..., 0::2, :]
+        upper[..., 0::2] = share
+        upper[..., 1::2] = share
+        spread[..., 1::2, :] = upper
+        return spread
+
+
+class AveragePooling(nn.AvgPool2d):
+    """``nn.AvgPool2d(2)``: (N, C, H, W) to (N, C, H/2, W/2), the same numbers and gradients.
+
+    Where its sums are not those of torch's kernel, or not quicker (other
+    devices, half precision, odd sides, a compiled graph), torch's kernel is called.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the means of the squares of ``input``."""
+        sides = input.shape[-2:]
+        if (
+            torch.compiler.is_compiling()
+            or input.device.type != "cpu"
+            or input.dtype not in (torch.float32, torch.float64)
+            or any(side % 2 for side in sides)
+        ):
+            return super().forward(input)
+        return _Mean.apply(input)
