@@ -1,6 +1,6 @@
 """Compiling a C++ text of the package, once for each text, compiler and processor.
 
-``python -m bnstudy.lockstep`` compiles all there are now and says whether it worked;
+``python -m bnstudy.lockstep`` compiles the training kernel and says whether it worked;
 otherwise the first to need one does.
 """
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 
 namespace {
 
@@ -38,11 +39,18 @@ struct Values {
     }
 };
 
+// Fold lanes in halves: a chain of as many steps as lanes would cost more than a short row.
+template <int COUNT, class V, class Fold>
+auto folded(V lanes, Fold fold) {
+    std::decay_t<decltype(lanes[0])> values[COUNT];
+    std::memcpy(values, &lanes, sizeof values);
+    for (int half = COUNT / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) values[i] = fold(values[i], values[i + half]);
+    return values[0];
+}
+
 double total(const Doubles* halves) {
-    const Doubles both = halves[0] + halves[1];
-    double sum = 0.0;
-    for (int i = 0; i < LANES / 2; ++i) sum += both[i];
-    return sum;
+    return folded<LANES / 2>(halves[0] + halves[1], [](double a, double b) { return a + b; });
 }
 
 // Each statistic takes LANES values at a time, then the rest one by one, and ends by
@@ -82,11 +90,8 @@ struct Ends {
     void take(Values v) { take(v.floats()); }
     void take(float v) { take(Floats{} + v); }
     void end(double* row, int64_t rows) const {
-        float least = low[0], greatest = high[0];
-        for (int i = 1; i < LANES; ++i) {
-            least = low[i] < least ? low[i] : least;
-            greatest = high[i] > greatest ? high[i] : greatest;
-        }
+        const float least = folded<LANES>(low, [](float a, float b) { return b < a ? b : a; });
+        const float greatest = folded<LANES>(high, [](float a, float b) { return b > a ? b : a; });
         row[0] = least < row[0] ? least : row[0];
         row[rows] = greatest > row[rows] ? greatest : row[rows];
     }
@@ -115,9 +120,7 @@ struct Count {
     void take(Values v) { lanes -= test(v.floats()); }
     void take(float v) { rest += test.one(v); }
     void end(double* row, int64_t) const {
-        int32_t sum = rest;
-        for (int i = 0; i < LANES; ++i) sum += lanes[i];
-        *row += sum;
+        *row += rest + folded<LANES>(lanes, [](int32_t a, int32_t b) { return a + b; });
     }
 };
 
