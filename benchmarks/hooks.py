@@ -3,7 +3,8 @@
 All contestants train the same net on the same batch in one process.  Each
 turn times the unwatched step and, right after it, the watched one, in
 alternating order; the ratio is the median over turns of the ratios within a
-turn, so that a slow minute of a shared machine hits both.  The imitations do
+turn, so that a slow minute of a shared machine hits both.  The first two
+watched steps of a turn do not count.  The imitations do
 what the originals do inside their hooks: fastai's ActivationStats reads mean,
 standard deviation and near-zero share of each leaf as Python numbers;
 tensor_tracker keeps a clone of every tensor, forward and backward, for
@@ -119,6 +120,7 @@ def measure(
         for name, attach in contestants().items():
             before = steps(net, optimizer, x, y, count) if turn % 2 == 0 else 0.0
             with attach(net, optimizer):
+                steps(net, optimizer, x, y, 2)  # the layers are met, and memory is made
                 watched = steps(net, optimizer, x, y, count)
             before = before or steps(net, optimizer, x, y, count)
             plain.append(before)

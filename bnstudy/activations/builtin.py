@@ -43,7 +43,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.statistics import REGISTERED, Bound, Site, Statistic, simple
+from bnstudy.activations.statistics import REGISTERED, Bound, Measure, Site, Statistic, simple
 from bnstudy.activations.view import Number, Numbers, View
 from bnstudy.errors import WatchError
 
@@ -73,13 +73,14 @@ def rectified(site: Site) -> bool:
     return site.kind == "out" and isinstance(site.module, RECTIFIERS)
 
 
-def _of_bounded(name: str, measure: Callable[[View, float, float], Number]) -> None:
+def _of_bounded(name: str, measure: Callable[[View, float, float], Number], *, later: bool) -> None:
     def bind(site: Site) -> Bound | None:
         limits = bounds(site)
         if limits is None:
             return None
         low, high = limits
-        return Bound((name,), lambda view: measure(view, low, high), _ends(low, high))
+        take: Measure = lambda view: measure(view, low, high)  # noqa: E731
+        return Bound((name,), take, _ends(low, high), later)
 
     REGISTERED[name] = Statistic(name, bind)
 
@@ -173,22 +174,24 @@ def quantiles(*probabilities: float, sample: int = 4096) -> Statistic:
         )
 
     def measure(view: View) -> Numbers:
-        values = view.sample(sample)
-        places = _between(values.numel(), asked)
         if view.on_host:
             # sorted by vector instructions: quicker than partitioning, whose branches are guesses
-            at = np.sort(values.numpy()).item
+            ordered = np.sort(view.sample_on_host(sample))
+            places, at = _between(len(ordered), asked), ordered.item
             if math.isnan(at(-1)):  # sorted last, and makes every quantile NaN
                 return [math.nan] * len(asked)
             pairs = ((at(low), at(high), way) for low, high, way in places)
             return [low + way * (high - low) for low, high, way in pairs]
+        values = view.sample(sample)
+        places = _between(values.numel(), asked)
         below, above, share = map(np.array, zip(*places, strict=True))
         there = values.sort().values.double()
         ends = there[torch.from_numpy(below)], there[torch.from_numpy(above)]
         between = ends[0] + torch.from_numpy(share).to(there.device) * (ends[1] - ends[0])
         return torch.where(torch.isnan(there[-1]), math.nan, between)
 
-    bound = Bound(tuple(f"q{100 * p:g}" for p in asked), measure)
+    labels = tuple(f"q{100 * p:g}" for p in asked)
+    bound = Bound(labels, measure, later=True, sample=sample)
     return Statistic("quantiles", lambda _site: bound)
 
 
@@ -242,6 +245,8 @@ def histogram(
         return Bound(
             bin_labels(word, bins, *ends),
             lambda view: _histogram(view, bins, ends, logarithm, sample),
+            later=True,
+            sample=sample,
         )
 
     return Statistic("histogram", bind)
@@ -280,7 +285,7 @@ def _histogram(
     return np.bincount(places.astype(np.intp), minlength=bins + 2) / len(x)
 
 
-for _name, _measure in {
+for _name, _measure in {  # of sums and extremes
     "mean": lambda view: view.mean,
     "std": lambda view: view.deviation,
     "min": lambda view: view.sums.extremes[0],
@@ -291,17 +296,17 @@ for _name, _measure in {
     "zeros": lambda view: view.sums.zeros,
     "skew": lambda view: view.sums.higher[0],
     "kurtosis": lambda view: view.sums.higher[1] - 3.0,
-    "near_zero": _near_zero,
     "nonfinite": _nonfinite,
-    "participation": _participation,
 }.items():
-    simple(_name, _measure)
+    simple(_name, _measure, later=True)
 
-simple("active", lambda view: view.sums.above(0.0), rectified)
+simple("near_zero", _near_zero, later=True, sample=SHAPE_SAMPLE)
+simple("participation", _participation)
+simple("active", lambda view: view.sums.above(0.0), rectified, later=True)
 simple("dead", _dead, rectified)
-_of_bounded("saturated", _saturated)
-_of_bounded("stuck", _stuck)
-_of_bounded("slope", _slope)
+_of_bounded("saturated", _saturated, later=True)
+_of_bounded("stuck", _stuck, later=False)
+_of_bounded("slope", _slope, later=True)
 REGISTERED["quantiles"] = quantiles()
 REGISTERED["histogram"] = histogram()
 _CHANNELS = Bound(("within", "between", "mean_square"), lambda view: view.sums.spread)

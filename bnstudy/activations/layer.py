@@ -154,10 +154,9 @@ def _image_noise_on_host(
 ) -> tuple[np.ndarray, np.ndarray]:
     images = images or View(X).sums.images
     if images is None:
-        own = X.detach().double().numpy() - mean  # (N, C)
-        squares = own * own
-        totals = np.add.reduce(squares, 0)
-        return _variance(own, totals), _variance(squares)
+        squares = np.square(X.detach().double().numpy() - mean)  # (N, C)
+        # the mean is the batch's own but for rounding
+        return np.add.reduce(squares, 0) / (len(X) - 1), _variance(squares)
     positions = math.prod(X.shape[2:])
     own = images[0] / positions - mean
     squares = images[1] / positions - (2 * own + mean) * mean
@@ -170,14 +169,10 @@ def _in_float64(tensor: Tensor) -> np.ndarray:
     return tensor.numpy().astype(np.float64)
 
 
-def _variance(values: np.ndarray, squared: np.ndarray | None = None) -> np.ndarray:
-    """Return the unbiased variance of columns, in float64, given their sums of squares or not.
-
-    Their means are small.
-    """
+def _variance(values: np.ndarray) -> np.ndarray:
+    """Return the unbiased variance of columns, in float64, whose means are small."""
     n, total = len(values), np.add.reduce(values, 0)
-    if squared is None:
-        squared = np.einsum("nc,nc->c", values, values)  # matrix products start threads
+    squared = np.einsum("nc,nc->c", values, values)  # matrix products start threads
     return (squared - total * total / n) / (n - 1)
 
 

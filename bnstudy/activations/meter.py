@@ -3,6 +3,7 @@
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,11 +32,13 @@ class Place(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What is measured at a site: the table's plan, the statistics, and their limits."""
+    """What is measured at a site: the table's plan, the statistics, and what these need."""
 
     number: int
     bound: list[Bound]
     limits: tuple[float, float] | None
+    later: bool
+    samples: tuple[int, ...]
 
 
 class Meter:
@@ -71,20 +74,19 @@ class Meter:
         unit = self.targets[place.layer].unit
         if unit is not None and tensor.dim() > 1:
             tensor = tensor.select(1, unit)
-        if torch.is_autocast_enabled(tensor.device.type):
-            with torch.autocast(tensor.device.type, enabled=False):
-                view = self._add(place, kind, tensor, scale)
+        kind_of_device = "cpu" if tensor.is_cpu else tensor.device.type
+        if torch.is_autocast_enabled(kind_of_device):
+            with torch.autocast(kind_of_device, enabled=False):
+                images = self._add(place, kind, tensor, scale)
         else:
-            view = self._add(place, kind, tensor, scale)
-        self._remember(seen, view if unit is None and kind != "grad" else None)
+            images = self._add(place, kind, tensor, scale)
+        self._remember(seen, images if unit is None and kind != "grad" else None)
 
-    def _remember(self, tensor: Tensor, view: View | None) -> None:
+    def _remember(self, tensor: Tensor, images: Images | None) -> None:
         """Keep the sums of images: a BN layer is often called with what was measured last."""
         self._last = None
-        if view is not None and tensor.dim() > 2 and not tensor.is_inference():
-            images = view.sums.images_at_hand
-            if images is not None:
-                self._last = weakref.ref(tensor), tensor._version, images
+        if images is not None and tensor.dim() > 2 and not tensor.is_inference():
+            self._last = weakref.ref(tensor), tensor._version, images
 
     def images_of(self, tensor: Tensor) -> Images | None:
         """Return the sums of images of a tensor, if it was measured last and not changed since."""
@@ -94,23 +96,31 @@ class Meter:
                 return images
         return None
 
-    def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> View | None:
+    def _add(self, place: Place, kind: str, tensor: Tensor, scale: Tensor | float) -> Images | None:
+        """Measure, or what can wait until the end of the step later; return the sums of images."""
         if not (isinstance(scale, float) and scale == 1.0):
             tensor = tensor.float() / scale if tensor.dtype != torch.float64 else tensor / scale
-        number, bound, limits = self._plan(place, kind)
+        planned = self._plan(place, kind)
+        bound, labels = planned.bound, self.table.plans[planned.number].stats
         if not bound:
             return None
-        labels = self.table.plans[number].stats
-        view = View(tensor, labels, limits)
+        view, key = View(tensor, labels, planned.limits), self.key(place, planned.number)
+        later = planned.later and view.keep(planned.samples)
+        now = [each for each in bound if not each.later] if later else bound
         try:
-            parts = [statistic.measure(view) for statistic in bound]
-            complete = sum(map(width, parts)) == len(labels)
+            found = [each.measure(view) for each in now]
+            complete = sum(map(width, found)) == sum(len(each.labels) for each in now)
         except Exception:  # a user's statistic may raise anything
             complete = False
+        images = view.sums.images_at_hand
         if not complete:
-            parts = self._one_by_one(place, bound, view)
-        self.table.add(self.key(place, number), parts, tensor.device)
-        return view
+            self.table.add(key, self._one_by_one(place, bound, view), tensor.device)
+        elif later:
+            view.let_go()
+            self.table.add_later(key, partial(_rest, view, tuple(bound), found), tensor.device)
+        else:
+            self.table.add(key, found, tensor.device)
+        return images
 
     def key(self, place: Place, plan: int) -> tuple[int, ...]:
         """Return the place as the numbers of the table's FIELDS, all but the order."""
@@ -135,7 +145,10 @@ class Meter:
         bound = [b for b in (self.stats[i].bind(site) for i in which) if b is not None]
         number = self.table.plan(Plan.of([label for b in bound for label in b.labels]))
         limits = next((b.limits for b in bound if b.limits), None)
-        planned = self._plans[layer, kind, which] = Planned(number, bound, limits)
+        waiting = [each for each in bound if each.later]
+        samples = tuple(sorted({each.sample for each in waiting if each.sample}))
+        planned = Planned(number, bound, limits, bool(waiting), samples)
+        self._plans[layer, kind, which] = planned
         return planned
 
     def _one_by_one(self, place: Place, bound: list[Bound], view: View) -> list[Numbers]:
@@ -165,6 +178,12 @@ class Meter:
     def note(self, layer: str, tensor: str, why: str) -> None:
         """Remember, once, why something is not recorded."""
         self.notes.setdefault((layer, tensor), why)
+
+
+def _rest(view: View, bound: Sequence[Bound], found: list[Numbers]) -> list[Numbers]:
+    """Return what was found, and between it what could wait."""
+    there = iter(found)
+    return [each.measure(view) if each.later else next(there) for each in bound]
 
 
 def _missing(count: int) -> Callable[[View], Tensor]:

@@ -158,6 +158,7 @@ class Recorder:
         self._rest()
 
     def _new_step(self) -> None:
+        self._table.settle()
         if self._events:
             remove(self._hooks.scouts)
         self._dues.clear()

@@ -388,6 +388,8 @@ class Rows:
 
         By the law of total variance, within = all - between, unless that cancels.
         """
+        if not math.isfinite(self.moments[0]):
+            return math.nan, math.nan, math.nan
         means = self.channel_mean
         between = _spread(means)
         within = self.moments[1] - between

@@ -157,6 +157,17 @@ class Scanned(Rows):
         low, high = self._limits
         return self._scan(bits | OUTSIDE, low=low, high=high)
 
+    def keep(self) -> bool:
+        """Find all that was announced, and whether nothing else of it needs the tensor."""
+        if self._needs.higher:
+            _ = self.higher
+        return math.isfinite(self.moments[0])
+
+    def let_go(self) -> None:
+        """Forget the tensor and its rows; totals stay."""
+        vars(self).pop("_image_sums", None)
+        del self.wide, self.flat, self._read.rows
+
     @Lazy
     def moments(self) -> tuple[float, float]:
         """Mean and biased variance."""

@@ -57,11 +57,18 @@ class Bound:
         From a view to as many numbers: a 0-d or 1-d tensor, or floats on a CPU.
     limits
         Between which it will ask for the share of values, so that it is found on the way.
+    later
+        Whether it reads sums, extremes, shares within ``limits`` and a sample only, and
+        so may be measured after the tensor is gone.
+    sample
+        Of how many values.
     """
 
     labels: tuple[str, ...]
     measure: Measure
     limits: tuple[float, float] | None = None
+    later: bool = False
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,10 +144,15 @@ def _declare(
 
 
 def simple(
-    name: str, measure: Measure, only: Callable[[Site], bool] = lambda _site: True
+    name: str,
+    measure: Measure,
+    only: Callable[[Site], bool] = lambda _site: True,
+    *,
+    later: bool = False,
+    sample: int = 0,
 ) -> Statistic:
-    """Make a statistic of one number, for the sites where ``only`` holds."""
-    bound = Bound((name,), measure)
+    """Make a statistic of one number, for the sites where ``only`` holds; see :class:`Bound`."""
+    bound = Bound((name,), measure, later=later, sample=sample)
     made = Statistic(name, lambda site: bound if only(site) else None)
     REGISTERED[name] = made
     return made

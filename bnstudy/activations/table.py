@@ -7,7 +7,7 @@ of it is copied at once: that is the only moment the host waits for the device.
 
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from bnstudy.activations.view import Numbers
 
 FIELDS = ("step", "mode", "forward", "layer", "call", "tensor", "plan", "order")
 MODES = ("train", "eval")
+WAITING = 256  # measurements whose numbers are made later: at most 12 MB of samples
+Make = Callable[[], Sequence[Numbers]]
 COLUMNS = ("step", "mode", "forward", "layer", "call", "tensor", "channel", "stat", "value")
 
 
@@ -101,7 +103,7 @@ class Row:
         else:
             place, floats = self.used, []
             for part in _flat(parts):
-                if isinstance(part, float):
+                if type(part) is float:
                     floats.append(part)
                     continue
                 if floats:
@@ -136,7 +138,7 @@ def _on_host(part: Any) -> np.ndarray:
 def _flat(parts: Sequence[Numbers]) -> list[Any]:
     numbers: list[Any] = []
     for part in parts:
-        if isinstance(part, list | tuple):
+        if type(part) is not float and isinstance(part, list | tuple):
             numbers.extend(part)
         else:
             numbers.append(part)
@@ -145,6 +147,8 @@ def _flat(parts: Sequence[Numbers]) -> list[Any]:
 
 def width(part: Numbers) -> int:
     """Return how many numbers a statistic gave."""
+    if type(part) is float:
+        return 1
     if isinstance(part, Tensor):
         return part.numel()
     return len(part) if isinstance(part, list | tuple | np.ndarray) else 1
@@ -172,6 +176,7 @@ class Table:
         self.fresh: list[Block] = []
         self._plan_numbers: dict[Plan, int] = {}
         self._rows: dict[torch.device, Row] = {}
+        self._later: list[tuple[tuple[int, ...], Make, torch.device]] = []
         self._order = 0
         self._lock = threading.RLock()  # gradients of several devices arrive in threads
 
@@ -194,16 +199,38 @@ class Table:
         device
             Where the measured tensor is.
         """
-        count = len(self.plans[key[6]].stats)
         with self._lock:
-            row = self._rows.get(device)
-            if row is None:
-                row = self._rows[device] = Row(device, max(self.capacity, count))
-            if not row.fits(count):
-                self._copy(device, count)
-                row = self._rows[device]
-            row.add((*key, self._order), parts, count)
+            self._write((*key, self._order), parts, device)
             self._order += 1
+
+    def add_later(self, key: tuple[int, ...], make: Make, device: torch.device) -> None:
+        """Take the place of a measurement now, and its numbers from ``make()`` in :meth:`settle`.
+
+        What is reckoned for all layers at once, at the end of a step, finds its code in the
+        near caches; in between layers it would be fetched anew each time.
+        """
+        with self._lock:
+            self._later.append(((*key, self._order), make, device))
+            self._order += 1
+            if len(self._later) >= WAITING:
+                self.settle()
+
+    def settle(self) -> None:
+        """Write the measurements that wait for their numbers."""
+        with self._lock:
+            later, self._later = self._later, []
+            for key, make, device in later:
+                self._write(key, make(), device)
+
+    def _write(self, key: tuple[int, ...], parts: Sequence[Numbers], device: torch.device) -> None:
+        count = len(self.plans[key[6]].stats)
+        row = self._rows.get(device)
+        if row is None:
+            row = self._rows[device] = Row(device, max(self.capacity, count))
+        if not row.fits(count):
+            self._copy(device, count)
+            row = self._rows[device]
+        row.add(key, parts, count)
 
     def _copy(self, device: torch.device, needed: int = 0) -> None:
         row = self._rows[device]
@@ -223,6 +250,7 @@ class Table:
     def flush(self) -> list[Block]:
         """Copy what waits on all devices; if poured, return what is new since the last flush."""
         with self._lock:
+            self.settle()
             for device in self._rows:
                 self._copy(device)
             fresh, self.fresh = self.fresh, []

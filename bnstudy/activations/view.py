@@ -7,9 +7,9 @@ is the business of :mod:`~bnstudy.activations.scanned` and
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bnstudy.activations.lazy import Lazy
 from bnstudy.activations.rows import Rows
-from bnstudy.activations.scanned import rows_of
+from bnstudy.activations.scanned import Scanned, rows_of
 from bnstudy.activations.whole import Whole
 
 Number = float | Tensor
@@ -63,7 +63,7 @@ class View:
     ) -> None:
         self.tensor = tensor.detach()
         self.count = tensor.numel()
-        self.on_host = tensor.device.type == "cpu"
+        self.on_host = tensor.is_cpu
         self._wanted, self._limits = wanted, limits
         self._gathered: dict[int, np.ndarray] = {}
 
@@ -129,10 +129,23 @@ class View:
         return self.flat[:: stride(self.count, size)]
 
     def sample_on_host(self, size: int) -> np.ndarray:
-        """Return :meth:`sample` of a tensor on a CPU, gathered once for all who ask."""
+        """Return a copy of :meth:`sample` of a tensor on a CPU, made once for all who ask."""
         if size not in self._gathered:
-            self._gathered[size] = self.sample(size).contiguous().numpy()
+            self._gathered[size] = self.sample(size).numpy().copy()
         return self._gathered[size]
+
+    def keep(self, samples: Iterable[int]) -> bool:
+        """Find all that statistics may ask for later; return whether that is possible."""
+        if not (self.on_host and isinstance(self.sums, Scanned) and self.sums.keep()):
+            return False
+        for size in samples:
+            self.sample_on_host(size)
+        return True
+
+    def let_go(self) -> None:
+        """Forget the tensor, after :meth:`keep`."""
+        cast(Scanned, self.sums).let_go()
+        del self.tensor, self.wide, self.flat
 
     def rows(self, samples: int, channels: int) -> Tensor:
         """Return a matrix of samples by channels for a covariance, (<= samples, <= channels).

@@ -1,6 +1,7 @@
 """The compiled way through a tensor, number by number against float64 numpy."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bnstudy import compiling
-from bnstudy.activations import scanned, watch
+from bnstudy.activations import scanned, statistic, table, watch
 from bnstudy.activations.rows import Rows
 from bnstudy.activations.scanned import (
     ABOVE,
@@ -25,9 +26,11 @@ from bnstudy.activations.scanned import (
     Scanned,
     rows_of,
 )
+from tests.activations.nets import built
 
 pytestmark = pytest.mark.skipif(scanned.scanner() is None, reason="no C++ compiler")
 EVERYTHING = sum(COLUMNS)
+ALWAYS = {"train": 1, "eval": 1}
 
 
 def normal(*shape, dtype=torch.float32):
@@ -155,3 +158,66 @@ def test_without_a_compiler_torch_reads(monkeypatch):
     finally:
         for known in (compiling.compiled, scanned.scanner):
             known.cache_clear()
+
+
+# What is reckoned at the end of the step ---------------------------------------------------
+
+
+def watched_pass(net, x, **options):
+    with torch.no_grad(), watch(net, stats="full", every=ALWAYS, **options) as run:
+        net.eval()(x)
+        yield run
+
+
+def numbers(run):
+    frame = run.frame().astype({"layer": str, "stat": str})
+    return frame.set_index(["layer", "stat"])["value"].to_dict()
+
+
+def test_numbers_are_those_of_the_moment_however_the_tensor_is_changed_after():
+    net = built(lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True)))
+    x = normal(40, 6)  # few values: the sample is all of them
+    for run in watched_pass(net, x):
+        before = net[0](x).detach().double().numpy()
+        got = numbers(run)
+        assert got["0", "mean"] == pytest.approx(before.mean(), rel=1e-6)
+        assert got["0", "q15"] == pytest.approx(np.quantile(before, 0.15), rel=1e-6)
+        assert got["0", "min"] == pytest.approx(before.min(), rel=1e-6)
+        assert got["1", "active"] == pytest.approx((before > 0).mean())
+        bins = [value for (layer, stat), value in got.items() if layer == "0" and "hist[" in stat]
+        assert (len(bins), sum(bins)) == (42, pytest.approx(1.0))
+
+
+def test_a_tensor_that_waits_for_its_numbers_is_not_kept():
+    seen = []
+    net = built(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.AvgPool2d(2)))
+    net[1].register_forward_hook(lambda _m, _a, out: seen.append(weakref.ref(out)))
+    for run in watched_pass(net, normal(3, 1, 8, 8)):
+        assert seen[0]() is None
+        assert {"1"} <= {layer for layer, _ in numbers(run)}
+
+
+def test_rows_come_in_the_order_of_the_layers_and_none_waits_for_ever(monkeypatch):
+    monkeypatch.setattr(table, "WAITING", 7)
+    net = built(lambda: nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)), nn.Sigmoid()))
+    own = statistic(lambda x: x.mean(), name="own")
+    with torch.no_grad(), watch(net, stats=["mean", "stuck", own, "std"], every=ALWAYS) as run:
+        for _ in range(5):
+            net.eval()(normal(4, 3))
+        assert len(run._table._later) == 4  # of 5 passes through 5 layers
+        frame = run.frame()
+        assert run._table._later == []
+    assert list(frame["layer"][::3][:4]) == ["0", "1", "2", "3"]
+    assert list(frame["layer"]) == [*"000111222333", *"4444"] * 5
+    assert list(frame["stat"][:3]) == ["mean", "own", "std"]
+    mean, own = (frame.loc[frame["stat"] == stat, "value"].to_numpy() for stat in ("mean", "own"))
+    assert own == pytest.approx(mean, rel=1e-5, abs=1e-7)
+
+
+def test_values_that_are_not_finite_are_measured_at_once():
+    x = normal(4, 3)
+    x[0, 0] = math.inf
+    for run in watched_pass(nn.Sequential(nn.Identity()), x, layers="0"):
+        assert run._table._later == []
+        got = numbers(run)
+        assert (got["0", "nonfinite"], got["0", "max"]) == (1.0, math.inf)
