@@ -321,11 +321,22 @@ def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
     assert not boxes["no BN"].overlaps(boxes["BN"])
 
 
-def test_long_names_of_three_arms_do_not_touch_under_paired_dots():
-    labels = {"a": "before the sigmoid", "b": "after the sigmoid", "c": "on the layer's input"}
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("before the sigmoid", "after the sigmoid", "on the layer's input"),
+        tuple(
+            f"{norm}{dropout}, 5,000 images"
+            for norm in ("no BN", "BN")
+            for dropout in ("", " + dropout 0.3", " + dropout")
+        ),
+    ],
+)
+def test_long_names_of_arms_do_not_touch_under_paired_dots(names):
+    labels = dict(zip("abcdef", names, strict=False))
     rows = [(arm, seed, 0.5) for arm in labels for seed in (0, 1)]
     points = pd.DataFrame(rows, columns=["arm", "seed", "value"])
-    rows = [(arm, seed, 1.0, 1.0, 0.5, 1.5) for arm in "bc" for seed in (0, 1)]
+    rows = [(arm, seed, 1.0, 1.0, 0.5, 1.5) for arm in list(labels)[1:] for seed in (0, 1)]
     columns = ["arm", "seed", "difference", "mean", "low", "high"]
     differences = pd.DataFrame(rows, columns=columns)
     scales = (Scale("Accuracy", percent=True), Scale("Points"))

@@ -7,6 +7,7 @@ from the layer's input.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,19 +88,23 @@ def batch_moments(module: Any, args: tuple[Any, ...], output: Any) -> tuple[Tens
     output
         What it returned.
     """
-    saved = _saved(output)
+    saved = saved_moments(output)
     if saved is not None:
-        mean, inverse = saved
-        if inverse.device.type == "cpu":  # numpy is quicker at so few numbers
-            spread = _in_float64(inverse) ** -2 - float(module.eps)
-            return mean, torch.from_numpy(np.maximum(spread, 0.0, out=spread))
-        return mean, (inverse.double() ** -2.0 - float(module.eps)).clamp_min_(0.0)
+        return moments_of(*saved, float(module.eps))
     both = View(args[0]).sums.channel_moments
     return torch.as_tensor(both[0]), torch.as_tensor(both[1])
 
 
-def _saved(output: Any) -> tuple[Tensor, Tensor] | None:
-    """Mean and 1 / sqrt(var + eps) that autograd holds, or None."""
+def moments_of(mean: Tensor, inverse: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return mean and variance, (C,) each, from mean and 1 / sqrt(var + eps)."""
+    if inverse.is_cpu:  # numpy is quicker at so few numbers
+        spread = _in_float64(inverse) ** -2 - eps
+        return mean, torch.from_numpy(np.maximum(spread, 0.0, out=spread))
+    return mean, (inverse.double() ** -2.0 - eps).clamp_min_(0.0)
+
+
+def saved_moments(output: Any) -> tuple[Tensor, Tensor] | None:
+    """Return mean and 1 / sqrt(var + eps), (C,) each, that autograd holds of a batch, or None."""
     node = getattr(output, "grad_fn", None)
     if node is None or not node.name().startswith(NATIVE):
         return None
@@ -157,7 +162,13 @@ def _image_noise_on_host(
         squares = np.square(X.detach().double().numpy() - mean)  # (N, C)
         # the mean is the batch's own but for rounding
         return np.add.reduce(squares, 0) / (len(X) - 1), _variance(squares)
-    positions = math.prod(X.shape[2:])
+    return noise_of_images(images, math.prod(X.shape[2:]), mean)
+
+
+def noise_of_images(
+    images: Images, positions: int, mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`image_noise` does from the sums of at least 2 images of some places."""
     own = images[0] / positions - mean
     squares = images[1] / positions - (2 * own + mean) * mean
     return _variance(own), _variance(squares)
@@ -180,9 +191,29 @@ def channel_state(
     module: Any, X: Tensor, moments: tuple[Tensor, Tensor], images: Images | None = None
 ) -> list[Tensor | np.ndarray]:
     """Return the (C,) numbers of CHANNEL_STATS; NaN for what a layer does not have."""
-    norm = read_norm(module)
     mean, var = moments
+    return [mean, var, *image_noise(X, mean, images), *kept_state(module, mean)]
+
+
+def kept_state(module: Any, like: Tensor) -> list[Tensor]:
+    """Return running moments, gamma and beta, (C,) each; NaN for what a layer does not have."""
+    norm = read_norm(module)
     state = (norm.mean, norm.var, norm.gamma, norm.beta)
-    missing = None if all(part is not None for part in state) else torch.full_like(mean, torch.nan)
-    kept = [missing if part is None else part for part in state]
-    return [mean, var, *image_noise(X, mean, images), *kept]  # type: ignore[list-item]
+    return [torch.full_like(like, torch.nan) if part is None else part for part in state]
+
+
+def channel_state_later(
+    module: Any, saved: tuple[Tensor, Tensor], images: Images, positions: int
+) -> Callable[[], list[Tensor | np.ndarray]]:
+    """Do as :func:`channel_state` does when what is returned is called, without the input.
+
+    Of a layer on a CPU, from what autograd saved and the sums of at least 2 images.
+    """
+    mean, inverse = saved
+    eps, state = float(module.eps), torch.cat(kept_state(module, mean))  # a copy: they change
+
+    def make() -> list[Tensor | np.ndarray]:
+        noise = noise_of_images(images, positions, _in_float64(mean))
+        return [*moments_of(mean, inverse, eps), *noise, state]
+
+    return make

@@ -5,7 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.layer import CHANNEL_STATS, batch_moments, channel_state
+from bnstudy.activations.layer import (
+    CHANNEL_STATS,
+    batch_moments,
+    channel_state,
+    channel_state_later,
+    saved_moments,
+)
 from bnstudy.activations.meter import Meter, Place
 from bnstudy.activations.table import Plan
 
@@ -20,15 +26,19 @@ class MomentsMeter:
 
     def measure(self, place: Place, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Add moments, running moments, gamma and beta of a layer that has just normalized."""
-        moments = batch_moments(module, args, output)
-        channels, device = moments[0].numel(), moments[0].device
-        table = self._meter.table
+        X, table = args[0], self._meter.table
+        channels, device = output.shape[1], output.device
         if place.layer not in self._plans:
             self._plans[place.layer] = table.plan(Plan.of_norm(CHANNEL_STATS, channels))
         sizes = self._sizes_of(output.numel() // channels, len(output), device)
-        images = self._meter.images_of(args[0])
-        parts = [*channel_state(module, args[0], moments, images), sizes]
-        table.add(self._meter.key(place, self._plans[place.layer]), parts, device)
+        key = self._meter.key(place, self._plans[place.layer])
+        images, saved = self._meter.images_of(X), saved_moments(output)
+        if images is not None and saved is not None and X.is_cpu and len(X) > 1:
+            make = channel_state_later(module, saved, images, X[0, 0].numel())
+            table.add_later(key, lambda: [*make(), sizes], device)
+            return
+        moments = batch_moments(module, args, output)
+        table.add(key, [*channel_state(module, X, moments, images), sizes], device)
 
     def _sizes_of(self, values: int, images: int, device: torch.device) -> Tensor:
         """Return values a channel and images of a batch, (2,), without waiting for a device."""

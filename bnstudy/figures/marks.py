@@ -17,7 +17,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from bnstudy.figures.style import MUTED, Look, Scale, looks, short, two_lines, wrapped
+from bnstudy.figures.style import MUTED, Look, Scale, looks, short, side_by_side, two_lines
 
 MOST_TICKS = 9
 ALONE = 0.25  # epochs: what an axis is given around a single one
@@ -66,7 +66,7 @@ def pairs(axes: Axes, rows: pd.DataFrame, labels: Mapping[str, str], column: str
         mine = rows[rows["arm"] == arm]
         censored = mine["censored"] if "censored" in mine else np.zeros(len(mine), bool)
         dots(axes, mine["place"], mine[column], censored, look)
-    axes.set_xticks(range(len(labels)), [wrapped(text) for text in labels.values()])
+    axes.set_xticks(range(len(labels)), side_by_side(list(labels.values())))
     axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.grid(visible=False, axis="x")
 

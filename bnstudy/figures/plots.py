@@ -31,6 +31,7 @@ from bnstudy.figures.style import (
     canvas,
     looks,
     short,
+    side_by_side,
     wrapped,
 )
 
@@ -309,7 +310,7 @@ def paired_differences(
             right.plot([place + 0.3] * 2, [low, high], color=INK, lw=2.2, zorder=3)
         right.plot([place + 0.3], [mean], ls="", marker="D", ms=6.5, color=INK, zorder=4)
     right.axhline(0.0, color=MUTED, lw=1.2)
-    right.set_xticks(range(len(others)), [wrapped(labels[arm]) for arm in others])
+    right.set_xticks(range(len(others)), side_by_side([labels[arm] for arm in others]))
     right.set_xlim(-0.6, max(len(others), 1) - 0.3)
     dress(right, scales[1], "")
     return figure

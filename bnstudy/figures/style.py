@@ -12,6 +12,7 @@ INK, MUTED, GRID, PAPER = "#1d232b", "#56606c", "#dfe3e8", "#ffffff"
 WIDTH = 5.4  # inches: at this width 11 pt stay legible on a screen of 360 px
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 LONGEST_LABEL = 24
+ROW = 54  # letters that stand side by side below an axis as wide as the figure
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same everywhere
@@ -142,6 +143,19 @@ def two_lines(text: str) -> str:
         return f"{before}:\n{after}"
     lines = textwrap.wrap(text, LONGEST_LABEL - 6) if len(text) > LONGEST_LABEL else [text]
     return "\n".join([*lines[:1], *(short(" ".join(lines[1:])),) * (len(lines) > 1)])
+
+
+def side_by_side(labels: Sequence[str]) -> list[str]:
+    """Break labels that stand side by side below an axis, so that none reaches into another."""
+    room = ROW // max(1, len(labels))
+    return [_narrowed(wrapped(text), text, room) for text in labels]
+
+
+def _narrowed(usual: str, text: str, room: int) -> str:
+    if max(map(len, usual.split("\n"))) <= room:
+        return usual
+    lines = textwrap.wrap(text, room, break_long_words=False)
+    return "\n".join([*lines[:4], *(short(" ".join(lines[4:]), room),) * (len(lines) > 4)])
 
 
 def wrapped(text: str) -> str:

@@ -388,3 +388,27 @@ def test_p24_a_lazy_bn_layer_is_watched_once_it_has_a_size():
         net(vectors(6))
         net(vectors(6))
     assert len(run.bn.frame()) == 16
+
+
+def test_what_a_layer_held_at_its_pass_is_recorded_though_it_changes_within_the_step():
+    net = built(lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    x, held = torch.randn(6, 1, 8, 8, generator=generator()), []
+    with watch(net, optimizer) as run:
+        for _ in range(2):  # two passes, one step
+            net(x).square().sum().backward()
+            layer = net[1]
+            held.append(
+                [t.detach().double().numpy().copy() for t in layer.state_dict().values()][:4]
+            )
+        optimizer.step()
+    frame = run.recording().rows.astype({"stat": str, "tensor": str})
+    rows = frame[frame["tensor"] == "norm"].set_index(["forward", "stat"]).sort_index()
+    for forward, (gamma, beta, mean, var) in enumerate(held):
+        for stat, value in {
+            "gamma": gamma, "beta": beta, "running_mean": mean, "running_var": var,
+        }.items():  # fmt: skip
+            got = rows.loc[(forward, stat), "value"].to_numpy()
+            assert got == pytest.approx(value, rel=1e-6), (forward, stat)
+    assert not np.allclose(held[0][2], held[1][2])
+    assert not np.allclose(net[1].weight.detach().numpy(), held[1][0])
