@@ -62,7 +62,7 @@ def compiled(source: Path) -> tuple[ctypes.CDLL | None, str]:
     except subprocess.CalledProcessError as error:
         first = next(iter((error.stderr or "").strip().splitlines()), "no message")
         return None, f"{Path(program).name} could not compile it ({first.strip()})"
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, RuntimeError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
         return None, f"it could not be built ({error.__class__.__name__}: {error})"
 
 

@@ -17,11 +17,7 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def forward(X: Tensor) -> Tensor:
-        upper, lower = X[..., 0::2, :], X[..., 1::2, :]
-        total = upper[..., 0::2] + upper[..., 1::2]
-        total += lower[..., 0::2]
-        total += lower[..., 1::2]
-        return total.mul_(0.25)
+        return _pooled(X)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -37,6 +33,18 @@ class _Mean(torch.autograd.Function):
         upper[..., 1::2] = share
         spread[..., 1::2, :] = upper
         return spread
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return _pooled(tangent)
+
+
+def _pooled(X: Tensor) -> Tensor:
+    upper, lower = X[..., 0::2, :], X[..., 1::2, :]
+    total = upper[..., 0::2] + upper[..., 1::2]
+    total += lower[..., 0::2]
+    total += lower[..., 1::2]
+    return total.mul_(0.25)
 
 
 class AveragePooling(nn.AvgPool2d):
@@ -54,8 +62,10 @@ class AveragePooling(nn.AvgPool2d):
         sides = input.shape[-2:]
         if (
             torch.compiler.is_compiling()
+            or torch.jit.is_tracing()  # type: ignore[attr-defined]
             or input.device.type != "cpu"
             or input.dtype not in (torch.float32, torch.float64)
+            or input.dim() < 3
             or any(side % 2 for side in sides)
         ):
             return super().forward(input)

@@ -45,3 +45,16 @@ def test_it_can_be_differentiated_twice_mapped_and_copied():
     one_by_one = torch.stack([nn.AvgPool2d(2)(each) for each in stacked])
     assert torch.equal(torch.func.vmap(AveragePooling())(stacked), one_by_one)
     assert torch.equal(copy.deepcopy(AveragePooling())(stacked[0]), nn.AvgPool2d(2)(stacked[0]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # torch's own, of its own
+def test_derivatives_forward_and_traces_are_those_of_torchs_layer():
+    x, along = maps((2, 3, 4, 4), torch.float64), maps((2, 3, 4, 4), torch.float64) + 1.0
+    for own, theirs in zip(
+        torch.func.jvp(AveragePooling(), (x,), (along,)),
+        torch.func.jvp(nn.AvgPool2d(2), (x,), (along,)),
+        strict=True,
+    ):
+        assert torch.equal(own, theirs)
+    traced = torch.jit.trace(AveragePooling(), x)
+    assert "avg_pool2d" in str(traced.graph)

@@ -159,9 +159,9 @@ def _image_noise_on_host(
 ) -> tuple[np.ndarray, np.ndarray]:
     images = images or View(X).sums.images
     if images is None:
-        squares = np.square(X.detach().double().numpy() - mean)  # (N, C)
-        # the mean is the batch's own but for rounding
-        return np.add.reduce(squares, 0) / (len(X) - 1), _variance(squares)
+        own = X.detach().double().numpy() - mean  # (N, C)
+        squares = own * own
+        return _variance(own, np.add.reduce(squares, 0)), _variance(squares)
     return noise_of_images(images, math.prod(X.shape[2:]), mean)
 
 
@@ -180,10 +180,14 @@ def _in_float64(tensor: Tensor) -> np.ndarray:
     return tensor.numpy().astype(np.float64)
 
 
-def _variance(values: np.ndarray) -> np.ndarray:
-    """Return the unbiased variance of columns, in float64, whose means are small."""
+def _variance(values: np.ndarray, squared: np.ndarray | None = None) -> np.ndarray:
+    """Return the unbiased variance of columns, in float64, given their sums of squares or not.
+
+    Their means are small.
+    """
     n, total = len(values), np.add.reduce(values, 0)
-    squared = np.einsum("nc,nc->c", values, values)  # matrix products start threads
+    if squared is None:
+        squared = np.einsum("nc,nc->c", values, values)  # matrix products start threads
     return (squared - total * total / n) / (n - 1)
 
 
@@ -202,6 +206,10 @@ def kept_state(module: Any, like: Tensor) -> list[Tensor]:
     return [torch.full_like(like, torch.nan) if part is None else part for part in state]
 
 
+def _copied(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
 def channel_state_later(
     module: Any, saved: tuple[Tensor, Tensor], images: Images, positions: int
 ) -> Callable[[], list[Tensor | np.ndarray]]:
@@ -210,7 +218,7 @@ def channel_state_later(
     Of a layer on a CPU, from what autograd saved and the sums of at least 2 images.
     """
     mean, inverse = saved
-    eps, state = float(module.eps), torch.cat(kept_state(module, mean))  # a copy: they change
+    eps, state = float(module.eps), _copied(kept_state(module, mean))  # for they change
 
     def make() -> list[Tensor | np.ndarray]:
         noise = noise_of_images(images, positions, _in_float64(mean))

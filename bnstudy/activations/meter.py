@@ -1,11 +1,13 @@
 """From a tensor to numbers in the table: which statistics, and what to do when one fails."""
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from bnstudy.activations.selection import Target
 from bnstudy.activations.statistics import Bound, Site, Statistic
 from bnstudy.activations.table import Plan, Table, width
 from bnstudy.activations.view import Images, Numbers, View
+
+KEPT = 1 << 14  # values of samples that a measurement may keep until the end of the step
 
 
 class WatchWarning(UserWarning):
@@ -105,22 +109,46 @@ class Meter:
         if not bound:
             return None
         view, key = View(tensor, labels, planned.limits), self.key(place, planned.number)
-        later = planned.later and view.keep(planned.samples)
-        now = [each for each in bound if not each.later] if later else bound
+        later, images = False, None
         try:
+            later = planned.later and view.keep(planned.samples)
+            now = [each for each in bound if not each.later] if later else bound
             found = [each.measure(view) for each in now]
             complete = sum(map(width, found)) == sum(len(each.labels) for each in now)
+            if kind != "grad" and tensor.dim() > 2:
+                images = view.sums.images_at_hand
         except Exception:  # a user's statistic may raise anything
             complete = False
-        images = view.sums.images_at_hand
         if not complete:
             self.table.add(key, self._one_by_one(place, bound, view), tensor.device)
         elif later:
             view.let_go()
-            self.table.add_later(key, partial(_rest, view, tuple(bound), found), tensor.device)
+            make = partial(self._rest, place, bound, tuple(bound), view, list(map(_own, found)))
+            self.table.add_later(key, make, tensor.device)
         else:
             self.table.add(key, found, tensor.device)
         return images
+
+    def _rest(
+        self,
+        place: Place,
+        bound: list[Bound],
+        asked: Sequence[Bound],
+        view: View,
+        found: list[Numbers],
+    ) -> list[Numbers]:
+        """Return what was found, and between it what could wait; ``bound`` as it is by now."""
+        parts, there = [], iter(found)
+        for index, each in enumerate(asked):
+            if each.later:
+                part, why = _tried(each, view)
+                if why:
+                    bound[index] = self._off(place, each, why)
+                    part = [math.nan] * len(each.labels)
+                parts.append(part)
+            else:
+                parts.append(next(there))
+        return parts
 
     def key(self, place: Place, plan: int) -> tuple[int, ...]:
         """Return the place as the numbers of the table's FIELDS, all but the order."""
@@ -147,7 +175,7 @@ class Meter:
         limits = next((b.limits for b in bound if b.limits), None)
         waiting = [each for each in bound if each.later]
         samples = tuple(sorted({each.sample for each in waiting if each.sample}))
-        planned = Planned(number, bound, limits, bool(waiting), samples)
+        planned = Planned(number, bound, limits, len(waiting) > 0 and sum(samples) <= KEPT, samples)
         self._plans[layer, kind, which] = planned
         return planned
 
@@ -155,20 +183,17 @@ class Meter:
         """Measure again, turning off for good what fails: its numbers are NaN from then on."""
         parts: list[Numbers] = []
         for index, statistic in enumerate(bound):
-            missing = view.wide.new_full((len(statistic.labels),), torch.nan)
-            part: Numbers
-            try:
-                part, why = statistic.measure(view), ""
-                if width(part) != missing.numel():
-                    why = f"it gave {width(part)} numbers for {missing.numel()} labels"
-            except Exception as error:
-                part, why = missing, f"{type(error).__name__}: {error}"
+            part, why = _tried(statistic, view)
             if why:
-                bound[index] = Bound(statistic.labels, _missing(len(statistic.labels)))
-                self.warn(place, f"{statistic.labels[0]!r} is off from here: {why}")
-                part = missing
+                bound[index] = self._off(place, statistic, why)
+                part = bound[index].measure(view)
             parts.append(part)
         return parts
+
+    def _off(self, place: Place, statistic: Bound, why: str) -> Bound:
+        """Warn that a statistic fails, and return one of NaN in its place."""
+        self.warn(place, f"{statistic.labels[0]!r} is off from here: {why}")
+        return Bound(statistic.labels, _missing(len(statistic.labels)))
 
     def warn(self, place: Place, text: str) -> None:
         """Warn of what happened at a layer."""
@@ -180,10 +205,24 @@ class Meter:
         self.notes.setdefault((layer, tensor), why)
 
 
-def _rest(view: View, bound: Sequence[Bound], found: list[Numbers]) -> list[Numbers]:
-    """Return what was found, and between it what could wait."""
-    there = iter(found)
-    return [each.measure(view) if each.later else next(there) for each in bound]
+def _tried(statistic: Bound, view: View) -> tuple[Numbers, str]:
+    """Return what a statistic gives, and what is wrong with that, if anything."""
+    try:
+        part = statistic.measure(view)
+    except Exception as error:
+        return math.nan, f"{type(error).__name__}: {error}"
+    asked = len(statistic.labels)
+    given = width(part)
+    return part, "" if given == asked else f"it gave {given} numbers for {asked} labels"
+
+
+def _own(part: Any) -> Any:
+    """Copy what a statistic gave: it may be a view of a tensor that changes, or be used again."""
+    if isinstance(part, Tensor):
+        return part.detach().clone()
+    if isinstance(part, list | tuple):
+        return [_own(each) for each in part]
+    return part.copy() if isinstance(part, np.ndarray) else part
 
 
 def _missing(count: int) -> Callable[[View], Tensor]:

@@ -24,6 +24,7 @@ from bnstudy.compiling import compiled
 SOURCE = Path(__file__).parent / "cpp" / "rows.cpp"
 MOMENTS, HIGHER, ENDS, ABSOLUTE, ZEROS, ABOVE, OUTSIDE = (1 << bit for bit in range(7))
 COLUMNS = {MOMENTS: 2, HIGHER: 2, ENDS: 2, ABSOLUTE: 1, ZEROS: 1, ABOVE: 1, OUTSIDE: 1}
+NARROW = 16  # values of a row, below which rows cost more than they save
 FAR = 20.0  # standard deviations from 0 at which the mean is taken off before powers are
 
 
@@ -56,7 +57,8 @@ def rows_of(
     limits
         Between which the share of values will be asked for, if any.
     """
-    if wide.dtype == torch.float32 and scanner() is not None:
+    readable = type(wide) is Tensor and wide.dtype == torch.float32
+    if readable and scanner() is not None and flat.data_ptr():  # some tensors have no memory
         return Scanned(wide, flat, wanted, limits)
     return Rows(wide, flat, wanted)
 
@@ -132,10 +134,10 @@ class Scanned(Rows):
         wanted: Collection[str] = (),
         limits: tuple[float, float] | None = None,
     ) -> None:
-        self.wide, self.flat, self.count = wide, flat.resolve_neg(), flat.numel()
+        self.wide, self.flat, self.count = wide, flat, flat.numel()
         self._needs, self._limits = needs(tuple(wanted)), limits
-        by_image = wide.dim() > 2 and wide.is_contiguous()
-        self._by_image = math.prod(wide.shape[2:]) if by_image else 0
+        places = math.prod(wide.shape[2:]) if wide.dim() > 2 and wide.is_contiguous() else 0
+        self._by_image = places if places >= NARROW else 0
         self._width = self._by_image or self.count
 
     def _scan(
@@ -165,7 +167,8 @@ class Scanned(Rows):
 
     def let_go(self) -> None:
         """Forget the tensor and its rows; totals stay."""
-        vars(self).pop("_image_sums", None)
+        for name in ("_image_sums", "_whole"):
+            vars(self).pop(name, None)
         del self.wide, self.flat, self._read.rows
 
     @Lazy
@@ -246,7 +249,7 @@ class Scanned(Rows):
 
     @Lazy
     def _image_sums(self) -> tuple[np.ndarray, np.ndarray]:
-        ones, squares = self._read.rows[:2].reshape(2, *self.wide.shape[:2])
+        ones, squares = self._read.rows[:2].reshape(2, *self.wide.shape[:2]).copy()
         return ones, squares
 
     def _in_range(self, square: np.ndarray | float) -> bool:

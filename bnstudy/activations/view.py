@@ -70,7 +70,8 @@ class View:
     @Lazy
     def wide(self) -> Tensor:
         """The tensor in float32, or in float64 if it is so."""
-        return self.tensor if self.tensor.dtype == torch.float64 else self.tensor.float()
+        wide = self.tensor if self.tensor.dtype == torch.float64 else self.tensor.float()
+        return wide.resolve_neg()  # memory as it reads
 
     @Lazy
     def flat(self) -> Tensor:

@@ -20,6 +20,7 @@ from bnstudy.activations import (
 )  # fmt: skip
 from bnstudy.activations.bn import share_active, share_outside
 from bnstudy.activations.gaps import noise_floor
+from bnstudy.activations.layer import image_noise
 from bnstudy.errors import WatchError
 from bnstudy.norm import BatchNorm
 from tests.activations.nets import (
@@ -388,6 +389,13 @@ def test_p24_a_lazy_bn_layer_is_watched_once_it_has_a_size():
         net(vectors(6))
         net(vectors(6))
     assert len(run.bn.frame()) == 16
+
+
+def test_the_noise_of_images_is_right_where_the_mean_is_rounded():
+    x = 1e4 + 1e-2 * torch.randn(64, 3, generator=generator())
+    rounded = x.mean(0) + 1e-2  # as far as a saved mean may be off
+    of_mean, _ = image_noise(x, rounded)
+    assert of_mean == pytest.approx(x.double().var(0).numpy(), rel=1e-9)
 
 
 def test_what_a_layer_held_at_its_pass_is_recorded_though_it_changes_within_the_step():

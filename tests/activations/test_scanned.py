@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bnstudy import compiling
-from bnstudy.activations import scanned, statistic, table, watch
+from bnstudy.activations import histogram, scanned, statistic, table, watch
+from bnstudy.activations.meter import WatchWarning
 from bnstudy.activations.rows import Rows
 from bnstudy.activations.scanned import (
     ABOVE,
@@ -164,7 +165,7 @@ def test_without_a_compiler_torch_reads(monkeypatch):
 
 
 def watched_pass(net, x, **options):
-    with torch.no_grad(), watch(net, stats="full", every=ALWAYS, **options) as run:
+    with torch.no_grad(), watch(net, **{"stats": "full", "every": ALWAYS, **options}) as run:
         net.eval()(x)
         yield run
 
@@ -221,3 +222,52 @@ def test_values_that_are_not_finite_are_measured_at_once():
         assert run._table._later == []
         got = numbers(run)
         assert (got["0", "nonfinite"], got["0", "max"]) == (1.0, math.inf)
+
+
+def test_a_statistic_that_fails_late_is_off_and_training_goes_on():
+    net = built(lambda: nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 3)))
+    broken = histogram(high=0.0)  # no width between the bounds of a sigmoid
+    passes = watched_pass(net, normal(5, 4), stats=["mean", broken, "std"])
+    with pytest.warns(WatchWarning, match="ZeroDivisionError"):
+        (got,) = map(numbers, passes)
+    assert {layer for layer, _ in got} == {"0", "1", "2"}
+    assert all(math.isfinite(got[layer, stat]) for layer in "012" for stat in ("mean", "std"))
+    assert all(math.isnan(v) for (layer, stat), v in got.items() if layer == "1" and "hist" in stat)
+
+
+def test_what_a_statistic_gives_is_copied_before_it_can_change():
+    kept = torch.zeros(())
+    view = statistic(lambda x: x.flatten()[0], name="first value")
+    again = statistic(lambda x: kept.copy_(x.mean()), name="used again")
+    net = built(lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True)))
+    x = normal(40, 6)
+    for run in watched_pass(net, x, stats=["mean", view, again]):
+        before, got = net[0](x), numbers(run)
+        assert got["0", "first value"] == pytest.approx(before[0, 0].item())
+        assert got["0", "used again"] == pytest.approx(got["0", "mean"], rel=1e-5)
+
+
+def test_no_way_of_reading_keeps_a_tensor():
+    seen = []
+    net = built(lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)))
+    for layer in net:
+        layer.register_forward_hook(lambda _m, _a, out: seen.append(weakref.ref(out)))
+    for _ in watched_pass(net, normal(4, 6)):
+        assert [reference() for reference in seen[:2]] == [None, None]
+
+
+def test_tensors_without_memory_of_their_own_are_no_danger():
+    zero = torch._efficientzerotensor((4, 3))
+    assert type(rows_of(zero, zero.view(-1))) is Rows
+    negated = torch._neg_view(normal(6, 4))
+    for run in watched_pass(nn.Sequential(nn.Identity()), negated, layers="0"):
+        got = numbers(run)
+        assert got["0", "mean"] == pytest.approx(negated.mean().item(), rel=1e-5)
+        assert got["0", "q50"] == pytest.approx(np.median(negated.resolve_neg().numpy()), rel=1e-5)
+
+
+def test_maps_of_few_places_are_one_row():
+    x = normal(8, 32, 2, 2)
+    rows = Scanned(x, x.view(-1))
+    assert rows._read.rows.shape[1] == 1
+    assert rows.channel_moments[1] == pytest.approx(x.double().var((0, 2, 3), correction=0).numpy())
