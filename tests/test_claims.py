@@ -13,6 +13,7 @@ from bnstudy.claim import Estimand, Pilot, Variant
 from bnstudy.claims import Outcome, judge, measure, refuse_what_cannot_come_out, shortfalls
 from bnstudy.claims.measures import Run, read
 from bnstudy.claims.rules import examine, examine_many
+from bnstudy.claims.sentence import plain
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.errors import ConfigError, NotMeasuredError
 from bnstudy.store import Tables
@@ -80,6 +81,12 @@ def test_the_sentence_says_all_of_it():
         "(95% interval 0.35 to 0.50); p = 0.002, after Holm's correction over 1 claim = 0.002; "
         "10 seeds, 20 runs, 2 censored, 1 diverged."
     )
+
+
+def test_the_numbers_of_a_sentence_have_three_digits_and_no_exponent():
+    written = {272_341.0: "272,000", 9_996.0: "10,000", 0.0357: "0.0357", 4.17e-5: "0.0000417",
+               -0.4981: "-0.498", 1.0: "1", 99.96: "100", 0.1: "0.1", 0.0: "0"}  # fmt: skip
+    assert {value: plain(value) for value in written} == written
 
 
 def test_the_sentence_warns_where_the_horizon_cuts_most_of_an_arm():

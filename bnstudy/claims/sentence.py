@@ -50,7 +50,17 @@ def _number(value: float, unit: str) -> str:
         return f"{100 * value:+.2f}"
     if unit == "times" and 0.01 <= value < 10_000:
         return f"{value:.2f}"
-    return f"{value:.3g}"
+    return plain(value)
+
+
+def plain(value: float) -> str:
+    """Write a number to three digits and without an exponent: 272,000, 0.0357, 0.0000417."""
+    if not (1e-9 < abs(value) < math.inf):
+        return f"{value:g}"
+    rounded = float(f"{value:.3g}")
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    text = f"{rounded:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def _p(value: float) -> str:
