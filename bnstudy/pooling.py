@@ -1,7 +1,7 @@
 """Average pooling over 2 x 2 squares, as torch's own to the last bit and quicker on the CPU.
 
 torch's kernel takes a third of the forward pass of a LeNet on one core; slices
-and sums, which are vectorized, take a third of that.
+and sums, which are vectorized, take less than half of that.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ class AveragePooling(nn.AvgPool2d):
     """``nn.AvgPool2d(2)``: (N, C, H, W) to (N, C, H/2, W/2), the same numbers and gradients.
 
     Where its sums are not those of torch's kernel, or not quicker (other
-    devices, half precision, odd sides, a compiled graph), torch's kernel is called.
+    devices, half precision, odd sides, a compiled or traced graph), torch's kernel is called.
     """
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from bnstudy.activations.view import Numbers
 
 FIELDS = ("step", "mode", "forward", "layer", "call", "tensor", "plan", "order")
 MODES = ("train", "eval")
-WAITING = 256  # measurements whose numbers are made later: at most 12 MB of samples
+WAITING = 256  # measurements whose numbers are made later: at most 17 MB of samples
 Make = Callable[[], Sequence[Numbers]]
 COLUMNS = ("step", "mode", "forward", "layer", "call", "tensor", "channel", "stat", "value")
 
