@@ -15,6 +15,8 @@ def run(rows, *, probe="activations", tensor="in", diverged=False):
     """A run in which a probe saw some (step, layer, stat, value)."""
     frame = pd.DataFrame(rows, columns=["step", "layer", "stat", "value"])
     frame = frame.assign(probe=probe, tensor=tensor, channel=-1)
+    words = ["probe", "layer", "tensor", "stat"]
+    frame[words] = frame[words].astype("category")  # as the store has them
     empty = pd.DataFrame()
     return Run(RunConfig(epochs=4), diverged, 100, empty, empty, frame)
 
@@ -39,6 +41,13 @@ def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
     assert read(run([*MOVING, *STILL]), "drift", {"layer": "act2"}).value == 0.0
     with pytest.raises(NotMeasuredError, match="no percentiles at two steps"):
         read(run(MOVING[:1]), "drift", {})
+
+
+def test_a_step_without_all_its_percentiles_counts_for_no_drift():
+    """A run that diverges may have finite lower percentiles at its last step."""
+    last = (30, "act1", "q15", -50.0), (30, "act1", "q50", 0.0), (30, "act1", "q85", math.inf)
+    gone = run([*MOVING, *last], diverged=True)
+    assert read(gone, "drift", {}) == read(run(MOVING), "drift", {})
 
 
 def test_percentiles_without_a_width_measure_no_drift():

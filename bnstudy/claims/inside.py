@@ -4,11 +4,11 @@ A diverged run counts for as long as what was seen of it was finite.
 """
 
 import math
+from functools import reduce
 
 import numpy as np
-import pandas as pd
 
-from bnstudy.claims.measures import Reading, Run, measure, where
+from bnstudy.claims.measures import Reading, Run, measure, measured
 from bnstudy.errors import NotMeasuredError
 
 PERCENTILES = ("q15", "q50", "q85")
@@ -22,17 +22,13 @@ def drift(run: Run, *, probe: str = "activations", tensor: str = "in", layer: st
     record to record, averaged, over the mean distance of the outer two; then
     the mean over layers.
     """
-    rows = _seen(run, probe, tensor, PERCENTILES)
-    rows = rows[rows["layer"] == layer] if layer else rows
     drifts = []
-    means = rows.groupby(["layer", "step", "stat"])["value"].mean().unstack("stat")
-    for name, wide in means.groupby(level="layer"):
-        wide = wide.dropna(axis="columns", how="all")
-        if len(wide) < 2 or not set(PERCENTILES) <= set(wide.columns):
+    for name in [layer] if layer else sorted(run.measures["layer"].unique()):
+        steps, *traces = _together(*(_seen(run, probe, tensor, stat, name) for stat in PERCENTILES))
+        if len(steps) < 2:
             continue
-        traces = wide[list(PERCENTILES)].to_numpy(dtype=float)
-        way = np.abs(np.diff(traces, axis=0)).sum(axis=0).mean()
-        width = (traces[:, 2] - traces[:, 0]).mean()
+        way = np.mean([np.abs(np.diff(trace)).sum() for trace in traces])
+        width = (traces[2] - traces[0]).mean()
         if width == 0:
             raise NotMeasuredError(f"the percentiles of {name} have no width to measure drift by")
         drifts.append(way / width)
@@ -57,16 +53,16 @@ def layer_ratio(
 
     With ``distance``, how far that is from 1, either way: at least 1.
     """
-    rows = _seen(run, probe, tensor, (stat,))
-    rows = rows[rows["step"] <= end * run.steps_per_epoch]
-    wide = rows.groupby(["step", "layer"])["value"].mean().unstack("layer")
-    if not {upper, lower} <= set(wide.columns):
+    steps, above, below = _together(
+        *(_seen(run, probe, tensor, stat, layer) for layer in (upper, lower))
+    )
+    if not len(steps):
         raise NotMeasuredError(f"probe {probe} saw no {stat} of both {upper} and {lower}")
-    values = wide[[upper, lower]].to_numpy(dtype=float)
-    values = values[(values > 0).all(axis=1)]  # a step that leaves a layer alone has no ratio
-    if not len(values):
+    # a step that leaves a layer alone has no ratio
+    kept = (steps <= end * run.steps_per_epoch) & (above > 0) & (below > 0)
+    if not kept.any():
         raise NotMeasuredError(f"{stat} of {upper} and {lower} is never positive in both")
-    log_ratio = float(np.log(values[:, 0] / values[:, 1]).mean())
+    log_ratio = float(np.log(above[kept] / below[kept]).mean())
     return Reading(math.exp(abs(log_ratio) if distance else log_ratio))
 
 
@@ -79,23 +75,28 @@ def probe_at_loss(
     So that arms are compared at the same loss, not at the same step.  A run
     that does not get there is read where its loss was least, as censored.
     """
-    rows = _seen(run, probe, tensor, (stat, "loss"))
-    losses = rows[rows["stat"] == "loss"].groupby("step")["value"].mean()
-    rows = rows[(rows["stat"] == stat) & rows["step"].isin(losses.index)]
-    rows = rows[rows["layer"] == layer] if layer else rows
-    losses = losses[losses.index.isin(rows["step"])]
-    if losses.empty:
+    steps, losses, values = _together(
+        _seen(run, probe, tensor, "loss"), _seen(run, probe, tensor, stat, layer)
+    )
+    if not len(steps):
         raise NotMeasuredError(f"probe {probe} saw no {stat} beside a loss")
-    there = losses[losses <= loss]
-    step = losses.idxmin() if there.empty else there.index.min()
-    value = float(rows.loc[rows["step"] == step, "value"].mean())
-    return Reading(value, censored=there.empty)
+    there = losses <= loss
+    place = there.argmax() if there.any() else losses.argmin()
+    return Reading(float(values[place]), censored=not there.any())
 
 
-def _seen(run: Run, probe: str, tensor: str, stats: tuple[str, ...]) -> pd.DataFrame:
-    """Return what a probe saw of whole layers, and was finite."""
-    found = where(run, {"probe": (probe,), "tensor": (tensor,), "stat": stats})
-    found &= (run.measures["channel"] == -1).to_numpy()
-    rows = run.measures.loc[found, ["step", "layer", "stat", "value"]]
-    rows = rows.astype({"layer": str, "stat": str, "value": float})
-    return rows[np.isfinite(rows["value"])] if run.diverged else rows
+def _seen(
+    run: Run, probe: str, tensor: str, stat: str, layer: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return when a probe saw a number of whole layers, and its mean over layers, or of one."""
+    words = {"probe": probe, "tensor": tensor, "stat": stat} | ({"layer": layer} if layer else {})
+    steps, values = measured(run, words, whole=True)
+    kept = np.isfinite(values) if run.diverged else ~np.isnan(values)
+    steps, places = np.unique(steps[kept], return_inverse=True)
+    return steps, np.bincount(places, values[kept]) / np.bincount(places)
+
+
+def _together(*series: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+    """Return the steps that all series have, in order, and the values of each there."""
+    steps = reduce(np.intersect1d, [each[0] for each in series])
+    return [steps, *(values[np.isin(own, steps)] for own, values in series)]

@@ -137,15 +137,13 @@ def steps_to_target(
     diverges before, is censored there: min(T, horizon).
     """
     epochs = epochs or run.config.epochs
-    rows = _watched(run, epochs)
-    horizon = round(epochs * run.steps_per_epoch)
-    seen = rows[rows[column].notna()]
-    if not run.diverged and seen.empty:
+    steps, values = _watched(run, column, epochs)
+    if not (run.diverged or len(values)):
         raise NotMeasuredError(f"{column} was not measured")
-    there = seen[seen[column] >= target]
-    if there.empty:
-        return Reading(float(horizon), censored=True)
-    return Reading(float(there["step"].iloc[0]))
+    there = steps[values >= target]
+    if not len(there):
+        return Reading(float(round(epochs * run.steps_per_epoch)), censored=True)
+    return Reading(float(there[0]))
 
 
 @measure("accuracy")
@@ -189,8 +187,8 @@ def trains(run: Run, *, threshold: float, epochs: float) -> Reading:
 
     Not whether the loss is finite: sigmoids stay finite and learn nothing.
     """
-    reached = (_watched(run, epochs)["train_accuracy"] >= threshold).any()
-    return Reading(float(reached and not run.diverged))
+    _, values = _watched(run, "train_accuracy", epochs)
+    return Reading(float((values >= threshold).any() and not run.diverged))
 
 
 @measure("probe")
@@ -212,8 +210,7 @@ def probe(
     """
     one_of("way to take a probe", take, ("mean", "last"))
     words = {"probe": probe, "stat": stat, "layer": layer, "tensor": tensor}
-    rows = run.measures[where(run, {column: (word,) for column, word in words.items() if word})]
-    steps, values = rows["step"].to_numpy(), rows["value"].to_numpy(dtype=float)
+    steps, values = measured(run, {column: word for column, word in words.items() if word})
     epochs = steps / run.steps_per_epoch
     kept = (epochs >= start) & (epochs <= end) & (np.isfinite(values) | (not run.diverged))
     if not kept.any():
@@ -223,28 +220,43 @@ def probe(
     return Reading(float(values[kept].mean()))
 
 
-def where(run: Run, words: Mapping[str, tuple[str, ...]]) -> np.ndarray:
-    """Return which rows of a run's measures have one of the words in each of these columns."""
-    found = np.ones(len(run.measures), dtype=bool)
-    for column, among in words.items():
-        found &= run.measures[column].isin(among).to_numpy()
-    return found
+def measured(
+    run: Run, words: Mapping[str, str], *, whole: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and values of the rows of measures that have these words in these columns.
+
+    If ``whole``, only those of whole tensors, not of their channels.
+    """
+    channels = run.measures["channel"].to_numpy()
+    found = channels == -1 if whole else np.ones(len(channels), dtype=bool)
+    for column, word in words.items():
+        found &= _is(run.measures[column], word)
+    steps, values = (run.measures[column].to_numpy() for column in ("step", "value"))
+    return steps[found], values[found].astype(float)
 
 
-def _watched(run: Run, epochs: float) -> pd.DataFrame:
-    """Return the curve up to a horizon that the run was planned to be watched to."""
+def _is(column: pd.Series, word: str) -> np.ndarray:
+    """Return which rows are a word; of categories the numbers are compared, which is faster."""
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return (column == word).to_numpy(dtype=bool)
+    words = column.dtype.categories
+    return column.array.codes == (words.get_loc(word) if word in words else len(words))
+
+
+def _watched(run: Run, column: str, epochs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and what was measured there, up to a horizon the run was to be watched to."""
     if not 0 < epochs <= run.config.epochs:
         raise NotMeasuredError(f"{epochs:g} epochs are read, {run.config.epochs} are trained")
-    return run.curve[run.curve["step"] <= epochs * run.steps_per_epoch + 1e-9]
+    steps, values = run.curve["step"].to_numpy(), run.curve[column].to_numpy(dtype=float)
+    kept = (steps <= epochs * run.steps_per_epoch + 1e-9) & ~np.isnan(values)
+    return steps[kept], values[kept]
 
 
 def _test(run: Run, what: str, epochs: float, statistics: str, since: float = 0.0) -> np.ndarray:
     """Return a test figure at the ends of epochs after ``since`` up to a horizon, which is one."""
     one_of("kind of statistics", statistics, ("population", "running"))
     column = f"test_{what}" + ("_population" if statistics == "population" else "")
-    rows: Any = _watched(run, epochs)
-    rows = rows[rows[column].notna()]
-    if rows.empty or rows["step"].iloc[-1] != round(epochs * run.steps_per_epoch):
+    steps, values = _watched(run, column, epochs)
+    if not len(steps) or steps[-1] != round(epochs * run.steps_per_epoch):
         raise NotMeasuredError(f"{column} was not measured after {epochs:g} epochs")
-    rows = rows[rows["step"] > since * run.steps_per_epoch + 1e-9]
-    return rows[column].to_numpy(dtype=float)
+    return values[steps > since * run.steps_per_epoch + 1e-9]

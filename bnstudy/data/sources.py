@@ -17,10 +17,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 
-import torchvision
 from torch import Tensor
 
 from bnstudy.cache import cache_folder
@@ -317,6 +316,8 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def _fetch_torchvision(folder: Path) -> None:
     """Download through torchvision's ``FashionMNIST`` into a folder."""
+    # a second and 180 MB, for all its models and what they import: only where it is asked
+    datasets = import_module("torchvision.datasets")
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)
     try:
@@ -326,7 +327,7 @@ def _fetch_torchvision(folder: Path) -> None:
             redirect_stdout(silence),
             redirect_stderr(silence),
         ):
-            torchvision.datasets.FashionMNIST(root, train=True, download=True)
+            datasets.FashionMNIST(root, train=True, download=True)
             for file in FULL:
                 shutil.copyfile(Path(root) / "FashionMNIST" / "raw" / file, folder / file)
     except (RuntimeError, OSError, http.client.HTTPException) as error:
