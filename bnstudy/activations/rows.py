@@ -191,8 +191,8 @@ class Rows:
     @Lazy
     def moments(self) -> tuple[float, float]:
         """Mean and biased variance."""
-        first = self._first
-        mean, square = first.ones.sum().item() / self.count, first.squares.sum().item() / self.count
+        one, two = self._sums()
+        mean, square = one / self.count, two / self.count
         variance = square - mean * mean
         if not math.isfinite(mean):
             return mean, math.nan
@@ -200,13 +200,23 @@ class Rows:
             return self._widened.moments if square or self.extremes != (0.0, 0.0) else (0.0, 0.0)
         if variance * self.cancels >= square:
             return mean, variance
-        centre, ones, squares = self._near(mean), 0.0, 0.0
+        centre = self._near(mean)
+        one, two = self._sums_about(centre)
+        rest = one / self.count
+        return centre + rest, max(two / self.count - rest * rest, 0.0)
+
+    def _sums(self) -> tuple[float, float]:
+        """Return the sums of all values and of their squares."""
+        return self._first.ones.sum().item(), self._first.squares.sum().item()
+
+    def _sums_about(self, centre: float) -> tuple[float, float]:
+        """Return the same of the distances from a centre."""
+        ones, squares = 0.0, 0.0
         for piece in self.pieces(PIECE):
             c = torch.sub(piece, centre, out=scratch(piece, "centred"))
             ones += float(c.sum(1).double().sum())
             squares += float(np.add.reduce(_squared(c)))
-        rest = ones / self.count
-        return centre + rest, max(squares / self.count - rest * rest, 0.0)
+        return ones, squares
 
     def _near(self, mean: float) -> float:
         """Return the nearest number that the tensor's width holds."""

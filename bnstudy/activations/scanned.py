@@ -171,20 +171,11 @@ class Scanned(Rows):
             vars(self).pop(name, None)
         del self.wide, self.flat, self._read.rows
 
-    @Lazy
-    def moments(self) -> tuple[float, float]:
-        """Mean and biased variance."""
-        one, two = self._read.both(MOMENTS)
-        mean, square = one / self.count, two / self.count
-        variance = square - mean * mean
-        if not math.isfinite(mean):
-            return mean, math.nan
-        if variance * self.cancels >= square:
-            return mean, variance
-        centre = self._near(mean)
-        one, two = self._scan(MOMENTS, centre).both(MOMENTS)
-        rest = one / self.count
-        return centre + rest, max(two / self.count - rest * rest, 0.0)
+    def _sums(self) -> tuple[float, float]:
+        return self._read.both(MOMENTS)
+
+    def _sums_about(self, centre: float) -> tuple[float, float]:
+        return self._scan(MOMENTS, centre).both(MOMENTS)
 
     @Lazy
     def higher(self) -> tuple[float, float]:
