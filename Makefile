@@ -56,7 +56,7 @@ lint: $(READY) ## style, docstrings, types, and the direction of imports
 # Other tools in an environment of their own; without it they are left out of the table.
 PEERS   := .venv-bench/bin/python
 
-bench-peers: ## install the other tools that `make bench` can compare with (Lightning, JAX)
+bench-peers: ## install the other tools that benchmarks compare with (Lightning, JAX, TorchLens)
 	test -x $(PEERS) || $(PYTHON) -m venv .venv-bench
 	$(PEERS) -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[bench]'
@@ -70,7 +70,7 @@ bench-gpu: $(READY) ## on a GPU: tests of the stacked tensors, their images/s, e
 	$(BIN)/python -m benchmarks.equivalence --device cuda --data $(DATA)
 
 bench-hooks: $(READY) ## what watching costs, beside other tools' ways of doing it
-	$(BIN)/python -m benchmarks.hooks
+	$(firstword $(wildcard $(PEERS)) $(BIN)/python) -m benchmarks.hooks
 
 clean: ## remove the environment and caches; runs and reports stay
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache

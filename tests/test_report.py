@@ -610,6 +610,14 @@ def test_a_study_on_the_sample_warns_on_every_page(hostile, files):
         assert "bundled sample of 8,000" not in files[name]
 
 
+def test_a_page_of_another_size_says_whose_numbers_its_design_gives():
+    quick = studies.plan(studies.source())
+    standard = dataclasses.replace(quick, profile="standard")
+    designs = [build(plan, studies.tables(plan)).pages[0].design for plan in (quick, standard)]
+    assert "are those of the standard study" in designs[0]
+    assert designs[1] == quick.experiments[0].experiment.design
+
+
 def test_the_provenance_names_plan_commit_and_images(files):
     plan = studies.plan()
     words = shown(files["index.html"])

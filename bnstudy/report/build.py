@@ -29,6 +29,10 @@ FIRST_LOOK = (
     "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
     "a result."
 )
+SIZES = (
+    "Numbers of images and epochs given here for no other size are those of the standard study; "
+    "this study's stand in the tables below."
+)
 UNJUDGED = " No claim is registered or judged at this size."
 
 PILOT = (
@@ -118,7 +122,7 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         title=experiment.title,
         question=experiment.question,
         literature=experiment.literature,
-        design=experiment.design,
+        design=" ".join([experiment.design, *[SIZES] * (evidence.plan.profile != "standard")]),
         limits=experiment.limits,
         state=" ".join(
             [
