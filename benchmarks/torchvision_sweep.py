@@ -26,12 +26,17 @@ OPTIONS = {
     "googlenet": {"init_weights": True, "aux_logits": False},
     "inception_v3": {"init_weights": True, "aux_logits": False},
 }
-SIDES = {"inception_v3": 96, "maxvit_t": 224}  # pixels: these two cannot do with fewer
+SIDES = {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 70}  # pixels, of those that refuse 64
 
 
 def options_of(name: str) -> dict[str, object]:
     """Return how a model is made for small images."""
-    return {"image_size": SIDE} if name.startswith("vit") else dict(OPTIONS.get(name, {}))
+    return {"image_size": side_of(name)} if name.startswith("vit") else OPTIONS.get(name, {})
+
+
+def side_of(name: str) -> int:
+    """Return the width and height of a model's images, in pixels."""
+    return SIDES.get(name, SIDE)
 
 
 def available_memory() -> float:
@@ -54,8 +59,7 @@ def check(name: str) -> str:
     count = sum(parameter.numel() for parameter in make().parameters())
     if COPIES * 4 * count > available_memory():
         return f"skipped: {count / 1e6:.0f} M parameters need more memory than there is"
-    side = SIDES.get(name, SIDE)
-    x = torch.rand(IMAGES, 3, side, side, generator=generator())
+    x = torch.rand(IMAGES, 3, side_of(name), side_of(name), generator=generator())
     try:
         with torch.random.fork_rng(devices=()):
             make().train()(x)

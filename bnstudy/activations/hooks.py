@@ -7,6 +7,7 @@ exponential moving average, a saved one) is not watched.
 """
 
 import weakref
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,12 +45,10 @@ class Hook:
         index: int = -1,
         switch: Switch | None = None,
     ) -> None:
+        _break_graphs()
         self._recorder = None if recorder is None else weakref.ref(recorder)
         self._action, self._index, self._switch = action, index, switch
 
-    # Compiled code breaks its graph here: each hooked module is a graph of its own, on every
-    # step, and none is compiled again when recording starts or stops.
-    @torch.compiler.disable
     def __call__(self, module: nn.Module, *passed: Any) -> None:
         """Call the recorder if it records; never change what the module takes or returns."""
         if self._switch is not None and not self._switch.on:
@@ -60,6 +59,16 @@ class Hook:
 
     def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
         return Hook, ()
+
+
+@cache
+def _break_graphs() -> None:
+    """Let compiled code break its graph at hooks, from the first hook on.
+
+    So each hooked module is a graph of its own, on every step, and none is compiled again when
+    recording starts or stops.  Not earlier: the compiler takes a second and 150 MB to import.
+    """
+    Hook.__call__ = torch.compiler.disable(Hook.__call__)  # type: ignore[method-assign]
 
 
 class StepHook:

@@ -15,6 +15,7 @@ from bnstudy.report.exhibits import make
 from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
 from bnstudy.report.reliability import reliability
+from bnstudy.report.sharing import shared_out
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import explored_table, judgement, tally, verdict_table, words
 from bnstudy.store import Tables
@@ -68,11 +69,13 @@ def build(
     ConfigError
         If an experiment asks for an exhibit, or an arm in one, that is unknown.
     """
-    pages = []
-    for planned in plan.experiments:
-        evidence = Evidence.of(plan, planned, tables)
+
+    def page(number: int) -> Page:
+        planned = plan.experiments[number]
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
-        pages.append(_page(evidence, mine))
+        return _page(Evidence.of(plan, planned, tables), mine)
+
+    pages = shared_out(page, len(plan.experiments))
     planned_runs = _planned(plan, tables.runs)
     sentences, power = reliability(plan, calibration)
     return Report(
