@@ -9,13 +9,14 @@ from the layer's input.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnstudy.activations.scanned import column_powers
 from bnstudy.activations.view import Images, View
 
 SCRATCH = ("moving_mean", "moving_var", "gamma", "beta", "eps")
@@ -159,10 +160,14 @@ def _image_noise_on_host(
 ) -> tuple[np.ndarray, np.ndarray]:
     images = images or View(X).sums.images
     if images is None:
-        own = X.detach().double().numpy() - mean  # (N, C)
-        squares = own * own
-        return _variance(own, np.add.reduce(squares, 0)), _variance(squares)
+        return noise_of_columns(column_powers(X.detach(), mean), len(X))
     return noise_of_images(images, math.prod(X.shape[2:]), mean)
+
+
+def noise_of_columns(powers: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`image_noise` does of images without places, from their powers."""
+    ones, squares, fourths = powers
+    return _variance(count, ones, squares), _variance(count, squares, fourths)
 
 
 def noise_of_images(
@@ -171,7 +176,7 @@ def noise_of_images(
     """Return what :func:`image_noise` does from the sums of at least 2 images of some places."""
     own = images[0] / positions - mean
     squares = images[1] / positions - (2 * own + mean) * mean
-    return _variance(own), _variance(squares)
+    return _variance_of(own), _variance_of(squares)
 
 
 def _in_float64(tensor: Tensor) -> np.ndarray:
@@ -180,15 +185,14 @@ def _in_float64(tensor: Tensor) -> np.ndarray:
     return tensor.numpy().astype(np.float64)
 
 
-def _variance(values: np.ndarray, squared: np.ndarray | None = None) -> np.ndarray:
-    """Return the unbiased variance of columns, in float64, given their sums of squares or not.
+def _variance_of(values: np.ndarray) -> np.ndarray:
+    """Return the unbiased variance of columns, in float64.  Their means are small."""
+    squares = np.einsum("nc,nc->c", values, values)  # matrix products start threads
+    return _variance(len(values), np.add.reduce(values, 0), squares)
 
-    Their means are small.
-    """
-    n, total = len(values), np.add.reduce(values, 0)
-    if squared is None:
-        squared = np.einsum("nc,nc->c", values, values)  # matrix products start threads
-    return (squared - total * total / n) / (n - 1)
+
+def _variance(count: int, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    return (squares - total * total / count) / (count - 1)
 
 
 def channel_state(
@@ -211,17 +215,24 @@ def _copied(parts: list[Tensor]) -> Tensor:
 
 
 def channel_state_later(
-    module: Any, saved: tuple[Tensor, Tensor], images: Images, positions: int
-) -> Callable[[], list[Tensor | np.ndarray]]:
-    """Do as :func:`channel_state` does when what is returned is called, without the input.
+    module: Any, X: Tensor, saved: tuple[Tensor, Tensor], images: Images | None
+) -> Callable[[], list[Tensor | np.ndarray]] | None:
+    """Return what does as :func:`channel_state` when called, without the input; None if it cannot.
 
-    Of a layer on a CPU, from what autograd saved and the sums of at least 2 images.
+    Of a layer on a CPU, with what autograd saved of it.
     """
-    mean, inverse = saved
+    (mean, inverse), count = saved, len(X)
+    if count < 2 or not X.is_cpu or (images is None and X.dim() > 2):
+        return None
+    positions = math.prod(X.shape[2:])
+    powers = None if images else column_powers(X.detach(), _in_float64(mean))
     eps, state = float(module.eps), _copied(kept_state(module, mean))  # for they change
 
     def make() -> list[Tensor | np.ndarray]:
-        noise = noise_of_images(images, positions, _in_float64(mean))
+        if powers is not None:
+            noise = noise_of_columns(powers, count)
+        else:
+            noise = noise_of_images(cast(Images, images), positions, _in_float64(mean))
         return [*moments_of(mean, inverse, eps), *noise, state]
 
     return make

@@ -108,7 +108,8 @@ class Meter:
         bound, labels = planned.bound, self.table.plans[planned.number].stats
         if not bound:
             return None
-        view, key = View(tensor, labels, planned.limits), self.key(place, planned.number)
+        view = View(tensor, labels, planned.limits, planned.samples)
+        key = self.key(place, planned.number)
         later, images = False, None
         try:
             later = planned.later and view.keep(planned.samples)

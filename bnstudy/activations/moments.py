@@ -33,8 +33,8 @@ class MomentsMeter:
         sizes = self._sizes_of(output.numel() // channels, len(output), device)
         key = self._meter.key(place, self._plans[place.layer])
         images, saved = self._meter.images_of(X), saved_moments(output)
-        if images is not None and saved is not None and X.is_cpu and len(X) > 1:
-            make = channel_state_later(module, saved, images, X[0, 0].numel())
+        make = None if saved is None else channel_state_later(module, X, saved, images)
+        if make is not None:
             table.add_later(key, lambda: [*make(), sizes], device)
             return
         moments = batch_moments(module, args, output)

@@ -51,6 +51,15 @@ def layout(shape: tuple[int, ...], by_image: bool) -> tuple[int, int]:
     return width, width or divisor(count) or min(count, WIDE // 2)
 
 
+@lru_cache(maxsize=256)
+def stride(count: int, size: int) -> int:
+    """Return the least step for at most ``size`` of ``count`` places, prime to the count."""
+    step = -(-count // size)
+    while math.gcd(step, count) > 1:
+        step += 1
+    return step
+
+
 class Needs(NamedTuple):
     """What is wanted besides the moments."""
 
@@ -269,6 +278,10 @@ class Rows:
         squares = c * c
         third, fourth = np.einsum("i,i->", c, squares), np.einsum("i,i->", squares, squares)
         return float(third) / self.count, float(fourth) / self.count
+
+    def sampled(self, size: int) -> np.ndarray | None:
+        """Return a sample of a size that was announced, if it was taken on the way."""
+        return None
 
     @property
     def extremes(self) -> tuple[float, float]:

@@ -9,37 +9,56 @@ same in 1.1 to 2.3 times the time.  One thread does the work.
 import ctypes
 import math
 from collections.abc import Callable, Collection
-from functools import cache
+from functools import cache, lru_cache
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bnstudy.activations.lazy import Lazy
-from bnstudy.activations.rows import Needs, Rows, needs
+from bnstudy.activations.rows import Needs, Rows, needs, stride
 from bnstudy.compiling import compiled
 
 SOURCE = Path(__file__).parent / "cpp" / "rows.cpp"
 MOMENTS, HIGHER, ENDS, ABSOLUTE, ZEROS, ABOVE, OUTSIDE = (1 << bit for bit in range(7))
 COLUMNS = {MOMENTS: 2, HIGHER: 2, ENDS: 2, ABSOLUTE: 1, ZEROS: 1, ABOVE: 1, OUTSIDE: 1}
 NARROW = 16  # values of a row, below which rows cost more than they save
+SAMPLES = 4  # taken on the way at most
 FAR = 20.0  # standard deviations from 0 at which the mean is taken off before powers are
 
 
+class Functions(NamedTuple):
+    """The compiled functions."""
+
+    scan: Callable[..., None]
+    column_powers: Callable[..., None]
+
+
 @cache
-def scanner() -> Callable[..., None] | None:
-    """Return the compiled function, or None where it cannot be had."""
+def scanner() -> Functions | None:
+    """Return the compiled functions, or None where they cannot be had."""
     library, _ = compiled(SOURCE)
     if library is None:
         return None
-    scan: Any = library.scan
-    scan.restype = None
-    pointer, count = ctypes.c_void_p, ctypes.c_int64
-    limits = [ctypes.c_float] * 3
-    scan.argtypes = [pointer, count, count, ctypes.c_int32, ctypes.c_double, *limits, pointer]
-    return scan
+    functions: Any = Functions(library.scan, library.column_powers)
+    pointer, count, few = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    limits = [ctypes.c_double, *[ctypes.c_float] * 3]
+    functions.scan.argtypes = [
+        pointer, count, count, few, *limits, pointer, pointer, few, pointer,
+    ]  # fmt: skip
+    functions.column_powers.argtypes = [pointer, count, count, pointer, pointer]
+    for function in functions:
+        function.restype = None
+    return functions
+
+
+def readable(tensor: Tensor) -> bool:
+    """Return whether compiled code can read a tensor on a CPU: some have no memory."""
+    plain = type(tensor) is Tensor and tensor.dtype == torch.float32
+    return plain and scanner() is not None and tensor.data_ptr() != 0
 
 
 def rows_of(
@@ -47,6 +66,7 @@ def rows_of(
     flat: Tensor,
     wanted: Collection[str] = (),
     limits: tuple[float, float] | None = None,
+    samples: tuple[int, ...] = (),
 ) -> Rows:
     """Return the statistics of a tensor on a CPU, by compiled code if possible.
 
@@ -56,10 +76,11 @@ def rows_of(
         As :class:`~bnstudy.activations.rows.Rows` takes them.
     limits
         Between which the share of values will be asked for, if any.
+    samples
+        Sizes of the samples that will be asked for.
     """
-    readable = type(wide) is Tensor and wide.dtype == torch.float32
-    if readable and scanner() is not None and flat.data_ptr():  # some tensors have no memory
-        return Scanned(wide, flat, wanted, limits)
+    if type(wide) is Tensor and readable(flat):
+        return Scanned(wide, flat, wanted, limits, samples)
     return Rows(wide, flat, wanted)
 
 
@@ -74,6 +95,30 @@ def places_of(wanted: int) -> dict[int, int]:
     return {**places, 0: start}
 
 
+class Strides(NamedTuple):
+    """How samples of a tensor are taken.
+
+    Attributes
+    ----------
+    steps
+        (samples,), from value to value.
+    ends
+        Where each sample ends, all laid behind each other.
+    """
+
+    steps: np.ndarray
+    ends: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def strides_of(count: int, sizes: tuple[int, ...]) -> Strides:
+    """Return how samples of some sizes are taken of so many values."""
+    steps = [stride(count, size) for size in sizes]
+    return Strides(
+        np.array(steps, dtype=np.int64), tuple(accumulate(-(-count // k) for k in steps))
+    )
+
+
 class Scan:
     """What one way through a tensor gave.
 
@@ -85,16 +130,24 @@ class Scan:
         (columns, rows), in float64.
     totals
         Of all rows, for each column.
+    samples
+        Those that were asked for, by their size, each evenly spaced.
     """
 
-    __slots__ = ("places", "rows", "totals")
+    __slots__ = ("places", "rows", "samples", "totals")
 
-    def __init__(self, flat: Tensor, width: int, wanted: int, *limits: float) -> None:
+    def __init__(
+        self, flat: Tensor, width: int, wanted: int, *limits: float, sizes: tuple[int, ...] = ()
+    ) -> None:
         self.places = places_of(wanted)
         columns, count = self.places[0], flat.numel() // width
         out = np.empty(columns * (count + 1))
-        scan = cast(Callable[..., None], scanner())  # else there are Rows
-        scan(flat.data_ptr(), count, width, wanted, *limits, out.ctypes.data)
+        steps, ends = strides_of(flat.numel(), sizes)
+        taken = np.empty(ends[-1] if ends else 0, dtype=np.float32)
+        self.samples = dict(zip(sizes, np.split(taken, ends[:-1]), strict=True)) if sizes else {}
+        scan = cast(Functions, scanner()).scan  # else there are Rows
+        where = out.ctypes.data, steps.ctypes.data, len(sizes), taken.ctypes.data
+        scan(flat.data_ptr(), count, width, wanted, *limits, *where)
         self.rows = out[: columns * count].reshape(columns, count)
         self.totals: list[float] = out[columns * count :].tolist()
 
@@ -133,9 +186,10 @@ class Scanned(Rows):
         flat: Tensor,
         wanted: Collection[str] = (),
         limits: tuple[float, float] | None = None,
+        samples: tuple[int, ...] = (),
     ) -> None:
         self.wide, self.flat, self.count = wide, flat, flat.numel()
-        self._needs, self._limits = needs(tuple(wanted)), limits
+        self._needs, self._limits, self._samples = needs(tuple(wanted)), limits, samples[:SAMPLES]
         places = math.prod(wide.shape[2:]) if wide.dim() > 2 and wide.is_contiguous() else 0
         self._by_image = places if places >= NARROW else 0
         self._width = self._by_image or self.count
@@ -147,17 +201,22 @@ class Scanned(Rows):
         limit: float = 0.0,
         low: float = 0.0,
         high: float = 0.0,
+        sizes: tuple[int, ...] = (),
     ) -> Scan:
-        return Scan(self.flat, self._width, wanted, centre, limit, low, high)
+        return Scan(self.flat, self._width, wanted, centre, limit, low, high, sizes=sizes)
 
     @Lazy
     def _read(self) -> Scan:
         """What the labels need, in one way through."""
         bits = bits_of(self._needs)
         if self._limits is None:
-            return self._scan(bits)
+            return self._scan(bits, sizes=self._samples)
         low, high = self._limits
-        return self._scan(bits | OUTSIDE, low=low, high=high)
+        return self._scan(bits | OUTSIDE, low=low, high=high, sizes=self._samples)
+
+    def sampled(self, size: int) -> np.ndarray | None:
+        """Return a sample of a size that was announced, which was taken on the way."""
+        return self._read.samples[size] if size in self._samples else None
 
     def keep(self) -> bool:
         """Find all that was announced, and whether nothing else of it needs the tensor."""
@@ -253,3 +312,31 @@ class Scanned(Rows):
             return super().channel_maximum
         read = self._read if self._needs.ends else self._scan(ENDS)
         return self._of_images(read.rows[read.places[ENDS] + 1]).max(0)
+
+
+def column_powers(x: Tensor, centre: np.ndarray) -> np.ndarray:
+    """Return the sums of d, d^2 and d^4 of each column, d = x - centre, in float64.
+
+    Parameters
+    ----------
+    x
+        (N, C), on a CPU.
+    centre
+        (C,), in float64.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, C).
+    """
+    out = np.empty((3, x.shape[1]))
+    if x.is_contiguous() and readable(x):
+        where = centre.ctypes.data, out.ctypes.data
+        cast(Functions, scanner()).column_powers(x.data_ptr(), *x.shape, *where)
+        return out
+    d = x.double().numpy() - centre
+    squares = d * d
+    np.add.reduce(d, 0, out=out[0])
+    np.add.reduce(squares, 0, out=out[1])
+    np.einsum("nc,nc->c", squares, squares, out=out[2])  # matrix products start threads
+    return out

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bnstudy.activations.lazy import Lazy
-from bnstudy.activations.rows import Rows
+from bnstudy.activations.rows import Rows, stride
 from bnstudy.activations.scanned import Scanned, rows_of
 from bnstudy.activations.whole import Whole
 
@@ -44,6 +44,8 @@ class View:
         for its moments.
     limits
         Between which the share of values will be asked for, if any.
+    samples
+        Sizes of the samples that will be asked for.
 
     Attributes
     ----------
@@ -60,11 +62,12 @@ class View:
         tensor: Tensor,
         wanted: Collection[str] = (),
         limits: tuple[float, float] | None = None,
+        samples: tuple[int, ...] = (),
     ) -> None:
         self.tensor = tensor.detach()
         self.count = tensor.numel()
         self.on_host = tensor.is_cpu
-        self._wanted, self._limits = wanted, limits
+        self._announced = wanted, limits, samples
         self._gathered: dict[int, np.ndarray] = {}
 
     @Lazy
@@ -89,7 +92,7 @@ class View:
     def sums(self) -> Rows | Whole:
         """What is found by going through all values."""
         if self.on_host:
-            return rows_of(self.wide, self.flat, self._wanted, self._limits)
+            return rows_of(self.wide, self.flat, *self._announced)
         return Whole(self.wide, self.flat)
 
     def number(self, value: Any) -> Number:
@@ -132,7 +135,8 @@ class View:
     def sample_on_host(self, size: int) -> np.ndarray:
         """Return a copy of :meth:`sample` of a tensor on a CPU, made once for all who ask."""
         if size not in self._gathered:
-            self._gathered[size] = self.sample(size).numpy().copy()
+            near = cast(Rows, self.sums).sampled(size)
+            self._gathered[size] = self.sample(size).numpy().copy() if near is None else near
         return self._gathered[size]
 
     def keep(self, samples: Iterable[int]) -> bool:
@@ -160,15 +164,6 @@ class View:
             return columns[:: stride(len(x), samples)]
         image, place = _places(len(x), math.prod(x.shape[2:]), samples, x.device)
         return columns.flatten(2)[image, :, place]
-
-
-@lru_cache(maxsize=256)
-def stride(count: int, size: int) -> int:
-    """Return the least step for at most ``size`` of ``count`` places, prime to the count."""
-    step = -(-count // size)
-    while math.gcd(step, count) > 1:
-        step += 1
-    return step
 
 
 @lru_cache(maxsize=256)

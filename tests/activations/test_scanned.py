@@ -13,7 +13,7 @@ from torch import nn
 from bnstudy import compiling
 from bnstudy.activations import histogram, scanned, statistic, table, watch
 from bnstudy.activations.meter import WatchWarning
-from bnstudy.activations.rows import Rows
+from bnstudy.activations.rows import Rows, stride
 from bnstudy.activations.scanned import (
     ABOVE,
     ABSOLUTE,
@@ -25,8 +25,10 @@ from bnstudy.activations.scanned import (
     ZEROS,
     Scan,
     Scanned,
+    column_powers,
     rows_of,
 )
+from bnstudy.activations.view import View
 from tests.activations.nets import built
 
 pytestmark = pytest.mark.skipif(scanned.scanner() is None, reason="no C++ compiler")
@@ -85,6 +87,38 @@ def test_what_is_not_asked_for_is_not_there():
     assert (read.rows.shape, len(read.totals)) == ((3, 2), 3)
     with pytest.raises(KeyError):
         read.total(ABSOLUTE)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 10_000), (7, 4_097), (300, 16), (1, 5), (3, 17)])
+@pytest.mark.parametrize("sizes", [(), (1,), (40, 4_096), (4, 3, 2, 1)])
+def test_samples_are_taken_on_the_way_at_their_places(rows, width, sizes):
+    x = normal(rows, width)
+    read = Scan(x.view(-1), width, MOMENTS | ENDS, 0.0, 0.0, 0.0, 0.0, sizes=sizes)
+    assert list(read.samples) == list(sizes)
+    for size in sizes:
+        places = View(x).sample(size)
+        assert len(places) <= size
+        assert np.array_equal(read.samples[size], places.numpy())
+    assert read.totals[0] == pytest.approx(x.double().sum().item(), rel=1e-12, abs=1e-9)
+
+
+def test_more_samples_than_are_taken_on_the_way_are_still_right():
+    x, sizes = normal(3, 400), (70, 60, 50, 40, 30, 20)
+    view = View(x, ("mean",), None, sizes)
+    for size in sizes:
+        assert np.array_equal(view.sample_on_host(size), x.view(-1)[:: stride(1200, size)].numpy())
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (256, 120), (33, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_powers_of_columns_are_those_of_numpy(shape, dtype):
+    x = normal(*shape).to(dtype)
+    centre = x.double().mean(0).numpy() + 0.01
+    d = x.double().numpy() - centre
+    for laid_out in (x, x.T.contiguous().T):  # in a row, and not
+        found = column_powers(laid_out, centre)
+        for power, sums in zip((1, 2, 4), found, strict=True):
+            assert sums == pytest.approx((d**power).sum(0), rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])

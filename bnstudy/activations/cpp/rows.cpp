@@ -9,8 +9,11 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <numeric>
-#include <type_traits>
+#include <utility>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -35,22 +38,66 @@ struct Values {
     Doubles doubles(int half) const {
         HalfFloats v;
         std::memcpy(&v, x + half * (LANES / 2), sizeof v);
+#ifdef __AVX512F__  // which GCC does in halves
+        return _mm512_cvtps_pd(v);
+#else
         return __builtin_convertvector(v, Doubles);
+#endif
     }
 };
 
-// Fold lanes in halves: a chain of as many steps as lanes would cost more than a short row.
-template <int COUNT, class V, class Fold>
-auto folded(V lanes, Fold fold) {
-    std::decay_t<decltype(lanes[0])> values[COUNT];
-    std::memcpy(values, &lanes, sizeof values);
-    for (int half = COUNT / 2; half; half /= 2)
-        for (int i = 0; i < half; ++i) values[i] = fold(values[i], values[i + half]);
-    return values[0];
+template <class T, int COUNT>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(COUNT * sizeof(T))));
+};
+
+template <class Part, int FIRST, class Whole, int... I>
+Part part(const Whole& whole, std::integer_sequence<int, I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(whole, whole, (FIRST + I)...);
+#else
+    return Part{whole[FIRST + I]...};
+#endif
+}
+
+// Fold lanes in halves, in registers: through memory it would cost more than a short row.
+template <class T, int COUNT, class Fold>
+T folded(typename VectorOf<T, COUNT>::type lanes, Fold fold) {
+    if constexpr (COUNT == 2) {
+        return fold(lanes[0], lanes[1]);
+    } else {
+        using Half = typename VectorOf<T, COUNT / 2>::type;
+        constexpr auto each = std::make_integer_sequence<int, COUNT / 2>{};
+        const Half low = part<Half, 0>(lanes, each), high = part<Half, COUNT / 2>(lanes, each);
+        return folded<T, COUNT / 2>(fold(low, high), fold);
+    }
+}
+
+constexpr auto sum = [](auto a, auto b) { return a + b; };
+constexpr auto lesser = [](auto a, auto b) { return b < a ? b : a; };
+constexpr auto greater = [](auto a, auto b) { return b > a ? b : a; };
+
+// Fold a column, some numbers at a time.
+template <class Fold>
+double folded_column(const double* column, int64_t rows, Fold fold) {
+    constexpr int AT_ONCE = LANES / 2;
+    double all = column[0];
+    int64_t i = 1;
+    if (rows >= AT_ONCE) {
+        Doubles lanes, next;
+        std::memcpy(&lanes, column, sizeof lanes);
+        for (i = AT_ONCE; i + AT_ONCE <= rows; i += AT_ONCE) {
+            std::memcpy(&next, column + i, sizeof next);
+            lanes = fold(lanes, next);
+        }
+        all = folded<double, AT_ONCE>(lanes, fold);
+    }
+    for (; i < rows; ++i) all = fold(all, column[i]);
+    return all;
 }
 
 double total(const Doubles* halves) {
-    return folded<LANES / 2>(halves[0] + halves[1], [](double a, double b) { return a + b; });
+    return folded<double, LANES / 2>(halves[0] + halves[1], sum);
 }
 
 // Each statistic takes LANES values at a time, then the rest one by one, and ends by
@@ -90,8 +137,8 @@ struct Ends {
     void take(Values v) { take(v.floats()); }
     void take(float v) { take(Floats{} + v); }
     void end(double* row, int64_t rows) const {
-        const float least = folded<LANES>(low, [](float a, float b) { return b < a ? b : a; });
-        const float greatest = folded<LANES>(high, [](float a, float b) { return b > a ? b : a; });
+        const float least = folded<float, LANES>(low, lesser);
+        const float greatest = folded<float, LANES>(high, greater);
         row[0] = least < row[0] ? least : row[0];
         row[rows] = greatest > row[rows] ? greatest : row[rows];
     }
@@ -120,7 +167,7 @@ struct Count {
     void take(Values v) { lanes -= test(v.floats()); }
     void take(float v) { rest += test.one(v); }
     void end(double* row, int64_t) const {
-        *row += rest + folded<LANES>(lanes, [](int32_t a, int32_t b) { return a + b; });
+        *row += rest + folded<int32_t, LANES>(lanes, sum);
     }
 };
 
@@ -155,14 +202,17 @@ void read(const float* x, int64_t count, Statistic statistic, double* row, int64
 }  // namespace
 
 // What can be asked for: bits.
+constexpr int32_t SAMPLES = 4;  // at most
 enum Wanted { MOMENTS = 1, HIGHER = 2, ENDS = 4, ABSOLUTE = 8, ZEROS = 16, ABOVE = 32, OUTSIDE = 64 };
 
 // Write the columns of what is wanted, `rows` numbers each, in the order of the bits:
 // sums of x - centre and of its square; of its cube and fourth power, which need the
 // moments; least and greatest value; sum of |x|; how many x are 0, are > limit, are
-// < low or > high.  Behind them, each column's own total or extreme.
+// < low or > high.  Behind them, each column's own total or extreme.  Of each stride, every
+// so many values go to `taken`, one stride's behind the other's: they are near just then.
 extern "C" void scan(const float* x, int64_t rows, int64_t width, int32_t wanted, double centre,
-                     float limit, float low, float high, double* out) {
+                     float limit, float low, float high, double* out, const int64_t* strides,
+                     int32_t samples, float* taken) {
     double* next = out;
     const auto columns = [&](Wanted what, int count) {
         double* const start = wanted & what ? next : nullptr;
@@ -180,10 +230,16 @@ extern "C" void scan(const float* x, int64_t rows, int64_t width, int32_t wanted
         std::fill(ends, ends + rows, Ends::FAR);
         std::fill(ends + rows, ends + 2 * rows, -Ends::FAR);
     }
+    int64_t next_of[SAMPLES] = {};
+    float* to[SAMPLES];
+    for (int32_t k = 0; k < samples; ++k) {
+        to[k] = taken;
+        taken += (rows * width + strides[k] - 1) / strides[k];
+    }
     for (int64_t row = 0; row < rows; ++row) {
         for (int64_t first = 0; first < width; first += BLOCK) {
-            const float* block = x + row * width + first;
-            const int64_t count = std::min(BLOCK, width - first);
+            const int64_t start = row * width + first, count = std::min(BLOCK, width - first);
+            const float* block = x + start;
             const auto take = [&](double* column, auto statistic) {
                 if (column) read(block, count, statistic, column + row, rows);
             };
@@ -194,14 +250,29 @@ extern "C" void scan(const float* x, int64_t rows, int64_t width, int32_t wanted
             take(zeros, Count<Zero>{});
             take(above, Count<Above>{{limit}});
             take(outside, Count<Outside>{{low, high}});
+            for (int32_t k = 0; k < samples; ++k)
+                for (; next_of[k] < start + count; next_of[k] += strides[k])
+                    *to[k]++ = x[next_of[k]];
         }
     }
     double* const totals = next;
     for (const double* column = out; column < totals; column += rows) {
-        const double* const last = column + rows;
-        *next++ = !ends || (column != ends && column != ends + rows)
-                      ? std::accumulate(column, last, 0.0)
-                      : column == ends ? *std::min_element(column, last)
-                                       : *std::max_element(column, last);
+        *next++ = ends && column == ends          ? folded_column(column, rows, lesser)
+                  : ends && column == ends + rows ? folded_column(column, rows, greater)
+                                                  : folded_column(column, rows, sum);
+    }
+}
+
+// Write the sums of d, d^2 and d^4 down each column, d = x - centre: (rows, columns) -> (3, columns).
+extern "C" void column_powers(const float* __restrict x, int64_t rows, int64_t columns,
+                              const double* __restrict centre, double* __restrict out) {
+    std::fill(out, out + 3 * columns, 0.0);
+    for (int64_t row = 0; row < rows; ++row, x += columns) {
+        for (int64_t c = 0; c < columns; ++c) {
+            const double d = x[c] - centre[c], square = d * d;
+            out[c] += d;
+            out[columns + c] += square;
+            out[2 * columns + c] += square * square;
+        }
     }
 }
