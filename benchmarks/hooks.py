@@ -1,10 +1,11 @@
 """What watching costs: a training step of LeNet + BN at batch 256, watched in several ways.
 
 All contestants train the same net on the same batch in one process.  Each
-turn times the unwatched step and, right after it, the watched one, in
-alternating order; the ratio is the median over turns of the ratios within a
-turn, so that a slow minute of a shared machine hits both.  The first two
-watched steps of a turn do not count.  The imitations do
+turn times watched steps between as many unwatched ones, half before and half
+after; the ratio is the median over turns of the ratios within a turn, so that
+a slow minute of a shared machine hits both, and a machine that gets slower or
+faster meanwhile neither.  The first two watched steps of a turn do not count.
+The imitations do
 what the originals do inside their hooks: fastai's ActivationStats reads mean,
 standard deviation and near-zero share of each leaf as Python numbers;
 tensor_tracker keeps a clone of every tensor, forward and backward, for
@@ -116,15 +117,15 @@ def measure(
     steps(net, optimizer, x, y, count)
     plain: list[float] = []
     ratios: dict[str, list[float]] = {name: [] for name in contestants()}
-    for turn in range(turns):
+    half = max(1, count // 2)
+    for _ in range(turns):
         for name, attach in contestants().items():
-            before = steps(net, optimizer, x, y, count) if turn % 2 == 0 else 0.0
+            before = steps(net, optimizer, x, y, half)
             with attach(net, optimizer):
                 steps(net, optimizer, x, y, 2)  # the layers are met, and memory is made
                 watched = steps(net, optimizer, x, y, count)
-            before = before or steps(net, optimizer, x, y, count)
-            plain.append(before)
-            ratios[name].append(watched / before)
+            plain.append((before + steps(net, optimizer, x, y, half)) / 2)
+            ratios[name].append(watched / plain[-1])
     return plain, ratios, net, x
 
 
@@ -184,7 +185,7 @@ def main() -> None:
     print(
         f"LeNet + BN, batch 256, {options.threads} thread(s), {platform.machine()}, "
         f"torch {torch.__version__}; unwatched step {1e3 * statistics.median(plain):.1f} ms "
-        f"({1e3 * min(plain):.1f} at best), {options.turns} alternating turns\n"
+        f"({1e3 * min(plain):.1f} at best), {options.turns} turns\n"
     )
     print("| watched | times the unwatched step | quartiles |")
     print("|---|---|---|")

@@ -102,21 +102,23 @@ class Strides(NamedTuple):
     ----------
     steps
         (samples,), from value to value.
-    ends
-        Where each sample ends, all laid behind each other.
+    parts
+        Where each sample is, all laid behind each other.
+    count
+        How many values they have.
     """
 
     steps: np.ndarray
-    ends: tuple[int, ...]
+    parts: tuple[slice, ...]
+    count: int
 
 
 @lru_cache(maxsize=1024)
 def strides_of(count: int, sizes: tuple[int, ...]) -> Strides:
     """Return how samples of some sizes are taken of so many values."""
     steps = [stride(count, size) for size in sizes]
-    return Strides(
-        np.array(steps, dtype=np.int64), tuple(accumulate(-(-count // k) for k in steps))
-    )
+    ends = [0, *accumulate(-(-count // step) for step in steps)]
+    return Strides(np.array(steps, dtype=np.int64), tuple(map(slice, ends, ends[1:])), ends[-1])
 
 
 class Scan:
@@ -142,11 +144,11 @@ class Scan:
         self.places = places_of(wanted)
         columns, count = self.places[0], flat.numel() // width
         out = np.empty(columns * (count + 1))
-        steps, ends = strides_of(flat.numel(), sizes)
-        taken = np.empty(ends[-1] if ends else 0, dtype=np.float32)
-        self.samples = dict(zip(sizes, np.split(taken, ends[:-1]), strict=True)) if sizes else {}
+        strides = strides_of(flat.numel(), sizes)
+        taken = np.empty(strides.count, dtype=np.float32)
+        self.samples = {size: taken[at] for size, at in zip(sizes, strides.parts, strict=True)}
         scan = cast(Functions, scanner()).scan  # else there are Rows
-        where = out.ctypes.data, steps.ctypes.data, len(sizes), taken.ctypes.data
+        where = out.ctypes.data, strides.steps.ctypes.data, len(sizes), taken.ctypes.data
         scan(flat.data_ptr(), count, width, wanted, *limits, *where)
         self.rows = out[: columns * count].reshape(columns, count)
         self.totals: list[float] = out[columns * count :].tolist()
