@@ -5,14 +5,14 @@ turn times watched steps between as many unwatched ones, half before and half
 after; the ratio is the median over turns of the ratios within a turn, so that
 a slow minute of a shared machine hits both, and a machine that gets slower or
 faster meanwhile neither.  The first two watched steps of a turn do not count.
-The imitations do
-what the originals do inside their hooks: fastai's ActivationStats reads mean,
-standard deviation and near-zero share of each leaf as Python numbers;
-tensor_tracker keeps a clone of every tensor, forward and backward, for
-statistics at the end.  TorchLens is measured if it is installed.
+The imitations do what the originals do inside their hooks: fastai's
+ActivationStats reads mean, standard deviation and near-zero share of each leaf
+as Python numbers; tensor_tracker keeps a clone of every tensor, forward and
+backward, for statistics at the end.  TorchLens is measured if it is installed.
 
-Run it: ``make bench-hooks``, or ``python -m benchmarks.hooks --turns 15``.  Whether memory
-stays flat: ``python -m benchmarks.hooks --memory 10000`` (about a minute).
+Run it: ``make bench-peers bench-hooks``, or ``python -m benchmarks.hooks --turns 30``
+(8 minutes).  Whether memory stays flat: ``python -m benchmarks.hooks --memory 10000``
+(about a minute).
 """
 
 import argparse
@@ -172,7 +172,7 @@ def memory(count: int) -> None:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", type=int, metavar="STEPS", help="measure memory instead")

@@ -104,13 +104,13 @@ class Strides(NamedTuple):
         (samples,), from value to value.
     parts
         Where each sample is, all laid behind each other.
-    count
+    total
         How many values they have.
     """
 
     steps: np.ndarray
     parts: tuple[slice, ...]
-    count: int
+    total: int
 
 
 @lru_cache(maxsize=1024)
@@ -145,7 +145,7 @@ class Scan:
         columns, count = self.places[0], flat.numel() // width
         out = np.empty(columns * (count + 1))
         strides = strides_of(flat.numel(), sizes)
-        taken = np.empty(strides.count, dtype=np.float32)
+        taken = np.empty(strides.total, dtype=np.float32)
         self.samples = {size: taken[at] for size, at in zip(sizes, strides.parts, strict=True)}
         scan = cast(Functions, scanner()).scan  # else there are Rows
         where = out.ctypes.data, strides.steps.ctypes.data, len(sizes), taken.ctypes.data
