@@ -5,6 +5,8 @@ turn times watched steps between as many unwatched ones, half before and half
 after; the ratio is the median over turns of the ratios within a turn, so that
 a slow minute of a shared machine hits both, and a machine that gets slower or
 faster meanwhile neither.  The first two watched steps of a turn do not count.
+The last column compares the medians of single steps over all turns, which slow
+moments move less; of a contestant that records some steps only, it leaves those out.
 The imitations do what the originals do inside their hooks: fastai's
 ActivationStats reads mean, standard deviation and near-zero share of each leaf
 as Python numbers; tensor_tracker keeps a clone of every tensor, forward and
@@ -21,10 +23,12 @@ import importlib
 import importlib.util
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from statistics import mean, median, quantiles
 from typing import Any
 
 import torch
@@ -93,20 +97,35 @@ def contestants() -> dict[str, Contestant]:
 
 def steps(
     net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, count: int
-) -> float:
-    """Train some steps; return the seconds of one."""
-    started = time.perf_counter()
+) -> list[float]:
+    """Train some steps; return the seconds of each."""
+    seconds = []
     for _ in range(count):
+        started = time.perf_counter()
         optimizer.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
-    return (time.perf_counter() - started) / count
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
-def measure(
-    turns: int, count: int
-) -> tuple[list[float], dict[str, list[float]], nn.Module, Tensor]:
-    """Let each contestant run in turn beside the unwatched step; return seconds and ratios."""
+@dataclass
+class Timings:
+    """Seconds of steps, watched and not, turn by turn."""
+
+    watched: list[list[float]] = field(default_factory=list)
+    plain: list[list[float]] = field(default_factory=list)
+
+    def row(self) -> str:
+        """Return the ratios: of turns, their quartiles, and of the middle steps."""
+        ratios = [mean(a) / mean(b) for a, b in zip(self.watched, self.plain, strict=True)]
+        low, middle, high = quantiles(ratios, n=4)
+        one = median(chain(*self.watched)) / median(chain(*self.plain))
+        return f"{middle:.2f} | {low:.2f} - {high:.2f} | {one:.2f}"
+
+
+def measure(turns: int, count: int) -> tuple[dict[str, Timings], nn.Module, Tensor]:
+    """Let each contestant run in turn between unwatched steps; return the seconds of all."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(256, 1, 28, 28, generator=generator)
     y = torch.randint(0, 10, (256,), generator=generator)
@@ -115,18 +134,16 @@ def measure(
         setattr(net, name, nn.AvgPool2d(2))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     steps(net, optimizer, x, y, count)
-    plain: list[float] = []
-    ratios: dict[str, list[float]] = {name: [] for name in contestants()}
+    timings = {name: Timings() for name in contestants()}
     half = max(1, count // 2)
     for _ in range(turns):
         for name, attach in contestants().items():
             before = steps(net, optimizer, x, y, half)
             with attach(net, optimizer):
                 steps(net, optimizer, x, y, 2)  # the layers are met, and memory is made
-                watched = steps(net, optimizer, x, y, count)
-            plain.append((before + steps(net, optimizer, x, y, half)) / 2)
-            ratios[name].append(watched / plain[-1])
-    return plain, ratios, net, x
+                timings[name].watched.append(steps(net, optimizer, x, y, count))
+            timings[name].plain.append(before + steps(net, optimizer, x, y, half))
+    return timings, net, x
 
 
 def torchlens_forward(net: nn.Module, x: Tensor) -> float | None:
@@ -181,20 +198,20 @@ def main() -> None:
     if options.memory:
         memory(options.memory)
         return
-    plain, ratios, net, x = measure(options.turns, options.steps)
+    timings, net, x = measure(options.turns, options.steps)
+    plain = sorted(chain(*(turn for each in timings.values() for turn in each.plain)))
     print(
         f"LeNet + BN, batch 256, {options.threads} thread(s), {platform.machine()}, "
-        f"torch {torch.__version__}; unwatched step {1e3 * statistics.median(plain):.1f} ms "
+        f"torch {torch.__version__}; unwatched step {1e3 * median(plain):.1f} ms "
         f"({1e3 * min(plain):.1f} at best), {options.turns} turns\n"
     )
-    print("| watched | times the unwatched step | quartiles |")
-    print("|---|---|---|")
-    for name, values in ratios.items():
-        low, middle, high = statistics.quantiles(values, n=4)
-        print(f"| {name} | {middle:.2f} | {low:.2f} - {high:.2f} |")
+    print("| watched | times the unwatched step | quartiles | middle step |")
+    print("|---|---|---|---|")
+    for name, timing in timings.items():
+        print(f"| {name} | {timing.row()} |")
     lens = torchlens_forward(net, x)
     if lens is not None:
-        print(f"| TorchLens `trace` (forward pass over a plain one) | {lens:.2f} | |")
+        print(f"| TorchLens `trace` (forward pass over a plain one) | {lens:.2f} | | |")
 
 
 if __name__ == "__main__":
