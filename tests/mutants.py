@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "call a censored run missing",
         "claims/measures.py",
-        "        return Reading(float(horizon), censored=True)\n",
+        "        return Reading(float(round(epochs * run.steps_per_epoch)), censored=True)\n",
         '        raise NotMeasuredError("the target was not reached")\n',
     ),
     Mutant("skip Holm", "claims/judging.py", "holm(np.array(p))", "np.array(p)"),

@@ -50,6 +50,13 @@ def test_a_step_without_all_its_percentiles_counts_for_no_drift():
     assert read(gone, "drift", {}) == read(run(MOVING), "drift", {})
 
 
+def test_a_done_run_that_lacks_a_percentile_measures_no_drift():
+    for odd in ([], [(30, "act1", "q85", math.nan)]):
+        rows = [*MOVING, (30, "act1", "q15", 0.0), (30, "act1", "q50", 0.0), *odd]
+        with pytest.raises(NotMeasuredError):
+            read(run(rows), "drift", {})
+
+
 def test_percentiles_without_a_width_measure_no_drift():
     flat = traces("act3", q15=(1.0, 2.0), q50=(1.0, 2.0), q85=(1.0, 2.0))
     with pytest.raises(NotMeasuredError, match="percentiles of act3 have no width"):
@@ -95,6 +102,17 @@ def test_arms_are_read_where_they_first_reach_the_same_loss(loss, layer, value, 
     found = run([*LOSSES, *CHANGES], probe="gradient-shift", tensor="gradient")
     reading = read(found, "probe-at-loss", {**AT, "loss": loss, "layer": layer})
     assert (reading.value, reading.censored) == (value, censored)
+
+
+def test_what_is_nan_at_the_loss_is_not_read_somewhere_else():
+    rows = [*LOSSES, *CHANGES[:2], (10, "fc1", "relative", math.nan), *CHANGES[4:]]
+    found = run(rows, probe="gradient-shift", tensor="gradient")
+    with pytest.raises(NotMeasuredError, match="not finite"):
+        read(found, "probe-at-loss", {**AT, "loss": 1.0, "layer": "fc1"})
+    assert read(found, "probe-at-loss", {**AT, "loss": 0.6, "layer": "fc1"}).value == 4.0
+    blind = run([(0, "", "loss", math.nan), *CHANGES], probe="gradient-shift", tensor="gradient")
+    with pytest.raises(NotMeasuredError, match="beside a loss"):
+        read(blind, "probe-at-loss", {**AT, "loss": 1.0})
 
 
 def test_a_diverged_run_is_read_while_it_was_finite():

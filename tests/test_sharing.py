@@ -77,6 +77,54 @@ def test_a_helper_that_hangs_is_given_up():
 
 
 @two_cores
+def test_a_helper_that_hangs_is_killed_whatever_it_ignores():
+    said = output("""
+        import signal
+        from bnstudy.report import sharing
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sharing.PATIENCE = 0.2
+        def make(number):
+            time.sleep(0.05 if os.getpid() == me else 40)
+            return number
+        started = time.monotonic()
+        print(shared_out(make, 4), time.monotonic() - started < 20)
+    """)
+    assert said == "[0, 1, 2, 3] True\n"
+
+
+@two_cores
+def test_without_a_process_to_be_had_everything_is_made_here():
+    said = output("""
+        import gc
+        def fork():
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        os.fork = fork
+        print(shared_out(str, 3), gc.get_freeze_count())
+    """)
+    assert said == "['0', '1', '2'] 0\n"
+
+
+@two_cores
+def test_a_helper_makes_nothing_for_a_process_that_is_gone():
+    body = """
+        def make(number):
+            os.write(1, b"begun\\n")
+            time.sleep(0.5)
+            return bytes(300_000)  # more than a pipe holds
+        shared_out(make, 20)
+    """
+    running = subprocess.Popen(script(body), stdout=subprocess.PIPE, start_new_session=True)
+    assert [running.stdout.readline() for _ in range(2)] == [b"begun\n"] * 2
+    running.kill()
+    running.communicate(timeout=5)  # until nobody has the pipe open
+
+
+def test_a_process_that_may_have_no_children_is_not_forked(monkeypatch):
+    monkeypatch.setattr(sharing.current_process(), "_config", {"daemon": True})
+    assert not sharing.can_fork()
+
+
+@two_cores
 def test_an_error_is_raised_here_and_no_helper_is_left():
     said = output("""
         import multiprocessing
@@ -95,7 +143,7 @@ def test_an_error_is_raised_here_and_no_helper_is_left():
 def test_ctrl_c_ends_both_and_one_says_so():
     body = """
         def make(number):
-            print("begun", flush=True)
+            os.write(1, b"begun\\n")
             time.sleep(60)
         shared_out(make, 2)
     """

@@ -28,6 +28,10 @@ class MomentsMeter:
         """Add moments, running moments, gamma and beta of a layer that has just normalized."""
         X, table = args[0], self._meter.table
         channels, device = output.shape[1], output.device
+        if X.dim() < 2 or X.shape[1] != channels:
+            name = self._meter.targets[place.layer].name
+            self._meter.note(name, "norm", "its input is not what it normalizes")
+            return
         if place.layer not in self._plans:
             self._plans[place.layer] = table.plan(Plan.of_norm(CHANNEL_STATS, channels))
         sizes = self._sizes_of(output.numel() // channels, len(output), device)

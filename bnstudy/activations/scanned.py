@@ -330,7 +330,15 @@ def column_powers(x: Tensor, centre: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         (3, C).
+
+    Raises
+    ------
+    ValueError
+        If there is not a centre for each column.
     """
+    if centre.shape != x.shape[1:]:
+        raise ValueError(f"{x.shape[1]} columns need as many centres, got {centre.shape}")
+    x = x.resolve_neg()  # memory as it reads
     out = np.empty((3, x.shape[1]))
     if x.is_contiguous() and readable(x):
         where = centre.ctypes.data, out.ctypes.data

@@ -24,9 +24,12 @@ def drift(run: Run, *, probe: str = "activations", tensor: str = "in", layer: st
     """
     drifts = []
     for name in [layer] if layer else sorted(run.measures["layer"].unique()):
-        steps, *traces = _together(*(_seen(run, probe, tensor, stat, name) for stat in PERCENTILES))
+        seen = [_seen(run, probe, tensor, stat, name) for stat in PERCENTILES]
+        steps, *traces = _together(*seen)
         if len(steps) < 2:
             continue
+        if not run.diverged and any(len(each) > len(steps) for each, _ in seen):
+            raise NotMeasuredError(f"some percentiles of {name} are missing at some steps")
         way = np.mean([np.abs(np.diff(trace)).sum() for trace in traces])
         width = (traces[2] - traces[0]).mean()
         if width == 0:
@@ -75,25 +78,33 @@ def probe_at_loss(
     So that arms are compared at the same loss, not at the same step.  A run
     that does not get there is read where its loss was least, as censored.
     """
-    steps, losses, values = _together(
+    _, losses, values = _together(
         _seen(run, probe, tensor, "loss"), _seen(run, probe, tensor, stat, layer)
     )
-    if not len(steps):
+    if np.isnan(losses).all():
         raise NotMeasuredError(f"probe {probe} saw no {stat} beside a loss")
     there = losses <= loss
-    place = there.argmax() if there.any() else losses.argmin()
+    place = there.argmax() if there.any() else np.nanargmin(losses)
     return Reading(float(values[place]), censored=not there.any())
 
 
 def _seen(
     run: Run, probe: str, tensor: str, stat: str, layer: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return when a probe saw a number of whole layers, and its mean over layers, or of one."""
+    """Return when a probe saw a number of whole layers, and its mean over layers, or of one.
+
+    NaN where it saw nothing else; of a diverged run, only what was finite.
+    """
     words = {"probe": probe, "tensor": tensor, "stat": stat} | ({"layer": layer} if layer else {})
     steps, values = measured(run, words, whole=True)
-    kept = np.isfinite(values) if run.diverged else ~np.isnan(values)
-    steps, places = np.unique(steps[kept], return_inverse=True)
-    return steps, np.bincount(places, values[kept]) / np.bincount(places)
+    if run.diverged:
+        finite = np.isfinite(values)
+        steps, values = steps[finite], values[finite]
+    steps, places = np.unique(steps, return_inverse=True)
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(places, np.where(known, values, 0.0)) / np.bincount(places, known)
+    return steps, means
 
 
 def _together(*series: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:

@@ -227,8 +227,9 @@ def measured(
 
     If ``whole``, only those of whole tensors, not of their channels.
     """
-    channels = run.measures["channel"].to_numpy()
-    found = channels == -1 if whole else np.ones(len(channels), dtype=bool)
+    found = np.ones(len(run.measures), dtype=bool)
+    if whole:
+        found &= run.measures["channel"].to_numpy() == -1
     for column, word in words.items():
         found &= _is(run.measures[column], word)
     steps, values = (run.measures[column].to_numpy() for column in ("step", "value"))

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ Made = TypeVar("Made")
 
 def can_fork() -> bool:
     """Return whether a helper is of use and safe: a fork of several threads may wait for ever."""
-    return sys.platform == "linux" and cores() > 1 and threading.active_count() == 1
+    alone = threading.active_count() == 1 and not current_process().daemon
+    return alone and sys.platform == "linux" and cores() > 1
 
 
 def shared_out(make: Callable[[int], Made], count: int) -> list[Made]:
@@ -52,12 +53,13 @@ def shared_out(make: Callable[[int], Made], count: int) -> list[Made]:
     os.write(numbers, b"".join(number.to_bytes(4) for number in range(count)))
     os.close(numbers)
     ear, mouth = context.Pipe(duplex=False)
-    helper = context.Process(target=_help, args=(make, queue, mouth), daemon=True)
-    gc.freeze()  # a collection would write to every object, and each page of memory be copied
-    helper.start()
-    mouth.close()
+    helper = context.Process(target=_help, args=(make, queue, ear, mouth), daemon=True)
     made: dict[int, Made] = {}
     try:
+        gc.freeze()  # a collection would write to every object, and each page of memory be copied
+        with suppress(OSError):  # no process or memory to be had: then without a helper
+            helper.start()
+        mouth.close()
         _work(make, queue, made)
         with suppress(EOFError, OSError):
             if ear.poll(PATIENCE):
@@ -67,17 +69,20 @@ def shared_out(make: Callable[[int], Made], count: int) -> list[Made]:
         gc.unfreeze()
         os.close(queue)
         ear.close()
-        helper.terminate()
-        helper.join()
+        if helper.pid is not None:
+            helper.kill()
+            helper.join()
 
 
 def _work(make: Callable[[int], Made], queue: int, made: dict[int, Made]) -> None:
-    while taken := os.read(queue, 4):
+    launcher = parent_process()
+    while (launcher is None or launcher.is_alive()) and (taken := os.read(queue, 4)):
         number = int.from_bytes(taken)
         made[number] = make(number)
 
 
-def _help(make: Callable[[int], Made], queue: int, mouth: Connection) -> None:
+def _help(make: Callable[[int], Made], queue: int, ear: Connection, mouth: Connection) -> None:
+    ear.close()  # so that nobody listens when the first process is gone
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; one of them says so
     made: dict[int, Made] = {}
     with suppress(Exception):  # it will be raised again where it can be told

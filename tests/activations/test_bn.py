@@ -391,6 +391,27 @@ def test_p24_a_lazy_bn_layer_is_watched_once_it_has_a_size():
     assert len(run.bn.frame()) == 16
 
 
+class Projected(nn.BatchNorm1d):
+    """Normalizes something else than what it is called with."""
+
+    def __init__(self, inputs, features):
+        super().__init__(features)
+        self.project = nn.Linear(inputs, features)
+
+    def forward(self, x):
+        return super().forward(self.project(x))
+
+
+@pytest.mark.parametrize("inputs", [9, 3])
+def test_a_layer_that_normalizes_something_else_than_its_input_is_noted(inputs):
+    net = built(lambda: nn.Sequential(nn.Linear(8, inputs), Projected(inputs, 5)))
+    with watch(net) as run:
+        net(vectors(4)).sum().backward()
+    assert ("1", "norm", "its input is not what it normalizes") in run.recording().notes
+    with pytest.raises(WatchError, match="no batch normalization layer was recorded"):
+        run.bn.frame()
+
+
 def test_the_noise_of_images_is_right_where_the_mean_is_rounded():
     x = 1e4 + 1e-2 * torch.randn(64, 3, generator=generator())
     rounded = x.mean(0) + 1e-2  # as far as a saved mean may be off

@@ -121,6 +121,13 @@ def test_powers_of_columns_are_those_of_numpy(shape, dtype):
             assert sums == pytest.approx((d**power).sum(0), rel=1e-12, abs=1e-12)
 
 
+def test_powers_of_columns_are_of_what_memory_reads_and_of_every_column():
+    found = column_powers(torch._neg_view(torch.ones(4, 2)), np.zeros(2))
+    assert found.tolist() == [[-4.0, -4.0], [4.0, 4.0], [4.0, 4.0]]
+    with pytest.raises(ValueError, match="5 columns need as many centres"):
+        column_powers(torch.ones(4, 5), np.zeros(3))
+
+
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_reaches_what_it_must(odd):
     x = normal(5, 3, 4, 4)
