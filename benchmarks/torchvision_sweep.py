@@ -5,7 +5,7 @@ them, once alone and once watched with everything there is to record; weights, b
 optimizer state, losses and generator states must be the same bits, and no hook may be left.
 A process for each model.
 
-Run it: ``python -m benchmarks.torchvision_sweep`` (about 20 minutes on a core).
+Run it: ``python -m benchmarks.torchvision_sweep`` (about 40 minutes on a core).
 """
 
 import argparse
