@@ -142,6 +142,8 @@ def test_an_error_is_raised_here_and_no_helper_is_left():
 @two_cores
 def test_ctrl_c_ends_both_and_one_says_so():
     body = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
         def make(number):
             os.write(1, b"begun\\n")
             time.sleep(60)

@@ -83,7 +83,8 @@ def _work(make: Callable[[int], Made], queue: int, made: dict[int, Made]) -> Non
 
 def _help(make: Callable[[int], Made], queue: int, ear: Connection, mouth: Connection) -> None:
     ear.close()  # so that nobody listens when the first process is gone
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; one of them says so
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; one of them says so
     made: dict[int, Made] = {}
     with suppress(Exception):  # it will be raised again where it can be told
         _work(make, queue, made)
