@@ -124,7 +124,7 @@ class Timings:
         return f"{middle:.2f} | {low:.2f} - {high:.2f} | {one:.2f}"
 
 
-def measure(turns: int, count: int) -> tuple[dict[str, Timings], nn.Module, Tensor]:
+def measure(turns: int, count: int, only: str = "") -> tuple[dict[str, Timings], nn.Module, Tensor]:
     """Let each contestant run in turn between unwatched steps; return the seconds of all."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(256, 1, 28, 28, generator=generator)
@@ -134,10 +134,11 @@ def measure(turns: int, count: int) -> tuple[dict[str, Timings], nn.Module, Tens
         setattr(net, name, nn.AvgPool2d(2))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     steps(net, optimizer, x, y, count)
-    timings = {name: Timings() for name in contestants()}
+    chosen = {name: attach for name, attach in contestants().items() if only in name}
+    timings = {name: Timings() for name in chosen}
     half = max(1, count // 2)
     for _ in range(turns):
-        for name, attach in contestants().items():
+        for name, attach in chosen.items():
             before = steps(net, optimizer, x, y, half)
             with attach(net, optimizer):
                 steps(net, optimizer, x, y, 2)  # the layers are met, and memory is made
@@ -192,13 +193,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="WORD", help="those with this in their name")
     parser.add_argument("--memory", type=int, metavar="STEPS", help="measure memory instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory:
         memory(options.memory)
         return
-    timings, net, x = measure(options.turns, options.steps)
+    timings, net, x = measure(options.turns, options.steps, options.only)
     plain = sorted(chain(*(turn for each in timings.values() for turn in each.plain)))
     print(
         f"LeNet + BN, batch 256, {options.threads} thread(s), {platform.machine()}, "
@@ -209,7 +211,7 @@ def main() -> None:
     print("|---|---|---|---|")
     for name, timing in timings.items():
         print(f"| {name} | {timing.row()} |")
-    lens = torchlens_forward(net, x)
+    lens = None if options.only else torchlens_forward(net, x)
     if lens is not None:
         print(f"| TorchLens `trace` (forward pass over a plain one) | {lens:.2f} | | |")
 
