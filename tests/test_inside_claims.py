@@ -39,6 +39,8 @@ def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
     assert read(run(MOVING), "drift", {}).value == pytest.approx(2.0 / width)
     assert read(run([*MOVING, *STILL]), "drift", {}).value == pytest.approx(1.0 / width)
     assert read(run([*MOVING, *STILL]), "drift", {"layer": "act2"}).value == 0.0
+    nameless = run([*MOVING, *STILL, (0, "", "loss", 2.3)])  # no layer, not all layers
+    assert read(nameless, "drift", {}).value == pytest.approx(1.0 / width)
     with pytest.raises(NotMeasuredError, match="no percentiles at two steps"):
         read(run(MOVING[:1]), "drift", {})
 

@@ -79,7 +79,7 @@ def probe_at_loss(
     that does not get there is read where its loss was least, as censored.
     """
     _, losses, values = _together(
-        _seen(run, probe, tensor, "loss"), _seen(run, probe, tensor, stat, layer)
+        _seen(run, probe, tensor, "loss"), _seen(run, probe, tensor, stat, layer or None)
     )
     if np.isnan(losses).all():
         raise NotMeasuredError(f"probe {probe} saw no {stat} beside a loss")
@@ -89,13 +89,14 @@ def probe_at_loss(
 
 
 def _seen(
-    run: Run, probe: str, tensor: str, stat: str, layer: str = ""
+    run: Run, probe: str, tensor: str, stat: str, layer: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return when a probe saw a number of whole layers, and its mean over layers, or of one.
 
     NaN where it saw nothing else; of a diverged run, only what was finite.
     """
-    words = {"probe": probe, "tensor": tensor, "stat": stat} | ({"layer": layer} if layer else {})
+    words = {"probe": probe, "tensor": tensor, "stat": stat}
+    words |= {} if layer is None else {"layer": layer}
     steps, values = measured(run, words, whole=True)
     if run.diverged:
         finite = np.isfinite(values)
