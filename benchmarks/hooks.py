@@ -200,8 +200,10 @@ def main() -> None:
     if options.memory:
         memory(options.memory)
         return
+    if not any(options.only in name for name in contestants()):
+        parser.error(f"no contestant has {options.only!r} in its name")
     timings, net, x = measure(options.turns, options.steps, options.only)
-    plain = sorted(chain(*(turn for each in timings.values() for turn in each.plain)))
+    plain = list(chain(*(turn for each in timings.values() for turn in each.plain)))
     print(
         f"LeNet + BN, batch 256, {options.threads} thread(s), {platform.machine()}, "
         f"torch {torch.__version__}; unwatched step {1e3 * median(plain):.1f} ms "

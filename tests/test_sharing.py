@@ -64,20 +64,7 @@ def test_what_a_helper_does_not_deliver_is_made_here(end):
 
 
 @two_cores
-def test_a_helper_that_hangs_is_given_up():
-    said = output("""
-        from bnstudy.report import sharing
-        sharing.PATIENCE = 0.2
-        def make(number):
-            time.sleep(0.05 if os.getpid() == me else 60)
-            return number
-        print(shared_out(make, 4))
-    """)
-    assert said == "[0, 1, 2, 3]\n"
-
-
-@two_cores
-def test_a_helper_that_hangs_is_killed_whatever_it_ignores():
+def test_a_helper_that_hangs_is_given_up_and_killed_whatever_it_ignores():
     said = output("""
         import signal
         from bnstudy.report import sharing

@@ -3,7 +3,7 @@
 torch and numpy go through a tensor once for each sum, and write down what they square;
 here a row stays in the nearest cache while all that is wanted is read off it, in float64.
 Without a C++ compiler, and for float64, :class:`~bnstudy.activations.rows.Rows` does the
-same in 1.1 to 2.3 times the time.  One thread does the work.
+same in more time.  One thread does the work.
 """
 
 import ctypes
