@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m bnstudy.lockstep
+	$(BIN)/python -m bnstudy.engines.lockstep
 	@touch $@
 
 install: $(READY) ## create .venv and install the pinned packages (about 2 minutes, once)
@@ -65,7 +65,7 @@ bench: $(READY) ## training images per second, side by side with other tools (qu
 	$(BIN)/python -m benchmarks.training --data $(DATA) $(if $(wildcard $(PEERS)),--peers $(PEERS))
 
 bench-gpu: $(READY) ## on a GPU: tests of the stacked tensors, their images/s, equivalence
-	$(BIN)/python -m pytest tests/test_stacked.py
+	$(BIN)/python -m pytest tests/engines/test_lockstep_gpu.py
 	$(BIN)/python -m benchmarks.gpu --data $(DATA)
 	$(BIN)/python -m benchmarks.equivalence --device cuda --data $(DATA)
 

@@ -13,9 +13,9 @@ from torchvision import transforms
 
 from bnstudy import data
 from bnstudy.config import RunConfig
-from bnstudy.lenet import lenet, trace
-from bnstudy.lockstep import LANES, train_stack
-from bnstudy.training import train
+from bnstudy.engines.lockstep import LANES, train_stack
+from bnstudy.engines.reference import train
+from bnstudy.networks.lenet import lenet, trace
 
 CONFIG = RunConfig(
     epochs=1,

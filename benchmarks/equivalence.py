@@ -20,11 +20,11 @@ import torch
 
 from bnstudy import data
 from bnstudy.config import RunConfig
+from bnstudy.engines.lockstep import LANES, train_stack
+from bnstudy.engines.reference import train
 from bnstudy.inference import difference_interval
-from bnstudy.lockstep import LANES, train_stack
-from bnstudy.runner import cores
-from bnstudy.training import train
-from bnstudy.workers import worker_environment
+from bnstudy.runs.processes import worker_environment
+from bnstudy.runs.runner import cores
 
 MARGIN = 0.005  # of accuracy
 ARMS = {

@@ -20,8 +20,8 @@ import torch
 
 from bnstudy import data
 from bnstudy.config import RunConfig, stream
-from bnstudy.lenet import lenet
-from bnstudy.lockstep.stacked import Stack
+from bnstudy.engines.lockstep.gpu import Stack
+from bnstudy.networks.lenet import lenet
 
 BATCH_SIZES = (4, 16, 64, 256, 1024)
 SEEDS = (16, 64, 256)

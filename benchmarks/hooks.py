@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from bnstudy.activations import watch
 from bnstudy.config import RunConfig
-from bnstudy.lenet import lenet
+from bnstudy.networks.lenet import lenet
 
 Contestant = Callable[[nn.Module, torch.optim.Optimizer], Any]
 

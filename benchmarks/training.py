@@ -51,9 +51,9 @@ from benchmarks.contestants import (
 )
 from benchmarks.peers.serving import CHECKED_STEPS, Peer
 from bnstudy import data
-from bnstudy.lockstep import available
-from bnstudy.runner import cores
-from bnstudy.workers import worker_environment
+from bnstudy.engines.lockstep import available
+from bnstudy.runs.processes import worker_environment
+from bnstudy.runs.runner import cores
 
 BATCH_SIZES = (4, 16, 64, 256, 1024)
 NORMS = ("bn", "none")

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from bnstudy import __version__, data
-from bnstudy.claims import (
+from bnstudy.config import RunConfig, canonical_json, stream
+from bnstudy.errors import BnstudyError, RunFailedError
+from bnstudy.judging import (
     calibrate,
     finished_runs,
     judge,
@@ -19,15 +21,8 @@ from bnstudy.claims import (
     stored_calibration,
     take_sample,
 )
-from bnstudy.config import RunConfig, canonical_json, stream
-from bnstudy.errors import BnstudyError, RunFailedError
-from bnstudy.lenet import trace as trace_layers
-from bnstudy.report import trace_table, write_report
-from bnstudy.report.comparison import compare as compare_reports
-from bnstudy.report.comparison import comparison_text, load_filed
-from bnstudy.runner import run_study
-from bnstudy.store import CALIBRATION, Store, refuse_other_plan, write_whole
-from bnstudy.study import (
+from bnstudy.networks.lenet import trace as trace_layers
+from bnstudy.plan.plan import (
     PILOT_SEED,
     PROFILES,
     DataIdentity,
@@ -37,6 +32,11 @@ from bnstudy.study import (
     known,
     make_plan,
 )
+from bnstudy.report import trace_table, write_report
+from bnstudy.report.comparison import compare as compare_reports
+from bnstudy.report.comparison import comparison_text, load_filed
+from bnstudy.runs.runner import run_study
+from bnstudy.runs.store import CALIBRATION, Store, refuse_other_plan, write_whole
 from experiments import EXPERIMENTS
 
 INTERRUPTED = 130

@@ -1,6 +1,6 @@
 """Compiling a C++ text of the package, once for each text, compiler and processor.
 
-``python -m bnstudy.lockstep`` compiles the training kernel and says whether it worked;
+``python -m bnstudy.engines.lockstep`` compiles the training kernel and says whether it worked;
 otherwise the first to need one does.
 """
 
@@ -14,8 +14,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from bnstudy.cache import cache_folder
-
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -26,6 +24,13 @@ FLAGS = (
     "-Wno-psabi",
 )
 SECONDS = 300
+
+
+def cache_folder() -> Path:
+    """Return ``$BNSTUDY_CACHE``, or bnstudy's folder in the user's cache."""
+    if own := os.environ.get("BNSTUDY_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnstudy"
 
 
 def compiler() -> str | None:

@@ -79,7 +79,7 @@ class RunConfig:
     ----------
     norm
         Normalization word, ``name`` or ``name:option=value,...``; see
-        :func:`bnstudy.norm.make_norm`.  ``none`` for no normalization.
+        :func:`bnstudy.networks.norm.make_norm`.  ``none`` for no normalization.
     placement
         Where a normalization layer acts: on the ``output`` of each convolution
         or linear layer before the activation, on the ``activated`` output, or

@@ -1,6 +1,6 @@
 """The experiments, one file each: a reader understands a whole question from its file alone."""
 
-from bnstudy.study import Experiment
+from bnstudy.plan.plan import Experiment
 from experiments.activations import ACTIVATIONS_EXPERIMENT
 from experiments.batch_noise import BATCH_NOISE
 from experiments.batch_speed import BATCH_SPEED

@@ -19,8 +19,8 @@ Run it: ``python -m experiments.activations`` or ``bnstudy run activations``.
 Source: Ioffe & Szegedy (2015), figure 1; the notes' opening argument.
 """
 
-from bnstudy.claim import Claim, Estimand, Option, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Option, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 EPOCHS = {"tiny": 1, "quick": 2, "standard": 1, "full": 5}

@@ -13,8 +13,8 @@ Run it: ``python -m experiments.batch_noise`` or ``bnstudy run batch-noise``.
 Source: Luo, Wang, Shao & Peng 2019; Teye, Azizpour & Smith 2018.
 """
 
-from bnstudy.claim import Claim, Estimand, Option, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Option, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import pilot, registers
 from experiments.plain import plain
 

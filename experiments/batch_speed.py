@@ -14,9 +14,9 @@ from ``python -m experiments.tuning``.
 Source: Shallue et al. 2019; Masters & Luschi 2018.
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.config import RunConfig
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 TARGET = 0.7

@@ -17,8 +17,8 @@ Source: Daneshmand et al. 2020; Labatie 2019.
 
 from typing import Any
 
-from bnstudy.claim import Claim, Estimand, Option, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Option, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import fine, registers
 from experiments.plain import GEOMETRY_EPOCHS as EPOCHS
 from experiments.plain import GEOMETRY_LAYERS as LAYERS

@@ -1,8 +1,8 @@
 """What the experiments share: the notes' settings at each size, and who registers claims."""
 
-from bnstudy.claim import Pilot
 from bnstudy.config import RunConfig
-from bnstudy.study import Profile
+from bnstudy.plan.claim import Pilot
+from bnstudy.plan.plan import Profile
 
 NOTES_RATE = 0.9
 FINE = 20  # evaluations an epoch where steps to a target are read: every 11 steps of 256

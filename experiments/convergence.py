@@ -17,9 +17,9 @@ Source: Ioffe & Szegedy 2015, section 4; the notes: 'batch normalization speeds
 up convergence, but generally does not change the accuracy of the model'.
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.config import RunConfig
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import FINE, NOTES_RATE, REGISTERING, headline, pilot, registers
 from experiments.plain import plain
 

@@ -16,8 +16,8 @@ Source: the notes; Ioffe & Szegedy 2015, section 3.4; Garbin, Zhu & Marques 2020
 
 from typing import Any
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import REGISTERING, fine, notes, registers
 from experiments.plain import plain
 

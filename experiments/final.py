@@ -17,9 +17,9 @@ Source: the notes, 'generally does not change the accuracy'; Ioffe & Szegedy 201
 
 from dataclasses import replace
 
-from bnstudy.claim import Claim, Estimand, Variant
 from bnstudy.config import RunConfig
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import headline, notes, pilot, registers
 from experiments.plain import plain
 

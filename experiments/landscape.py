@@ -17,8 +17,8 @@ Source: Santurkar, Tsipras, Ilyas & Madry 2018.
 
 from typing import Any
 
-from bnstudy.claim import Claim, Estimand, Option, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Option, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import pilot, registers
 from experiments.plain import plain
 

@@ -17,8 +17,8 @@ Source: Santurkar, Tsipras, Ilyas & Madry 2018, section 2.2.
 
 from dataclasses import replace
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments import activations
 from experiments.common import fine, pilot, registers
 from experiments.plain import plain

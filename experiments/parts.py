@@ -19,8 +19,8 @@ Source: Salimans & Kingma 2016, section 4; Ioffe & Szegedy 2015, section 3.
 
 from itertools import combinations
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import fine, registers
 from experiments.plain import plain
 

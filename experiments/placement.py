@@ -15,8 +15,8 @@ Source: the notes; Ioffe & Szegedy 2015, section 3.2.
 
 from typing import Any
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import fine, pilot, registers
 
 EPOCHS, RATE = 5, 0.3

@@ -6,7 +6,7 @@ They are trained once, and looked at on the way by every probe that looks at cho
 
 from typing import Any
 
-from bnstudy.study import Arm, Profile
+from bnstudy.plan.plan import Arm, Profile
 from experiments.common import headline, registers
 
 # epochs in which the loss is looked at, and how often in each

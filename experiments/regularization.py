@@ -19,9 +19,9 @@ section 3.4; Hoffer, Hubara & Soudry 2017; Luo et al. 2019.
 
 from typing import Any
 
-from bnstudy.claim import Claim, Estimand, Option, Variant
 from bnstudy.config import RunConfig
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Option, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 IMAGES, EPOCHS, RATE = 5_000, 30, 0.9

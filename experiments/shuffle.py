@@ -13,8 +13,8 @@ Run it: ``python -m experiments.shuffle`` or ``bnstudy run shuffle``.
 Source: Ioffe & Szegedy 2015, section 4.2.1; Wu, Yun & Sra 2023.
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 5, "full": 20}

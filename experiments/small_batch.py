@@ -13,8 +13,8 @@ Run it: ``python -m experiments.small_batch`` or ``bnstudy run small-batch``.
 Source: Wu & He 2018.
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 1, "full": 10}

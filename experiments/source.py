@@ -17,8 +17,8 @@ Source: the lecture notes the project grew from, cells 15 to 18, after the
 batch normalization chapter of Zhang et al., Dive into Deep Learning (2021).
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, pilot, registers
 from experiments.printed import FIRST_LAYER_BETA, FIRST_LAYER_GAMMA, PRINTED
 

@@ -16,8 +16,8 @@ import torch
 
 from bnstudy.config import RunConfig
 from bnstudy.data import load, split
-from bnstudy.lockstep import LANES, train_stack
-from bnstudy.study import PROFILES
+from bnstudy.engines.lockstep import LANES, train_stack
+from bnstudy.plan.plan import PROFILES
 from experiments import batch_speed, final
 
 RATES = (0.05, 0.15, 0.45, 1.35)

@@ -14,8 +14,8 @@ Run it: ``python -m experiments.uncertainty`` or ``bnstudy run uncertainty``.
 Source: Teye, Azizpour & Smith 2018.
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, registers
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}

@@ -15,8 +15,8 @@ Run it: ``python -m experiments.variance_shift`` or ``bnstudy run variance-shift
 Source: Li, Chen, Hu & Yang 2019.
 """
 
-from bnstudy.claim import Claim, Estimand, Variant
-from bnstudy.study import Arm, Exhibit, Experiment, Profile
+from bnstudy.plan.claim import Claim, Estimand, Variant
+from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
 from experiments.common import notes, pilot, registers
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("bnstudy", "experiments", "tests", "pyproject.toml")
-TESTS = ("tests/test_inference.py", "tests/test_claims.py", "tests/test_honesty.py")
+TESTS = ("tests/inference", "tests/judging")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "flip a direction",
-        "claims/rules.py",
+        "judging/decisions.py",
         'distance > 0 if claim.direction == "greater" else distance < 0',
         'distance < 0 if claim.direction == "greater" else distance > 0',
     ),
     Mutant(
         "swap the arms",
-        "claims/sample.py",
+        "judging/samples.py",
         "paired_differences(parts[0], parts[1])",
         "paired_differences(parts[1], parts[0])",
     ),
@@ -51,32 +51,32 @@ MUTANTS = (
     ),
     Mutant(
         "drop censored runs",
-        "claims/sample.py",
+        "judging/samples.py",
         "        return reading.value\n",
         '        return float("nan") if reading.censored else reading.value\n',
     ),
     Mutant(
         "call a censored run missing",
-        "claims/measures.py",
+        "judging/measures.py",
         "        return Reading(float(round(epochs * run.steps_per_epoch)), censored=True)\n",
         '        raise NotMeasuredError("the target was not reached")\n',
     ),
-    Mutant("skip Holm", "claims/judging.py", "holm(np.array(p))", "np.array(p)"),
+    Mutant("skip Holm", "judging/verdicts.py", "holm(np.array(p))", "np.array(p)"),
     Mutant(
         "correct over the claims that have data only",
-        "claims/judging.py",
+        "judging/verdicts.py",
         "+ [1.0] * (size - len(family))",
         "",
     ),
     Mutant(
         "read test for validation",
-        "claims/measures.py",
+        "judging/measures.py",
         'column: str = "validation_accuracy"',
         'column: str = "test_accuracy"',
     ),
     Mutant(
         "read running for population statistics",
-        "claims/measures.py",
+        "judging/measures.py",
         '("_population" if statistics == "population" else "")',
         '("_population" if statistics == "running" else "")',
     ),
@@ -94,31 +94,31 @@ MUTANTS = (
     ),
     Mutant(
         "judge by a plan that was changed",
-        "claims/judging.py",
+        "judging/verdicts.py",
         "    if deviation:\n",
         "    if not deviation and False:\n",
     ),
     Mutant(
         "call two arms equal that are cut at one horizon",
-        "claims/judging.py",
+        "judging/verdicts.py",
         "if sample.crowded and (",
         "if False and (",
     ),
     Mutant(
         "support 'hardly faster' by arms that are cut at one horizon",
-        "claims/judging.py",
+        "judging/verdicts.py",
         "(supported and allows_no_effect(claim))",
         "False",
     ),
     Mutant(
         "take a margin of a ratio for a difference",
-        "claim.py",
+        "plan/claim.py",
         "return math.log(self.margin) if self.estimand.in_ratios else self.margin",
         "return self.margin",
     ),
     Mutant(
         "use the whole alpha for every claim",
-        "claims/feasibility.py",
+        "judging/feasibility.py",
         "ALPHA / len(claims)",
         "ALPHA",
     ),

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bnstudy import cli
-from bnstudy.study import PROFILES
+from bnstudy.plan.plan import PROFILES
 from experiments import EXPERIMENTS
 
 TINY = ["--profile", "tiny", "--data", "sample"]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from bnstudy import norm
 from bnstudy.config import RunConfig
 from bnstudy.data import Images, evaluation_steps, scale
+from bnstudy.engines.reference import evaluate
 from bnstudy.errors import ConfigError
-from bnstudy.lenet import lenet
-from bnstudy.training import evaluate
+from bnstudy.networks import norm
+from bnstudy.networks.lenet import lenet
 from tests import notes_code
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from bnstudy import data
 from bnstudy.activations import Recording, plots, watch
 from bnstudy.config import RunConfig
-from bnstudy.lenet import lenet
+from bnstudy.networks.lenet import lenet
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "activations"
 STEPS, BATCH = 200, 64

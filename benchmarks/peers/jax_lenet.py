@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.peers.serving import serve
 from bnstudy.config import RunConfig
 from bnstudy.data import Dataset
-from bnstudy.lenet import LAYERS, lenet
+from bnstudy.networks.lenet import LAYERS, lenet
 
 SEEDS, RATE, EPS, KEEP = 16, 0.1, 1e-5, 0.9
 Arrays = dict[str, jax.Array]

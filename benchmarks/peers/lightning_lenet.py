@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.peers.serving import serve
 from bnstudy.config import RunConfig
 from bnstudy.data import Dataset
-from bnstudy.lenet import lenet
+from bnstudy.networks.lenet import lenet
 
 
 class LeNet(lightning.LightningModule):

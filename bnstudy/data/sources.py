@@ -22,7 +22,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bnstudy.cache import cache_folder
+from bnstudy.compiling import cache_folder
 from bnstudy.config import digest
 from bnstudy.data.idx import parse, read_bytes, sha256
 from bnstudy.errors import ConfigError, DataCorruptError, DataError, DataNotFoundError

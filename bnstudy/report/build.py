@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import pandas as pd
 
-from bnstudy.claims import Calibration, Verdict
 from bnstudy.config import RunConfig
+from bnstudy.judging import Calibration, Verdict
+from bnstudy.plan.plan import PILOT_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
 from bnstudy.report.effects import effects, judgement_chart
 from bnstudy.report.evidence import Evidence
@@ -18,8 +19,7 @@ from bnstudy.report.reliability import reliability
 from bnstudy.report.sharing import shared_out
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import explored_table, judgement, tally, verdict_table, words
-from bnstudy.store import Tables
-from bnstudy.study import PILOT_SEED, PROFILES, Arm, Plan
+from bnstudy.runs.store import Tables
 
 BANNER = (
     "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bnstudy.claims import Verdict
-from bnstudy.claims.verdict import Row
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.inference import Interval
+from bnstudy.judging import Verdict
+from bnstudy.judging.verdict import Row
+from bnstudy.plan.plan import Plan
 from bnstudy.report.verdicts import effect, number
-from bnstudy.study import Plan
 
 VERDICTS = "verdicts.json"
 UNJUDGED = "explored"

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bnstudy import figures
-from bnstudy.claim import Claim
-from bnstudy.claims import Outcome, Row, Verdict
-from bnstudy.report import text
+from bnstudy.judging import Outcome, Row, Verdict
+from bnstudy.plan.claim import Claim
+from bnstudy.plan.plan import Plan
+from bnstudy.report import drawing, text
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Chart, Finding, Table
 from bnstudy.report.verdicts import TESTS, claimed, claimed_range, effect
-from bnstudy.study import Plan
 
 KINDS = {"times": "ratios", "points": "points"}
 TITLES = {
@@ -78,7 +77,7 @@ def _finding(plan: Plan, kind: str, verdicts: Sequence[Verdict]) -> Finding:
     if len(verdicts) == 1:
         sentence = f"Of 1 {TITLES[kind].replace('claims', 'claim')}: {counts[0]}"
     name, anchor = f"index-{kind}", f"effects-{kind}"
-    figure = figures.effect_intervals(points, scales(points), _source(plan))
+    figure = drawing.effect_intervals(points, scales(points), _source(plan))
     rows = tuple(
         (each.claim.sentence, mark(each.outcome), effect(each.result), claimed(each.claim))
         for each in verdicts
@@ -86,7 +85,7 @@ def _finding(plan: Plan, kind: str, verdicts: Sequence[Verdict]) -> Finding:
     table = Table(
         f"Effects and claimed ranges: {TITLES[kind]}", ("Claim", "Mark", "Effect", "Claimed"), rows
     )
-    chart = Chart(name, figures.to_svg(figure, name, sentence, READ), READ, table, _csv(points))
+    chart = Chart(name, drawing.to_svg(figure, name, sentence, READ), READ, table, _csv(points))
     return Finding(anchor, sentence, READ, (), chart)
 
 
@@ -112,8 +111,8 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
         "Grey: where the claim says that the effect lies. Mark and bar: estimate and interval, "
         "the registered computation first, then, as diamonds, the registered other ways."
     )
-    figure = figures.effect_intervals(points, scales(points), _source(plan), words=False)
-    svg = figures.to_svg(figure, name, title, read)
+    figure = drawing.effect_intervals(points, scales(points), _source(plan), words=False)
+    svg = drawing.to_svg(figure, name, title, read)
     return Chart(name, svg, read, None, _csv(points))
 
 
@@ -130,20 +129,20 @@ def _points(claim: Claim, rows: Sequence[Row], word: str, labels: Sequence[str])
     return pd.DataFrame(table, columns=columns)
 
 
-def scales(points: pd.DataFrame) -> dict[str, figures.Scale]:
+def scales(points: pd.DataFrame) -> dict[str, drawing.Scale]:
     """Return the axis of every unit, in the order of the rows."""
     found = {}
     for unit in dict.fromkeys(points["unit"]):
         if unit == "times":
-            found[unit] = figures.Scale("Ratio", log=True)
+            found[unit] = drawing.Scale("Ratio", log=True)
             continue
         if unit == "points":
             rows = points.loc[points["unit"] == unit, ["estimate", "low", "high"]]
             wide = bool((rows.abs().max(axis=None)) > WIDE)
             label = "Percentage points" + (", logarithmic beyond 1" if wide else "")
-            found[unit] = figures.Scale(label, linear=1.0 if wide else 0.0)
+            found[unit] = drawing.Scale(label, linear=1.0 if wide else 0.0)
             continue
-        found[unit] = figures.Scale(f"In {'units ' if unit.startswith('of ') else ''}{unit}")
+        found[unit] = drawing.Scale(f"In {'units ' if unit.startswith('of ') else ''}{unit}")
     return found
 
 

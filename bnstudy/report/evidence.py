@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.inference import restricted_steps
-from bnstudy.lenet import CLASSES
-from bnstudy.store import Tables
-from bnstudy.study import Arm, Plan, PlannedExperiment
+from bnstudy.networks.lenet import CLASSES
+from bnstudy.plan.plan import Arm, Plan, PlannedExperiment
+from bnstudy.runs.store import Tables
 
 CHANCE = 1.0 / CLASSES
 

@@ -1,10 +1,10 @@
 """How reliable a study's verdicts are: what simulated studies of its plan came to."""
 
-from bnstudy.claims import Calibration
-from bnstudy.claims.rules import ALPHA
+from bnstudy.judging import Calibration
+from bnstudy.judging.decisions import ALPHA
+from bnstudy.plan.plan import Plan
 from bnstudy.report import text
 from bnstudy.report.model import Link, Table
-from bnstudy.study import Plan
 
 NONE_YET = (
     "No calibration of this plan is stored yet, so how often it errs and how often it finds what "

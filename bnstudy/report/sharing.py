@@ -16,7 +16,7 @@ from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from bnstudy.runner import cores
+from bnstudy.runs.runner import cores
 
 PATIENCE = 60.0  # seconds that the helper has for what it still has in hand at the end
 Made = TypeVar("Made")

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bnstudy.claims import Outcome, Row, Verdict
-from bnstudy.claims.rules import POWER
+from bnstudy.judging import Outcome, Row, Verdict
+from bnstudy.judging.decisions import POWER
 from bnstudy.report import text
 from bnstudy.report.model import Link, Statement, Surprise
 from bnstudy.report.verdicts import claimed_range, effect

@@ -6,14 +6,14 @@ own: every colour becomes a CSS variable with the drawn colour as its fallback.
 
 import re
 
-from bnstudy import figures
+from bnstudy.report import drawing
 
 LIGHT = {
-    "ink": figures.INK,
-    "muted": figures.MUTED,
-    "grid": figures.GRID,
-    "paper": figures.PAPER,
-    **{f"arm-{number}": look.color for number, look in enumerate(figures.LOOKS, start=1)},
+    "ink": drawing.INK,
+    "muted": drawing.MUTED,
+    "grid": drawing.GRID,
+    "paper": drawing.PAPER,
+    **{f"arm-{number}": look.color for number, look in enumerate(drawing.LOOKS, start=1)},
     "page": "#f7f8f9",
     "link": "#005a94",
     "code": "#eef0f3",

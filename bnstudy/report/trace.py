@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from bnstudy.lenet import LayerTrace
+from bnstudy.networks.lenet import LayerTrace
 
 
 def trace_table(layers: Iterable[LayerTrace]) -> str:

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from bnstudy.claim import Claim, Estimand, Option
-from bnstudy.claims import Outcome, Row, Verdict
+from bnstudy.judging import Outcome, Row, Verdict
+from bnstudy.plan.claim import Claim, Estimand, Option
 from bnstudy.report import text
 from bnstudy.report.model import Chart, Judgement, Link, Table
 

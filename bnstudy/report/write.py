@@ -9,16 +9,16 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from bnstudy.claims import Calibration, judge
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
-from bnstudy.provenance import commit_date
+from bnstudy.judging import Calibration, judge
+from bnstudy.plan.plan import Plan
 from bnstudy.report.build import build
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.model import Report
 from bnstudy.report.render import render
-from bnstudy.store import Store
-from bnstudy.study import Plan
+from bnstudy.runs.provenance import commit_date
+from bnstudy.runs.store import Store
 
 SIGNATURE = '<meta name="generator" content="bnstudy">'
 RESERVED = ("index", "readme")
@@ -45,7 +45,7 @@ def write_report(
     provenance
         Further lines of the provenance table.
     calibration
-        Of this plan, from :func:`~bnstudy.claims.stored_calibration`.
+        Of this plan, from :func:`~bnstudy.judging.stored_calibration`.
 
     Returns
     -------

@@ -22,7 +22,7 @@ from bnstudy.activations.bn import share_active, share_outside
 from bnstudy.activations.gaps import noise_floor
 from bnstudy.activations.layer import image_noise
 from bnstudy.errors import WatchError
-from bnstudy.norm import BatchNorm
+from bnstudy.networks.norm import BatchNorm
 from tests.activations.nets import (
     built,
     conv_net,

@@ -11,7 +11,7 @@ from torch import nn
 
 from bnstudy.activations import watch
 from bnstudy.config import RunConfig
-from bnstudy.lenet import lenet
+from bnstudy.networks.lenet import lenet
 from tests.activations.nets import generator, hooks_of, labels
 
 NORMS = (

@@ -1,13 +1,14 @@
 """Makers of exhibits: from the evidence on an experiment to a finding on its page.
 
 A maker is a function of the :class:`~bnstudy.report.evidence.Evidence`, the
-:class:`~bnstudy.study.Exhibit` and the anchor of the finding.  Every one of
+:class:`~bnstudy.plan.plan.Exhibit` and the anchor of the finding.  Every one of
 them has an answer for runs that are missing, censored, diverged or alone.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from bnstudy.plan.plan import Exhibit, known
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.accuracy import evaluation_statistics, final_accuracy
 from bnstudy.report.exhibits.affine import affine_paths
@@ -25,7 +26,6 @@ from bnstudy.report.exhibits.shift import variance_shift
 from bnstudy.report.exhibits.steps import learning_rates, steps_to_target
 from bnstudy.report.exhibits.survival import kaplan_meier
 from bnstudy.report.model import Finding
-from bnstudy.study import Exhibit, known
 
 Maker = Callable[[Evidence, Exhibit, str], Finding]
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import Interval, difference_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 RUNNING, POPULATION = "test_accuracy", "test_accuracy_population"
 
@@ -38,13 +37,13 @@ def final_accuracy(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     ends = {epochs} if epochs else lengths
     after = f"After {text.epoch_count(ends.pop())}" if len(ends) == 1 else "At the end"
     sentence = _final_sentence(after, points, arms, baseline, intervals)
-    figure = figures.paired_differences(
+    figure = drawing.paired_differences(
         points,
         _difference_points(points, baseline, intervals),
         parts.labels_of(arms),
         (
-            figures.Scale("Test accuracy", percent=True, least=0.01),
-            figures.Scale(f"Points above {baseline.label}", least=0.5),
+            drawing.Scale("Test accuracy", percent=True, least=0.01),
+            drawing.Scale(f"Points above {baseline.label}", least=0.5),
         ),
         parts.source_line(evidence.plan, parts.seeds_of(evidence, arms)),
     )
@@ -169,7 +168,7 @@ def evaluation_statistics(evidence: Evidence, exhibit: Exhibit, anchor: str) -> 
     shown = tuple(arm for arm in arms if (points["arm"] == arm.name).any())
     sentence = _statistics_sentence(points)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.evaluation_statistics(points, parts.labels_of(shown), source)
+    figure = drawing.evaluation_statistics(points, parts.labels_of(shown), source)
     chart = parts.draw(
         evidence, anchor, figure, sentence, exhibit.caption, _by_epoch(points, shown), points
     )

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import ratio_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Exhibit
 
 STARTS = {"gamma": ("γ, which starts at 1", 1.0), "beta": ("β, which starts at 0", 0.0)}
 PERCENTILES = ("q15", "q50", "q85")
@@ -45,7 +44,7 @@ def affine_paths(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     sentence = f"{_how_far(moved, points)}{_compare(steps, layers, weighted)}"
     bands = percentiles.groupby(["tensor", "layer", "epoch"])[list(PERCENTILES)].mean()
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, (arm,)))
-    figure = figures.affine_paths(bands.reset_index(), _singles(points), layers, STARTS, source)
+    figure = drawing.affine_paths(bands.reset_index(), _singles(points), layers, STARTS, source)
     table = _table(points, percentiles, moved, steps, layers, weighted)
     chart = parts.draw(
         evidence, anchor, figure, sentence, exhibit.caption, _over_time(bands, layers), percentiles

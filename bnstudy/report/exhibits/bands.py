@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import Interval, mean_interval, ratio_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 KEYS = ["panel", "arm", "seed", "epoch", "value"]
 LOSS = "loss"
@@ -31,7 +30,7 @@ def probe_bands(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
         return parts.nothing(anchor, exhibit, notes)
     labels = parts.labels_of(arms)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    scales = {words: figures.Scale("", log=log) for words in options["stats"].values()}
+    scales = {words: drawing.Scale("", log=log) for words in options["stats"].values()}
     means = _means(points, log=log)
     sentence = _sentence(points, arms, next(iter(scales)), log=log)
     if options.get("against_loss", False):
@@ -39,9 +38,9 @@ def probe_bands(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
         if points.empty:
             return parts.nothing(anchor, exhibit, notes, "no loss was measured beside it")
         sentence = _at_same_loss(points, arms, next(iter(scales)))
-        figure = figures.by_loss(points, labels, scales, source)
+        figure = drawing.by_loss(points, labels, scales, source)
     else:
-        figure = figures.bands(points, means, labels, scales, source)
+        figure = drawing.bands(points, means, labels, scales, source)
     data = _table(means, arms)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
     return Finding(anchor, sentence, exhibit.caption, (), chart, notes)

@@ -3,23 +3,22 @@
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit, known
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit, known
 
 MOST_ROWS = 24
 SCALES = {
-    "validation_accuracy": figures.Scale("Validation accuracy", percent=True),
-    "train_accuracy": figures.Scale("Training accuracy", percent=True),
-    "test_accuracy": figures.Scale("Test accuracy, running statistics", percent=True),
-    "test_accuracy_population": figures.Scale("Test accuracy", percent=True),
-    "validation_loss": figures.Scale("Validation loss"),
-    "train_loss": figures.Scale("Training loss"),
-    "test_loss": figures.Scale("Test loss, running statistics"),
-    "test_loss_population": figures.Scale("Test loss"),
+    "validation_accuracy": drawing.Scale("Validation accuracy", percent=True),
+    "train_accuracy": drawing.Scale("Training accuracy", percent=True),
+    "test_accuracy": drawing.Scale("Test accuracy, running statistics", percent=True),
+    "test_accuracy_population": drawing.Scale("Test accuracy", percent=True),
+    "validation_loss": drawing.Scale("Validation loss"),
+    "train_loss": drawing.Scale("Training loss"),
+    "test_loss": drawing.Scale("Test loss, running statistics"),
+    "test_loss_population": drawing.Scale("Test loss"),
 }
 
 
@@ -39,7 +38,7 @@ def learning_curves(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     write = text.percent if scale.percent else text.loss
     sentence = _sentence(points, arms, scale)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.learning_curves(points, parts.labels_of(arms), scale, source)
+    figure = drawing.learning_curves(points, parts.labels_of(arms), scale, source)
     data = _table(points, arms, scale.label, write)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
     return Finding(anchor, sentence, exhibit.caption, (), chart, notes)
@@ -52,7 +51,7 @@ def _points(evidence: Evidence, arms: tuple[Arm, ...], column: str) -> pd.DataFr
     return chosen.reset_index(drop=True)
 
 
-def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: figures.Scale) -> str:
+def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: drawing.Scale) -> str:
     """State the means at the last epoch that all arms with runs have, over the seeds in common."""
     present = [arm for arm in arms if (points["arm"] == arm.name).any()]
     lasts = [points.loc[points["arm"] == arm.name, "epoch"].max() for arm in present]

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import (
     Interval,
     difference_interval,
@@ -12,11 +11,11 @@ from bnstudy.inference import (
 from bnstudy.inference import (
     interaction as contrasts,
 )
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 ENDS = ["mean", "low", "high"]
 
@@ -42,11 +41,11 @@ def interaction(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     contrast = mean_interval(contrasts(*cells))
     sentence = _sentence(first, second, effects, contrast, exhibit.options.get("where", ""))
     points, means = _lines(wide, arms)
-    figure = figures.interaction(
+    figure = drawing.interaction(
         points, means, _contrasts(wide, cells, contrast),
         ((first, f"no {first}"), (f"no {second}", f"with {second}")),
-        (figures.Scale("Test accuracy", percent=True, least=0.01),
-         figures.Scale("Interaction (points)", least=0.5)),
+        (drawing.Scale("Test accuracy", percent=True, least=0.01),
+         drawing.Scale("Interaction (points)", least=0.5)),
         parts.source_line(evidence.plan, text.count(len(wide), "seed")),
     )  # fmt: skip
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, points)

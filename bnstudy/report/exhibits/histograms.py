@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import mean_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 BIN = re.compile(r"hist\[(?P<low>\S+),(?P<high>\S+)\)")
 
@@ -39,7 +38,7 @@ def histogram_maps(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
         if len(at := points[(points["arm"] == arm.name) & (points["layer"] == layer)])
     }
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.histogram_maps(maps, parts.labels_of(arms), layers, source)
+    figure = drawing.histogram_maps(maps, parts.labels_of(arms), layers, source)
     data = _coarse(maps, edges, arms, layers)
     drawn = points.round(4)  # a share of 8,192 values is known to half a percent
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, drawn)
@@ -113,14 +112,14 @@ def _compare(
     ), table
 
 
-def _map(rows: pd.DataFrame, edges: np.ndarray) -> figures.Map:
+def _map(rows: pd.DataFrame, edges: np.ndarray) -> drawing.Map:
     """Return epochs (T,), edges (B + 1,), and the seeds' mean shares (T, B)."""
     by_epoch = rows.drop(columns=["arm", "layer", "seed"]).groupby("epoch", sort=True).mean()
     return by_epoch.index.to_numpy(dtype=float), edges, by_epoch.to_numpy()
 
 
 def _coarse(
-    maps: Mapping[tuple[str, str], figures.Map],
+    maps: Mapping[tuple[str, str], drawing.Map],
     edges: np.ndarray,
     arms: Sequence[Arm],
     layers: Sequence[str],
@@ -139,7 +138,7 @@ def _coarse(
     return Table("Shares of values, mean of the seeds", ("Layer and values", *heads), tuple(rows))
 
 
-def _ends(drawn: figures.Map | None, low: float, high: float) -> list[str]:
+def _ends(drawn: drawing.Map | None, low: float, high: float) -> list[str]:
     """Write the share between two values at the first and at the last record."""
     if drawn is None:
         return [text.MISSING, text.MISSING]

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
-from bnstudy import figures
 from bnstudy.inference import Interval, mean_interval, ratio_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 PERCENTILES = ("q15", "q50", "q85")
 
@@ -39,7 +38,7 @@ def percentile_bands(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findi
     drifts = _drifts(points)
     sentence, table = _compare(drifts, arms, evidence)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.percentile_bands(points, parts.labels_of(arms), layers, source)
+    figure = drawing.percentile_bands(points, parts.labels_of(arms), layers, source)
     data = _percentile_table(points, arms, layers)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
     return Finding(anchor, sentence, exhibit.caption, (table,), chart, notes)
@@ -139,19 +138,19 @@ def layer_lines(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     if points.empty:
         return parts.nothing(anchor, exhibit, notes)
     percent, log = options.get("percent", False), options.get("log", False)
-    scale = figures.Scale(options["label"], percent, log)
+    scale = drawing.Scale(options["label"], percent, log)
     write = text.percent if scale.percent else _short
     pair = options.get("ratio")
     sentence = _ratios(points, arms, pair, scale) if pair else _highest(points, arms, scale, write)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.layer_lines(points, parts.labels_of(arms), layers, scale, source)
+    figure = drawing.layer_lines(points, parts.labels_of(arms), layers, scale, source)
     data = _line_table(points, arms, layers, scale, write)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
     return Finding(anchor, sentence, exhibit.caption, (), chart, notes)
 
 
 def _ratios(
-    points: pd.DataFrame, arms: Sequence[Arm], pair: tuple[str, str], scale: figures.Scale
+    points: pd.DataFrame, arms: Sequence[Arm], pair: tuple[str, str], scale: drawing.Scale
 ) -> str:
     """State the ratio of two layers over the first epoch, arm by arm."""
     upper, lower = pair
@@ -176,7 +175,7 @@ def _ratios(
 
 
 def _highest(
-    points: pd.DataFrame, arms: Sequence[Arm], scale: figures.Scale, write: text.Writer
+    points: pd.DataFrame, arms: Sequence[Arm], scale: drawing.Scale, write: text.Writer
 ) -> str:
     """State which layer has the highest last value, arm by arm."""
     said, several = [], points["layer"].nunique() > 1
@@ -196,7 +195,7 @@ def _line_table(
     points: pd.DataFrame,
     arms: Sequence[Arm],
     layers: Sequence[str],
-    scale: figures.Scale,
+    scale: drawing.Scale,
     write: text.Writer,
 ) -> Table:
     epochs = sorted(set(points["epoch"]))

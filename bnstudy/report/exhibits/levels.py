@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import (
     Interval,
     difference_interval,
@@ -13,11 +12,11 @@ from bnstudy.inference import (
     mean_interval,
     ratio_interval,
 )
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, grouped
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 KEYS = ["panel", "arm", "level", "seed", "value", "censored"]
 FEWEST = 4  # levels that a knee needs
@@ -46,9 +45,9 @@ def accuracy_by_batch(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Find
         return parts.nothing(anchor, exhibit, notes)
     means = _means(points)
     sentence = _change(points, families)
-    figure = figures.levels(
+    figure = drawing.levels(
         points, means, {label: label for label in families},
-        {"": figures.Scale("Test accuracy", percent=True)}, "Images in a batch",
+        {"": drawing.Scale("Test accuracy", percent=True)}, "Images in a batch",
         parts.source_line(evidence.plan, parts.seeds_of(evidence, arms)),
     )  # fmt: skip
     table = _table(means, families, "Test accuracy", text.percent)
@@ -80,9 +79,9 @@ def steps_by_batch(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     means = _means(points, ratio=True)
     found = _knees(points, families)
     sentence = _knee_sentence(found) if found else _fewer(points, families, target)
-    figure = figures.levels(
+    figure = drawing.levels(
         points, means, {label: label for label in families},
-        {"": figures.Scale(f"Steps to {text.target(target)}", log=True)}, "Images in a batch",
+        {"": drawing.Scale(f"Steps to {text.target(target)}", log=True)}, "Images in a batch",
         parts.source_line(evidence.plan, parts.seeds_of(evidence, arms)),
         guides=_halving(means),
         knees={label: (each.estimate, each.low, each.high) for label, each in found.items()},
@@ -190,13 +189,13 @@ def _fewer(points: pd.DataFrame, families: Mapping[str, tuple[Arm, ...]], target
     )
 
 
-def _halving(means: pd.DataFrame) -> dict[str, figures.Guide]:
+def _halving(means: pd.DataFrame) -> dict[str, drawing.Guide]:
     """Return the line on which every doubling of the batch halves the steps."""
     first, last = float(means["level"].min()), float(means["level"].max())
     start = 0.8 * float(means.loc[means["level"] == first, "mean"].min())
     end = max(start * first / last, 0.8 * float(means["mean"].min()))
     text_of = "half the steps per doubling"
-    return {"": figures.Guide(text_of, (first, first * start / end), (start, end), False)}
+    return {"": drawing.Guide(text_of, (first, first * start / end), (start, end), False)}
 
 
 def _table(

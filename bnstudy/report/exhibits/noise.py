@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import Interval, mean_interval, ratio_interval, slopes
-from bnstudy.report import text
+from bnstudy.plan.plan import Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Exhibit
 
 OF = {"mean_noise": "mean", "sd_noise": "SD"}
 LAW = -0.5
@@ -33,9 +32,9 @@ def batch_noise(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     means = _means(points)
     found = _slopes(points)
     panels = list(dict.fromkeys(points["panel"]))
-    figure = figures.levels(
+    figure = drawing.levels(
         points, means, {layer: layer for layer in layers},
-        {panel: figures.Scale("Noise (relative)", log=True) for panel in panels},
+        {panel: drawing.Scale("Noise (relative)", log=True) for panel in panels},
         "Images in a batch",
         parts.source_line(evidence.plan, parts.seeds_of(evidence, (arm,))),
         columns=2 if len(panels) > 2 else 1,
@@ -95,11 +94,11 @@ def _slopes(points: pd.DataFrame) -> dict[tuple[str, str], Interval]:
     return found
 
 
-def _guide(means: pd.DataFrame) -> figures.Guide:
+def _guide(means: pd.DataFrame) -> drawing.Guide:
     first, last = float(means["level"].min()), float(means["level"].max())
     start = CLEAR * float(means.loc[means["level"] == first, "mean"].max())
     ends = (start, start * (last / first) ** LAW)
-    return figures.Guide("slope −1/2", (first, last), ends, True)
+    return drawing.Guide("slope −1/2", (first, last), ends, True)
 
 
 def _sentence(found: dict[tuple[str, str], Interval]) -> str:

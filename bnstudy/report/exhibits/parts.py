@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bnstudy.figures import to_svg
 from bnstudy.inference import Interval
+from bnstudy.plan.plan import Arm, Exhibit, Plan
 from bnstudy.report import text
+from bnstudy.report.drawing import to_svg
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.model import Chart, Finding, Table
-from bnstudy.study import Arm, Exhibit, Plan
 
 DATA_NAMES = {"fashion-mnist": "Fashion-MNIST"}
 

@@ -5,19 +5,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped, running_means
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 WIDENED = 0.02
 DIGITS = 4
 MEASURES = {"train_loss": "Training loss", "train_accuracy": "Training accuracy"}
 SCALES = {
-    "train_loss": figures.Scale(MEASURES["train_loss"]),
-    "train_accuracy": figures.Scale(MEASURES["train_accuracy"], percent=True),
+    "train_loss": drawing.Scale(MEASURES["train_loss"]),
+    "train_accuracy": drawing.Scale(MEASURES["train_accuracy"], percent=True),
 }
 LAYER = "norm1"
 PARAMETERS = ("gamma", "beta")
@@ -44,7 +43,7 @@ def printed_results(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
         notes = (f"{size} the printed values are not expected to come out.", *notes)
     shown = points[points["epoch"] <= printed["epoch"].max() + 0.2 + 1e-9]
     source = parts.source_line(evidence.plan, seeds)
-    figure = figures.printed_results(shown, printed, parts.labels_of(arms), SCALES, source)
+    figure = drawing.printed_results(shown, printed, parts.labels_of(arms), SCALES, source)
     tables = tuple(_printed_table(compared[compared["arm"] == arm.name], arm) for arm in arms)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, shown)
     return Finding(anchor, sentence, exhibit.caption, tables, chart, notes)
@@ -158,7 +157,7 @@ def first_layer_parameters(evidence: Evidence, exhibit: Exhibit, anchor: str) ->
     compared["fits"] = compared["value"].between(compared["min"], compared["max"])
     seeds = parts.seeds_of(evidence, [arm])
     sentence = _ranks_sentence(compared, seeds)
-    figure = figures.sorted_parameters(points, printed, parts.source_line(evidence.plan, seeds))
+    figure = drawing.sorted_parameters(points, printed, parts.source_line(evidence.plan, seeds))
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, points)
     return Finding(anchor, sentence, exhibit.caption, (_ranks_table(compared, arm),), chart, notes)
 

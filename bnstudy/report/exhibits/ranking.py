@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.errors import ConfigError
 from bnstudy.inference import Interval, difference_interval, mean_interval, ratio_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.exhibits.accuracy import POPULATION
 from bnstudy.report.exhibits.steps import targets_of
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 COLUMNS = ["arm", "seed", "value", "censored"]
 
@@ -44,7 +43,7 @@ class Way:
 
     logs: bool
     compare: Callable[[np.ndarray, np.ndarray], Interval]
-    scale: figures.Scale
+    scale: drawing.Scale
     write: text.Writer
     write_compared: text.Writer
     unit: str
@@ -94,7 +93,7 @@ def ranking(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     compared = _compared(points, baseline, way)
     labels = parts.labels_of(arms)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.ranking(points, means, labels, way.scale, baseline.name, source)
+    figure = drawing.ranking(points, means, labels, way.scale, baseline.name, source)
     sentence = _sentence(points, means, compared, labels, baseline, way)
     table = _table(points, means, compared, labels, way)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, points)
@@ -113,7 +112,7 @@ def _steps(target: float, horizon: float, baseline: Arm) -> Way:
     return Way(
         logs=True,
         compare=ratio_interval,
-        scale=figures.Scale(f"Optimizer steps to {goal}", log=True),
+        scale=drawing.Scale(f"Optimizer steps to {goal}", log=True),
         write=lambda value: text.decimal(value, 0),
         write_compared=text.factor,
         unit="times",
@@ -131,7 +130,7 @@ def _accuracy(horizon: float, baseline: Arm) -> Way:
     return Way(
         logs=False,
         compare=difference_interval,
-        scale=figures.Scale("Test accuracy", percent=True),
+        scale=drawing.Scale("Test accuracy", percent=True),
         write=text.percent,
         write_compared=text.fine_points,
         unit="points",

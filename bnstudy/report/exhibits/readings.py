@@ -5,14 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
+from bnstudy.engines.probes.base import NETWORK
 from bnstudy.inference import Interval, difference_interval, mean_interval
-from bnstudy.probes.base import NETWORK
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 
 def probe_readings(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
@@ -41,11 +40,11 @@ def probe_readings(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
             found = mean_interval(column.to_numpy())
             means.append((name, found.estimate, found.low, found.high))
     rows = pd.concat(points, ignore_index=True).assign(censored=False)
-    figure = figures.ranking(
+    figure = drawing.ranking(
         rows,
         pd.DataFrame(means, columns=["arm", "mean", "low", "high"]),
         labels,
-        figures.Scale(label),
+        drawing.Scale(label),
         "",
         parts.source_line(evidence.plan, parts.seeds_of(evidence, there)),
     )

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import Interval, mean_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 STATS = ("observed", "predicted")
 
@@ -33,9 +32,9 @@ def variance_shift(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     found = _shares(points, arms, layers)
     sentence = _sentence(points, found, parts.labels_of(arms), layers[0])
     log_ratio = "log ratio of variances"
-    figure = figures.prediction(
+    figure = drawing.prediction(
         points, parts.labels_of(arms), layers,
-        (figures.Scale(f"Predicted {log_ratio}"), figures.Scale("Observed")),
+        (drawing.Scale(f"Predicted {log_ratio}"), drawing.Scale("Observed")),
         parts.source_line(evidence.plan, parts.seeds_of(evidence, arms)),
     )  # fmt: skip
     table = _table(points, found, arms, layers)

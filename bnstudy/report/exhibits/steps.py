@@ -3,16 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.errors import ConfigError
 from bnstudy.inference import Interval, ratio_interval
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
-STEPS = figures.Scale("Optimizer steps", log=True)
+STEPS = drawing.Scale("Optimizer steps", log=True)
 
 
 def steps_to_target(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
@@ -41,7 +40,7 @@ def steps_to_target(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     sentence = sentences[0] if sentences else f"{baseline.label} has no other arm beside it"
     notes = (*_meaning(points, baseline, horizon), *notes)
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.paired_steps(points, parts.labels_of(arms), STEPS, source)
+    figure = drawing.paired_steps(points, parts.labels_of(arms), STEPS, source)
     data = _by_seed(points, arms, horizon)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
     return Finding(
@@ -239,11 +238,11 @@ def learning_rates(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding
     ]
     sentence = f"{text.target(target)} at the best learning rate: {'; '.join(best)}"
     scales = {
-        "steps": figures.Scale(f"Steps to {text.target(target)}", log=True),
-        "accuracy": figures.Scale("Validation accuracy", percent=True),
+        "steps": drawing.Scale(f"Steps to {text.target(target)}", log=True),
+        "accuracy": drawing.Scale("Validation accuracy", percent=True),
     }
     source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = figures.learning_rates(points, labels, scales, source)
+    figure = drawing.learning_rates(points, labels, scales, source)
     table = _rates_table(points, labels, target, horizon)
     chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, None, points)
     chosen = (

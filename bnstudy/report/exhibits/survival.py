@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from bnstudy import figures
 from bnstudy.inference import Survival, survival
-from bnstudy.report import text
+from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts
 from bnstudy.report.exhibits.steps import all_steps, targets_of
 from bnstudy.report.model import Finding, Table
-from bnstudy.study import Arm, Exhibit
 
 NEVER = "not by the last step"
 
@@ -35,8 +34,8 @@ def kaplan_meier(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
         if (found := _curve(steps, goal, arm, horizon)) is not None
     }
     points = _points(curves, horizon)
-    figure = figures.survival_curves(
-        points, parts.labels_of(arms), figures.Scale("Runs still below", percent=True),
+    figure = drawing.survival_curves(
+        points, parts.labels_of(arms), drawing.Scale("Runs still below", percent=True),
         parts.source_line(evidence.plan, parts.seeds_of(evidence, arms)),
     )  # fmt: skip
     sentence = _sentence(curves, arms, goals[0], horizon)

@@ -1,0 +1,317 @@
+"""Training a stack: several seeds of one arm in one program.
+
+Same streams and same records as the reference trainer, which it shares no code
+with but what lies below both.  The arithmetic is done by a :class:`Program`:
+the compiled kernel on the cpu, stacked tensors on a GPU.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from bnstudy.config import RunConfig, Step, stream
+from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
+from bnstudy.engines.lockstep.cpu import Kernel
+from bnstudy.engines.lockstep.draws import Chance
+from bnstudy.engines.lockstep.gpu import Stack
+from bnstudy.engines.lockstep.parameters import unsupported
+from bnstudy.engines.observer import MomentObserver, Training
+from bnstudy.engines.record import (
+    CURVE_COLUMNS,
+    Record,
+    curve_frame,
+    digest_order,
+    digest_weights,
+    norm_frame,
+)
+from bnstudy.errors import ConfigError
+from bnstudy.networks.lenet import lenet, refuse_lone_image
+from bnstudy.networks.norm import has_running_statistics
+
+
+class Program(Protocol):
+    """K networks of one arm that train at once.
+
+    A network whose loss is not finite takes no further step and keeps its
+    state; the others go on.
+    """
+
+    def start_epoch(self, orders: np.ndarray) -> None:
+        """Take each seed's order of the training images: int64 (K, n)."""
+
+    def train(
+        self,
+        first: int,
+        last: int,
+        rates: np.ndarray,
+        draws: np.ndarray | None,
+        noise: np.ndarray | None,
+    ) -> None:
+        """Train on the batches first..last of the epoch, perhaps after the call has returned.
+
+        Parameters
+        ----------
+        first, last
+            Batches, counted from 0; last is not trained on.  With draws or noise
+            at most :attr:`~bnstudy.engines.lockstep.draws.Numbers.batches_at_once`.
+        rates
+            float32 (last - first,): the learning rates.
+        draws
+            With dropout, the uniform numbers its masks come from: float32
+            (K, numbers), for each batch and each dropout layer (images, units).
+        noise
+            With noisy BN: float32 (K, numbers), for each batch and each
+            normalization layer the scales, then the shifts, (images, channels) each.
+        """
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the batches since the last call gave, (batches, K) each.
+
+        Mean losses before the step, and how many images were right.
+        """
+
+    def evaluate(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean loss and accuracy over images by running statistics, (K,) each."""
+
+    def evaluate_population(
+        self, population: Images, images: Images
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same by the statistics of a population; running ones are put back."""
+
+    def take(self, lane: int, net: nn.Module) -> None:
+        """Copy a seed's parameters and running moments into a network."""
+
+    def close(self) -> None:
+        """Give the memory back; the object is of no use afterwards."""
+
+
+MakeProgram = Callable[[RunConfig, Sequence[nn.Module], Images], Program]
+
+
+@dataclass
+class Lane:
+    """One seed of a stack, as far as it has come.
+
+    ``loss`` and ``correct`` are sums since the last evaluation point, ``last_loss``
+    is that of the last batch.
+    """
+
+    seed: int
+    observers: Sequence[MomentObserver] = ()
+    steps: int = 0
+    diverged: bool = False
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    order_digest: str = ""
+    last_loss: float = math.nan
+
+    def add(self, losses: np.ndarray, correct: np.ndarray, sizes: Sequence[int]) -> None:
+        """Count batches up to the first whose loss is not finite."""
+        for loss, right, size in zip(losses, correct, sizes, strict=True):
+            if self.diverged or not math.isfinite(loss):
+                self.diverged = True
+                return
+            self.steps += 1
+            self.loss += float(loss) * size
+            self.correct += int(right)
+            self.images += size
+            self.last_loss = float(loss)
+
+    def training_score(self) -> tuple[float, float]:
+        """Return mean loss and accuracy since the last call."""
+        score = self.loss / self.images, self.correct / self.images
+        self.loss, self.correct, self.images = 0.0, 0, 0
+        return score
+
+
+def train_stack(
+    config: RunConfig,
+    seeds: Sequence[int],
+    splits: Splits,
+    *,
+    device: str = "cpu",
+    observers: Sequence[Sequence[MomentObserver]] = (),
+) -> list[Record]:
+    """Train one arm with several seeds in lockstep.
+
+    Parameters
+    ----------
+    config
+        The arm.
+    seeds
+        On the cpu 1 to 16 of them; elsewhere as many as there is memory for.
+    splits
+        The images of ``bnstudy.data.split(dataset, config)``.
+    device
+        ``cpu`` for the compiled kernel, another torch device for stacked tensors.
+    observers
+        Those of each seed, called at their moments with a copy of the network on
+        the cpu.
+
+    Returns
+    -------
+    list of Record
+        One a seed, in their order.  A lane that diverges stops where the
+        reference would; the others go on.  Times are those of the stack,
+        divided by its seeds.
+
+    Raises
+    ------
+    ConfigError
+        If the kernel is not available or the engine cannot train such runs, an
+        epoch would hold a batch of one image and the normalization needs more,
+        or there are no seeds, or too many.
+    """
+    make = Kernel if device == "cpu" else partial(Stack, device=device)
+    return train_by(make, config, seeds, splits, observers)
+
+
+def train_by(
+    make: MakeProgram,
+    config: RunConfig,
+    seeds: Sequence[int],
+    splits: Splits,
+    observers: Sequence[Sequence[MomentObserver]] = (),
+) -> list[Record]:
+    """Do as :func:`train_stack` does, by a program of the caller's choice."""
+    if not seeds:
+        raise ConfigError("a stack holds at least 1 seed, got none")
+    if reason := unsupported(config):
+        raise ConfigError(f"the lockstep engine cannot train this: {reason}")
+    started = time.perf_counter()
+    n = len(splits.train)
+    refuse_lone_image(config, n)
+    nets: list[nn.Module] = [lenet(config, seed) for seed in seeds]
+    digests = [digest_weights(net) for net in nets]
+    watching = observers or [()] * len(seeds)
+    lanes = [Lane(seed, who) for seed, who in zip(seeds, watching, strict=True)]
+    program = make(config, nets, splits.train)
+    try:
+        train_seconds = _train(program, config, lanes, nets, splits)
+        for number, net in enumerate(nets):
+            program.take(number, net)
+    finally:
+        program.close()
+    wall_seconds = time.perf_counter() - started
+    return [
+        Record(
+            status="diverged" if lane.diverged else "done",
+            steps=lane.steps,
+            steps_per_epoch=len(batches(n, config.batch_size)),
+            curve=curve_frame(lane.rows),
+            norms=norm_frame(net),
+            weights_digest=weights_digest,
+            order_digest=lane.order_digest,
+            train_seconds=train_seconds / len(seeds),
+            wall_seconds=wall_seconds / len(seeds),
+        )
+        for lane, net, weights_digest in zip(lanes, nets, digests, strict=True)
+    ]
+
+
+def _train(
+    program: Program, config: RunConfig, lanes: list[Lane], nets: list[nn.Module], splits: Splits
+) -> float:
+    """Train all epochs; return the seconds spent in training steps."""
+    n, seconds = len(splits.train), 0.0
+    slices = batches(n, config.batch_size)
+    orders = [epoch_orders(stream(lane.seed, "order"), n, config) for lane in lanes]
+    chance = Chance(config, [lane.seed for lane in lanes], nets)
+    ends = evaluation_steps(len(slices), config.evaluations_per_epoch)
+    looks = {s for lane in lanes for who in lane.observers for s in who.steps(len(slices))}
+    if 0 in looks:
+        _look(program, config, lanes, nets, splits, Step(0, len(slices)), None)
+    for epoch in range(config.epochs):
+        drawn = [next(each) for each in orders]
+        for lane, order in zip(lanes, drawn, strict=True):
+            lane.order_digest = lane.order_digest or digest_order(order)
+        program.start_epoch(np.stack([order.numpy() for order in drawn]))
+        within = {look - epoch * len(slices) for look in looks} & set(range(1, len(slices)))
+        stops = sorted(within.union(ends))
+        for first, last in zip([0, *stops[:-1]], stops, strict=True):
+            before = time.perf_counter()
+            for start in range(first, last, chance.numbers.batches_at_once):
+                stop = min(last, start + chance.numbers.batches_at_once)
+                sizes = [where.stop - where.start for where in slices[start:stop]]
+                steps = [Step(epoch * len(slices) + b, len(slices)) for b in range(start, stop)]
+                rates = np.array([config.rate_at(step) for step in steps], np.float32)
+                program.train(start, stop, rates, *chance.draw(sizes))
+            losses, correct = program.scores()
+            seconds += time.perf_counter() - before
+            sizes = [where.stop - where.start for where in slices[first:last]]
+            for number, lane in enumerate(lanes):
+                lane.add(losses[:, number], correct[:, number], sizes)
+            if all(lane.diverged for lane in lanes):
+                return seconds
+            step = Step(epoch * len(slices) + last, len(slices))
+            if step.count in looks:
+                batch = [order[slices[last - 1]] for order in drawn]
+                _look(program, config, lanes, nets, splits, step, batch)
+            if last in ends:
+                seen = epoch * n + slices[last - 1].stop
+                _evaluate(program, config, lanes, nets[0], splits, step, seen)
+    return seconds
+
+
+def _look(
+    program: Program,
+    config: RunConfig,
+    lanes: list[Lane],
+    nets: list[nn.Module],
+    splits: Splits,
+    step: Step,
+    batch: Sequence[torch.Tensor] | None,
+) -> None:
+    """Show every lane that is still training to its observers.
+
+    ``batch`` holds which images each lane last trained on.
+    """
+    before = Step(max(0, step.count - 1), step.per_epoch)
+    for number, lane in enumerate(lanes):
+        if lane.diverged:
+            continue
+        program.take(number, nets[number])
+        optimizer = torch.optim.SGD(nets[number].parameters(), lr=config.rate_at(before))
+        where = torch.empty(0, dtype=torch.int64) if batch is None else batch[number]
+        images, labels = scale(splits.train.images[where]), splits.train.labels[where]
+        training = Training(nets[number], optimizer, images, labels, lane.last_loss)
+        for observer in lane.observers:
+            if step.count in observer.steps(step.per_epoch):
+                observer(step, training)
+
+
+def _evaluate(
+    program: Program,
+    config: RunConfig,
+    lanes: list[Lane],
+    net: nn.Module,
+    splits: Splits,
+    step: Step,
+    images_seen: int,
+) -> None:
+    """Append a row to every lane that is still training, whose layers are those of ``net``."""
+    nothing = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
+    validation = test = population = nothing
+    if len(splits.validation):
+        validation = program.evaluate(splits.validation)
+    if config.tests_at(step):
+        test = population = program.evaluate(splits.test)
+        if any(has_running_statistics(layer) for layer in net.modules()):
+            population = program.evaluate_population(splits.population, splits.test)
+    for number, lane in enumerate(lanes):
+        if lane.diverged:
+            continue
+        measured = [
+            float(values[number]) for pair in (validation, test, population) for values in pair
+        ]
+        values = (step.count, step.epoch, images_seen, *lane.training_score(), *measured)
+        lane.rows.append(dict(zip(CURVE_COLUMNS, values, strict=True)))

@@ -1,0 +1,145 @@
+r"""Probe ``uncertainty``: does averaging over batch statistics tell better what is uncertain?
+
+At fixed weights the network predicts probabilities for test images by three kinds
+of statistics: ``running`` averages; those of the ``population``; and ``batches``,
+the mean of the probabilities by the statistics of T random training batches, one
+batch after the other (Teye, Azizpour & Smith 2018, algorithm 1).
+
+======  ==============================================================================
+nll     mean of -log p(true class), natural logarithm
+brier   mean of sum_k (p_k - [k is true])^2, 0..2
+ece     expected calibration error: |share correct - mean confidence| of 15 equal bins
+        of confidence, weighted by their images (Guo et al. 2017)
+======  ==============================================================================
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnstudy.activations.layer import batch_moments
+from bnstudy.config import Step
+from bnstudy.data import Images, batches
+from bnstudy.engines.observer import Training
+from bnstudy.engines.probes.base import (
+    NETWORK,
+    WHOLE,
+    Moments,
+    Scene,
+    Seen,
+    batch_of,
+    random_batch,
+    twin_of,
+)
+from bnstudy.engines.reference import population_statistics
+from bnstudy.networks.norm import has_running_statistics, set_running_statistics
+
+BINS = 15
+TESTED = 1_000
+SMALLEST = 1e-12  # of a probability, so that its logarithm is finite
+
+
+class Uncertainty(Moments):
+    """Scores of predicted probabilities on test images.
+
+    Rows of the layer ``network``; ``tensor`` names the statistics.
+
+    Parameters
+    ----------
+    scene
+        The run.
+    epochs
+        When to look; the end of the run if not given.
+    batches
+        How many random training batches T, of the run's size, from a stream of
+        the probe's own.
+    """
+
+    def __init__(self, scene: Scene, epochs: Sequence[float] = (), batches: int = 32) -> None:
+        super().__init__(scene, epochs or (scene.config.epochs,))
+        self._batches = batches
+
+    def look(self, step: Step, training: Training) -> Iterator[Seen]:
+        """Return the scores at the weights of now."""
+        test = self.scene.splits.test
+        labels = test.labels.numpy()
+        rng = self.scene.stream(f"uncertainty {step.count}")
+        with twin_of(training.net, rng) as twin, torch.no_grad():
+            found = {"running": probabilities(twin.eval(), test)}
+            with population_statistics(twin, self.scene.splits.population):
+                found["population"] = probabilities(twin.eval(), test)
+            found["batches"] = self._over_batches(twin, test, rng)
+        for kind, p in found.items():
+            for stat, value in scores(p, labels).items():
+                yield NETWORK, kind, WHOLE, stat, value
+
+    def _over_batches(self, twin: nn.Module, test: Images, rng: np.random.Generator) -> np.ndarray:
+        train, size = self.scene.splits.train, self.scene.config.batch_size
+        total = np.zeros((len(test), 1))
+        for _ in range(self._batches):
+            where = random_batch(rng, len(train), min(size, len(train)))
+            take_statistics(twin, batch_of(train, where, twin)[0])
+            total = total + probabilities(twin.eval(), test)
+        return total / self._batches
+
+
+def take_statistics(net: nn.Module, images: Tensor) -> None:
+    """Let a network, in evaluation, normalize as it does a training batch: changes its buffers."""
+    moments: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    layers = [layer for layer in net.modules() if has_running_statistics(layer)]
+    handles = [layer.register_forward_hook(partial(_note, moments)) for layer in layers]
+    net.train()(images)
+    for handle in handles:
+        handle.remove()
+    for layer, (mean, var) in moments.items():
+        set_running_statistics(layer, mean, var)
+
+
+def _note(
+    moments: dict[nn.Module, tuple[Tensor, Tensor]],
+    layer: nn.Module,
+    args: tuple[Tensor, ...],
+    output: Tensor,
+) -> None:
+    mean, var = batch_moments(layer, args, output)
+    moments[layer] = mean.to(output.dtype), var.to(output.dtype)
+
+
+def probabilities(net: nn.Module, images: Images) -> np.ndarray:
+    """Return what a network predicts, float64 (n, classes), in the mode it is in."""
+    with torch.no_grad():
+        parts = [
+            net(batch_of(images, part, net)[0]).double().softmax(1).cpu().numpy()
+            for part in batches(len(images), TESTED)
+        ]
+    return np.concatenate(parts)
+
+
+def scores(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return negative log-likelihood, Brier score, calibration error and accuracy.
+
+    Parameters
+    ----------
+    p
+        (n, classes), rows sum to 1.
+    labels
+        (n,) true classes.
+    """
+    true = p[np.arange(len(p)), labels]
+    right = (p.argmax(1) == labels).astype(float)
+    return {
+        "nll": float(-np.log(np.maximum(true, SMALLEST)).mean()),
+        "brier": float(((p**2).sum(1) - 2 * true + 1).mean()),
+        "ece": calibration_error(p.max(1), right),
+        "accuracy": float(right.mean()),
+    }
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the expected calibration error of confidences (n,) in 0..1 and hits (n,)."""
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = np.bincount(place, right - confidence, minlength=BINS)
+    return float(np.abs(gap).sum() / len(confidence))

@@ -1,0 +1,107 @@
+"""What is kept of a run, whichever engine trains it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from bnstudy.networks.lenet import LAYERS, norm_layers
+from bnstudy.networks.norm import parameters_of
+
+CURVE_COLUMNS = (
+    "step",
+    "epoch",
+    "images",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "test_loss_population",
+    "test_accuracy_population",
+)
+MEASURE_COLUMNS = ("probe", "step", "layer", "tensor", "channel", "stat", "value")
+NORM_COLUMNS = ("layer", "channel", "gamma", "beta", "running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a run.
+
+    Attributes
+    ----------
+    status
+        ``done``, or ``diverged`` when the training loss stopped being finite.
+    steps
+        Optimizer steps done; when diverged, those with a finite loss.
+    steps_per_epoch
+        Optimizer steps in one epoch.
+    curve
+        One row per evaluation point, columns :data:`CURVE_COLUMNS`.  Training
+        figures are means since the row before; test figures stand in rows that
+        end an epoch, once with the running statistics and once with population
+        statistics, equal for arms without running statistics.  NaN where
+        nothing was measured.
+    norms
+        Normalization parameters at the end, columns :data:`NORM_COLUMNS`, a
+        row per channel of each layer.
+    weights_digest, order_digest
+        sha256 of the initial weights of the shared layers, and of the order of
+        images in the first epoch: equal across the arms of a seed.
+    train_seconds, wall_seconds
+        Time in training steps alone, and in the whole run.
+    measures
+        What probes saw, columns :data:`MEASURE_COLUMNS`, a row a number; None
+        without probes.
+    """
+
+    status: str
+    steps: int
+    steps_per_epoch: int
+    curve: pd.DataFrame
+    norms: pd.DataFrame
+    weights_digest: str
+    order_digest: str
+    train_seconds: float
+    wall_seconds: float
+    measures: pd.DataFrame | None = None
+
+
+def curve_frame(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """Return the curve of a :class:`Record`, columns and types in place even without rows."""
+    frame = pd.DataFrame(list(rows), columns=list(CURVE_COLUMNS)).astype(np.float64)
+    return frame.astype({"step": np.int64, "images": np.int64})
+
+
+def norm_frame(net: nn.Module) -> pd.DataFrame:
+    """Return gamma, beta and running statistics of every normalization layer, a row a channel."""
+    parts = []
+    for name, layer in norm_layers(net).items():
+        state = parameters_of(layer)
+        columns = (state.gamma, state.beta, state.mean, state.var)
+        values = {
+            column: tensor.detach().cpu().double().flatten().numpy()
+            for column, tensor in zip(NORM_COLUMNS[2:], columns, strict=True)
+        }
+        parts.append(pd.DataFrame({"layer": name, "channel": range(len(state.gamma)), **values}))
+    types = {"layer": str, "channel": np.int64, **dict.fromkeys(NORM_COLUMNS[2:], np.float64)}
+    if not parts:
+        return pd.DataFrame(columns=list(NORM_COLUMNS)).astype(types)
+    return pd.concat(parts, ignore_index=True).astype(types)
+
+
+def digest_weights(net: nn.Module) -> str:
+    """Return the sha256 of the weights of the layers that all arms share, in hex."""
+    sha = hashlib.sha256()
+    for name in LAYERS:
+        sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[operator]
+    return sha.hexdigest()
+
+
+def digest_order(order: Tensor) -> str:
+    """Return the sha256 of an epoch's order of images, in hex."""
+    return hashlib.sha256(order.numpy().astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,273 @@
+"""The reference trainer: one network, one plain loop, everything else an observer.
+
+Obviously right before fast; the lockstep engine is tested against it.  Data
+are in memory as bytes and scaled batch by batch, randomness comes from the
+run's own streams, and no gradient ever comes from validation or test images.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from bnstudy.config import RunConfig, Step, stream
+from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
+from bnstudy.engines.observer import Observer, Training
+from bnstudy.engines.record import (
+    CURVE_COLUMNS,
+    Record,
+    curve_frame,
+    digest_order,
+    digest_weights,
+    norm_frame,
+)
+from bnstudy.networks.lenet import lenet, refuse_lone_image
+from bnstudy.networks.norm import has_running_statistics, set_running_statistics
+
+EVALUATION_BATCH = 1_000
+
+
+class Score(NamedTuple):
+    """Mean cross-entropy and share of correct images (0..1) over some images."""
+
+    loss: float
+    accuracy: float
+
+
+NO_SCORE = Score(math.nan, math.nan)
+
+
+@dataclass
+class _Tally:
+    """Sums since the last evaluation point: loss, correct images, images."""
+
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+
+    def add(self, loss: float, correct: int, images: int) -> None:
+        self.loss += loss * images
+        self.correct += correct
+        self.images += images
+
+    def score(self) -> Score:
+        return Score(self.loss / self.images, self.correct / self.images)
+
+
+@dataclass
+class _Clock:
+    """Seconds spent inside its ``with`` blocks."""
+
+    seconds: float = 0.0
+    _since: float = field(default=0.0, repr=False)
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._since
+
+
+def train(
+    config: RunConfig,
+    seed: int,
+    splits: Splits,
+    *,
+    device: str = "cpu",
+    observers: Sequence[Observer] = (),
+) -> Record:
+    """Train one network and record it.
+
+    Parameters
+    ----------
+    config, seed
+        Decide the run.
+    splits
+        The images of ``bnstudy.data.split(dataset, config)``.
+    device
+        A torch device, such as ``cpu`` or ``cuda``.
+    observers
+        Called in turn with the :class:`~bnstudy.config.Step` and the
+        :class:`~bnstudy.engines.observer.Training`, before the first optimizer step
+        and after every one.
+
+    Returns
+    -------
+    Record
+        Also of a run that diverged: training stops at the first loss that is
+        not finite, and what was measured until then is kept.
+
+    Raises
+    ------
+    ConfigError
+        If an epoch would hold a batch of one image and the normalization needs
+        more, or a setting is impossible.
+    """
+    started = time.perf_counter()
+    n = len(splits.train)
+    slices = batches(n, config.batch_size)
+    refuse_lone_image(config, n)
+    net = lenet(config, seed).to(device)
+    weights_digest = digest_weights(net)
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    orders, order_digest = epoch_orders(stream(seed, "order"), n, config), ""
+    evaluate_at = set(evaluation_steps(len(slices), config.evaluations_per_epoch))
+    step, tally, clock = Step(0, len(slices)), _Tally(), _Clock()
+    rows: list[dict[str, float]] = []
+    status = "done"
+    nothing = scale(splits.train.images[:0]).to(device), splits.train.labels[:0].to(device)
+    for observer in observers:
+        observer(step, Training(net, optimizer, *nothing, math.nan))
+
+    for _ in range(config.epochs):
+        order = next(orders)
+        order_digest = order_digest or digest_order(order)
+        for index, where in enumerate(slices, start=1):
+            with clock:
+                batch = order[where]
+                images = scale(splits.train.images[batch]).to(device)
+                labels = splits.train.labels[batch].to(device)
+                set_learning_rate(optimizer, config.rate_at(step))
+                logits = net(images)  # (N, 1, 28, 28) -> (N, 10)
+                loss = F.cross_entropy(logits, labels)
+                loss_value = loss.item()
+                if not math.isfinite(loss_value):
+                    status = "diverged"
+                    break
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step = Step(step.count + 1, step.per_epoch)
+                correct = int((logits.argmax(dim=1) == labels).sum())
+                tally.add(loss_value, correct, len(batch))
+            for observer in observers:
+                observer(step, Training(net, optimizer, images, labels, loss_value))
+            if index in evaluate_at:
+                rows.append(_row(net, splits, step, config, tally))
+                tally = _Tally()
+        if status == "diverged":
+            break
+
+    return Record(
+        status=status,
+        steps=step.count,
+        steps_per_epoch=step.per_epoch,
+        curve=curve_frame(rows),
+        norms=norm_frame(net),
+        weights_digest=weights_digest,
+        order_digest=order_digest,
+        train_seconds=clock.seconds,
+        wall_seconds=time.perf_counter() - started,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, images: Images, *, batch_size: int = EVALUATION_BATCH) -> Score:
+    """Return loss and accuracy of a network over all of some images.
+
+    In evaluation mode; the network's mode is put back, its buffers are not
+    touched, and no gradient is kept.
+
+    Parameters
+    ----------
+    net
+        From (N, 1, 28, 28) to logits (N, classes).
+    images
+        At least one.
+    batch_size
+        Images at a time: a matter of memory, not of the result.
+    """
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    loss, correct = 0.0, 0
+    for where in batches(len(images), batch_size):
+        logits = net(scale(images.images[where]).to(device))
+        labels = images.labels[where].to(device)
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        correct += int((logits.argmax(dim=1) == labels).sum())
+    net.train(was_training)
+    return Score(loss / len(images), correct / len(images))
+
+
+@contextmanager
+def population_statistics(net: nn.Module, images: Images) -> Iterator[None]:
+    """Within, the network's running statistics are those of a population of images.
+
+    Each normalization layer gets the mean and biased variance of its input over
+    all the images at once, with dropout off and the layers before it already
+    normalizing by their own population statistics: what an infinitely long
+    running average at these weights would converge to, in the limit of large
+    batches (compare the precise BN of Wu & Johnson 2021).  Afterwards the
+    running statistics and the mode are put back bit by bit.
+
+    Parameters
+    ----------
+    net
+        Any network with layers of :mod:`bnstudy.networks.norm` or torch's batch norms.
+    images
+        The population, usually of the training split.
+    """
+    layers = [layer for layer in net.modules() if has_running_statistics(layer)]
+    before = [{name: tensor.clone() for name, tensor in layer.named_buffers()} for layer in layers]
+    was_training = net.training
+    handles: list[RemovableHandle] = []
+    try:
+        handles += [layer.register_forward_pre_hook(_take_statistics) for layer in layers]
+        net.eval()
+        device = next(net.parameters()).device
+        with torch.no_grad():
+            net(scale(images.images).to(device))
+        for handle in handles:
+            handle.remove()
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer, buffers in zip(layers, before, strict=True):
+            for name, tensor in layer.named_buffers():
+                tensor.copy_(buffers[name])
+        net.train(was_training)
+
+
+def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    (X,) = inputs
+    axes = [axis for axis in range(X.dim()) if axis != 1]
+    var, mean = torch.var_mean(X, axes, correction=0)  # (N, C, ...) -> (C,)
+    set_running_statistics(layer, mean, var)
+
+
+def _row(
+    net: nn.Module, splits: Splits, step: Step, config: RunConfig, tally: _Tally
+) -> dict[str, float]:
+    train = tally.score()
+    validation = evaluate(net, splits.validation) if len(splits.validation) else NO_SCORE
+    test = population = NO_SCORE
+    if config.tests_at(step):
+        test = population = evaluate(net, splits.test)
+        if any(has_running_statistics(layer) for layer in net.modules()):
+            with population_statistics(net, splits.population):
+                population = evaluate(net, splits.test)
+    epoch, within = divmod(step.count, step.per_epoch)
+    images = epoch * len(splits.train) + min(within * config.batch_size, len(splits.train))
+    values = (step.count, step.epoch, images, *train, *validation)
+    tests = (test.loss, test.accuracy, population.loss, population.accuracy)
+    return dict(zip(CURVE_COLUMNS, (*values, *tests), strict=True))

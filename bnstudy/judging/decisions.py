@@ -1,0 +1,156 @@
+"""The registered test of a claim, and the word that follows from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnstudy.config import stream
+from bnstudy.inference import (
+    Interval,
+    Result,
+    beyond_margin,
+    beyond_margin_p,
+    equivalence_p,
+    equivalence_test,
+    page_test,
+    sign_flip_p,
+    sign_flip_test,
+    sign_p,
+    sign_test,
+    t_p,
+    t_test,
+)
+from bnstudy.judging.verdict import Outcome
+from bnstudy.plan.claim import Claim
+
+ALPHA = 0.05  # of the whole family
+POWER = 0.8  # least, of an equivalence test at the pilot's spread
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the test of a claim finds.
+
+    Attributes
+    ----------
+    test
+        Name of the test; of equivalence, of the one that the estimate allows.
+    effect
+        Estimate and interval in the natural unit.
+    p
+        Raw, in (0, 1], against what the estimate denies.
+    as_claimed
+        Whether the estimate lies where the claim says.
+    """
+
+    test: str
+    effect: Interval
+    p: float
+    as_claimed: bool
+
+
+def examine(claim: Claim, values: np.ndarray) -> Finding:
+    """Test a claim on one number a seed.
+
+    A direction is tested two-sided against the centre.  Equivalence is tested
+    by the two one-sided tests if the estimate lies within the margin, and
+    otherwise against the margin from outside; of these two only one can
+    reject, so a claim has one p, and it is small when the data support or
+    contradict it.
+
+    Parameters
+    ----------
+    claim
+        The rule.
+    values
+        (n,), or (n, k) for an order, on the scale of analysis; all finite.
+    """
+    result = _tested(claim, values)
+    return Finding(
+        result.test,
+        _natural(claim, result.interval),
+        result.p,
+        bool(_as_claimed(claim, np.array(result.interval.estimate))),
+    )
+
+
+def examine_many(
+    claim: Claim, samples: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test a claim on many simulated samples at once, by the rule of :func:`examine`.
+
+    Parameters
+    ----------
+    claim
+        The rule.
+    samples
+        (r, n), or (r, n, k) for an order, on the scale of analysis.
+    rng
+        Draws signs where they are too many to enumerate.
+
+    Returns
+    -------
+    p, as_claimed
+        (r,) each.
+    """
+    if claim.test == "page":
+        results = [page_test(sample) for sample in samples]
+        estimates = np.array([result.interval.estimate for result in results])
+        return np.array([result.p for result in results]), _as_claimed(claim, estimates)
+    if claim.test == "sign":
+        return sign_p(samples, claim.null), _as_claimed(claim, np.median(samples, axis=1))
+    inside = _as_claimed(claim, samples.mean(axis=1))
+    if claim.test == "tost":
+        equal = equivalence_p(samples, claim.analysis_margin, claim.null)
+        beyond = beyond_margin_p(samples, claim.analysis_margin, claim.null)
+        return np.where(inside, equal, beyond), inside
+    flips = claim.test == "sign-flip"
+    p = sign_flip_p(samples, claim.null, rng) if flips else t_p(samples, claim.null)
+    return p, inside
+
+
+def decide(p_adjusted: float, as_claimed: bool) -> Outcome:
+    """Return the word for an adjusted p and the side of the estimate.
+
+    Where neither a claim nor its opposite is true, Holm holds the chance of any
+    decision at alpha.  A decision for the wrong side is held there too if the
+    tests are independent (Shaffer 1980, Annals of Statistics 8).
+    """
+    if p_adjusted > ALPHA:
+        return Outcome.INCONCLUSIVE
+    return Outcome.SUPPORTED if as_claimed else Outcome.REFUTED
+
+
+def allows_no_effect(claim: Claim) -> bool:
+    """Return whether arms without any difference lie where a claim says.
+
+    As in 'not even 1.25 times as fast': what makes arms look alike speaks for it.
+    """
+    return len(claim.estimand.arms) > 1 and bool(_as_claimed(claim, np.zeros(())))
+
+
+def _tested(claim: Claim, values: np.ndarray) -> Result:
+    if claim.test == "page":
+        return page_test(values)
+    if claim.test == "tost":
+        test = equivalence_test if _as_claimed(claim, values.mean()) else beyond_margin
+        return test(values, claim.analysis_margin, claim.null, ALPHA)
+    if claim.test == "sign-flip":
+        return sign_flip_test(values, stream(0, f"sign flips of {claim.id}"), claim.null)
+    return (t_test if claim.test == "t" else sign_test)(values, claim.null)
+
+
+def _as_claimed(claim: Claim, estimates: np.ndarray) -> np.ndarray:
+    """Return whether estimates, on the scale of analysis, lie where the claim says."""
+    distance = np.asarray(estimates) - claim.null
+    if claim.direction == "within":
+        return np.asarray(np.abs(distance) < claim.analysis_margin)
+    return np.asarray(distance > 0 if claim.direction == "greater" else distance < 0)
+
+
+def _natural(claim: Claim, interval: Interval) -> Interval:
+    if not claim.estimand.in_ratios:
+        return interval
+    with np.errstate(over="ignore"):  # a ratio beyond all floats is infinite
+        estimate, low, high = np.exp([interval.estimate, interval.low, interval.high]).tolist()
+    return Interval(estimate, low, high, interval.n, interval.confidence)

@@ -1,0 +1,233 @@
+"""One number a seed: what the runs of a claim's arms come to."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bnstudy.errors import NotMeasuredError
+from bnstudy.inference import (
+    FEWEST_CORRELATED,
+    interaction,
+    knees,
+    paired_differences,
+    rank_correlation_shares,
+    rank_correlations,
+    slopes,
+    spans,
+)
+from bnstudy.judging.measures import Run, read
+from bnstudy.plan.claim import Claim, Estimand, Option
+from bnstudy.plan.plan import Plan, PlannedExperiment
+from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import KEY_COLUMNS
+
+RunKey = tuple[str, str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What the runs of a claim say, seed by seed.
+
+    Attributes
+    ----------
+    values
+        (n,) on the scale of analysis, or (n, k) for an order; empty if some
+        are missing, since a part of the seeds would be another sample.
+    seeds
+        How many the plan asks for.
+    runs
+        How many runs were read, an arm that stands on both sides once.
+    censored, diverged
+        How many of these runs.
+    crowded
+        Whether in some arm more than half of the runs were censored or diverged.
+    lost
+        Whether every run diverged.
+    missing
+        What is not there, in words; empty if all is.
+    """
+
+    values: np.ndarray
+    seeds: int
+    runs: int
+    censored: int
+    diverged: int
+    crowded: bool
+    lost: bool
+    missing: tuple[str, ...]
+
+
+def finished_runs(plan: Plan, tables: Tables) -> dict[RunKey, Run]:
+    """Return every finished run that the plan asks for, by experiment, arm and seed."""
+    configs = {
+        (planned.experiment.name, arm.name): arm.config
+        for planned in plan.experiments
+        for arm in planned.arms
+    }
+    curves, norms, measures = map(_by_run, (tables.curves, tables.norms, tables.measures))
+    runs = {}
+    for row in tables.runs[tables.runs["status"].isin(("done", "diverged"))].to_dict("records"):
+        arm, seed = (row["experiment"], row["arm"]), int(row["seed"])
+        if arm in configs and seed in plan.seeds:
+            runs[(*arm, seed)] = Run(
+                config=configs[arm],
+                diverged=row["status"] == "diverged",
+                steps_per_epoch=int(row["steps_per_epoch"]),
+                curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
+                norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
+                measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
+            )
+    return runs
+
+
+def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    """Return each run's rows, in the order of steps where they have any.
+
+    They mostly stand so already, and millions of them are not copied once more.
+    """
+    found = dict(list(table.groupby(KEY_COLUMNS)))
+    if "step" not in table:
+        return found
+    return {
+        key: rows
+        if rows["step"].is_monotonic_increasing
+        else rows.sort_values("step", kind="stable")
+        for key, rows in found.items()
+    }
+
+
+def take_sample(
+    claim: Claim, plan: Plan, planned: PlannedExperiment, runs: Mapping[RunKey, Run]
+) -> Sample:
+    """Return what the planned runs of a claim say, none of them left out.
+
+    Parameters
+    ----------
+    claim
+        One of the experiment's.
+    plan, planned
+        The study, whose seeds are read, and the experiment.
+    runs
+        From :func:`finished_runs`.
+
+    Raises
+    ------
+    ConfigError
+        If the claim's measure is unknown, or does not take its options.
+    """
+    estimand, seeds, name = claim.estimand, sorted(plan.seeds), planned.experiment.name
+    tally, groups = _Tally(), []
+    for place, group in enumerate(estimand.arms):
+        table = [
+            [tally.read(estimand, place, arm, seed, runs.get((name, arm, seed))) for arm in group]
+            for seed in seeds
+        ]
+        groups.append(np.array(table))  # (n, arms of the group)
+    if estimand.summary == "correlation":
+        (group,) = estimand.arms
+        others = [
+            [tally.read_against(estimand, arm, seed, runs.get((name, arm, seed))) for arm in group]
+            for seed in seeds
+        ]
+        groups.append(np.array(others))
+        if len(group) == 1 and len(seeds) < FEWEST_CORRELATED:
+            tally.missing[f"seeds to correlate over, {FEWEST_CORRELATED} or more"] = len(seeds)
+    cut = Counter(arm for arm, _ in tally.censored | tally.diverged)
+    total = len(seeds) * len(estimand.arm_names)
+    return Sample(
+        values=np.empty(0) if tally.missing else _summarized(estimand, groups),
+        seeds=len(seeds),
+        runs=total,
+        censored=len(tally.censored),
+        diverged=len(tally.diverged),
+        crowded=any(2 * count > len(seeds) for count in cut.values()),
+        lost=len(tally.diverged) == total,
+        missing=tuple(
+            f"{words} ({count} of {len(seeds)})" for words, count in tally.missing.items()
+        ),
+    )
+
+
+def pilot_of(sample: Sample) -> tuple[float, float]:
+    """Return the effect and spread of a pilot's sample, as ``Pilot`` has them."""
+    values = sample.values
+    if values.ndim == 1:
+        return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    means = values.mean(axis=0)
+    within = values - values.mean(axis=1, keepdims=True) - means + means.mean()
+    return float(means[-1] - means[0]), float(within.std(ddof=1))
+
+
+@dataclass
+class _Tally:
+    """Reads runs and counts what happened to them, by arm and seed."""
+
+    missing: Counter[str] = field(default_factory=Counter)
+    censored: set[tuple[str, int]] = field(default_factory=set)
+    diverged: set[tuple[str, int]] = field(default_factory=set)
+
+    def read(self, estimand: Estimand, place: int, arm: str, seed: int, run: Run | None) -> float:
+        """Return what is read of a run; 1 for what is missing, which is counted."""
+        if run is None:
+            self.missing[f"runs of {arm}"] += 1
+            return 1.0
+        if run.diverged:
+            self.diverged.add((arm, seed))
+        value = self._value(run, arm, seed, estimand.measure, estimand.options_of(place))
+        if estimand.scale == "ratio" and value <= 0:
+            self.missing[f"{arm}: a ratio needs positive values"] += 1
+            return 1.0
+        return value
+
+    def read_against(self, estimand: Estimand, arm: str, seed: int, run: Run | None) -> float:
+        """Return the second measure of a run; 1 for what is missing, which :meth:`read` counts."""
+        if run is None:
+            return 1.0
+        return self._value(run, arm, seed, estimand.against, estimand.against_options)
+
+    def _value(
+        self, run: Run, arm: str, seed: int, measure: str, options: Mapping[str, Option]
+    ) -> float:
+        try:
+            reading = read(run, measure, options)
+        except NotMeasuredError as error:
+            self.missing[f"{arm}: {error}"] += 1
+            return 1.0
+        if reading.censored:
+            self.censored.add((arm, seed))
+        return reading.value
+
+
+def _summarized(estimand: Estimand, groups: list[np.ndarray]) -> np.ndarray:
+    """Return the number of each seed: groups of (n, k) -> (n,), or (n, k) for an order."""
+    if estimand.scale == "ratio":
+        groups = [np.log(table) for table in groups]
+    if estimand.summary == "order":
+        return groups[0]
+    if estimand.summary == "correlation":
+        first, second = groups
+        if first.shape[1] > 1:
+            return rank_correlations(first, second)
+        return rank_correlation_shares(first[:, 0], second[:, 0])
+    parts = [_group(estimand, table) for table in groups]
+    if len(parts) == 1:
+        return parts[0]
+    if len(parts) == 2:
+        return paired_differences(parts[0], parts[1])
+    return interaction(*parts)
+
+
+def _group(estimand: Estimand, table: np.ndarray) -> np.ndarray:
+    if estimand.summary == "value":
+        return np.asarray(table[:, 0])
+    levels = np.array(estimand.levels)
+    if estimand.summary == "range":
+        return spans(table, levels)
+    x = levels
+    if estimand.level_scale != "linear":
+        x = np.log(levels) / np.log({"log": np.e, "log2": 2, "log10": 10}[estimand.level_scale])
+    return slopes(table, x) if estimand.summary == "slope" else knees(table, x)

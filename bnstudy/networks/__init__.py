@@ -1,0 +1,1 @@
+"""What is trained: LeNet, its normalization layers and its pooling."""

@@ -1,0 +1,69 @@
+r"""Batch normalization from scratch, its relatives, and the words that name them.
+
+Notation, for one channel of a batch: x are its m values (N images times the
+positions of the channel), mu and var their mean and biased variance,
+x_hat = (x - mu) / sqrt(var + eps), y = gamma x_hat + beta.
+
+Conventions differ between the notes and torch, so they are said everywhere:
+
+=================  ======================  =======================
+\                  the notes, ours         torch
+=================  ======================  =======================
+momentum 0.9 is    weight of the OLD       (its 0.1 is the weight
+                   moving value            of the NEW value)
+moving variance    biased, divided by m    unbiased, by m - 1
+batch variance     biased                  biased
+=================  ======================  =======================
+"""
+
+from bnstudy.networks.norm.functional import (
+    batch_norm,
+)
+from bnstudy.networks.norm.layer import (
+    BatchNorm,
+)
+from bnstudy.networks.norm.parts import (
+    MeanOnlyBatchNorm,
+    VarianceOnlyBatchNorm,
+)
+from bnstudy.networks.norm.registry import (
+    make_norm,
+    needs_batch,
+    norm_words,
+    parse_norm,
+    register_norm,
+)
+from bnstudy.networks.norm.state import (
+    NormState,
+    has_running_statistics,
+    parameters_of,
+    set_running_statistics,
+)
+from bnstudy.networks.norm.variants import (
+    FrozenBatchNorm,
+    GhostBatchNorm,
+    NoisyBatchNorm,
+    PopulationBatchNorm,
+    ghost_sizes,
+)
+
+__all__ = [
+    "BatchNorm",
+    "FrozenBatchNorm",
+    "GhostBatchNorm",
+    "MeanOnlyBatchNorm",
+    "NoisyBatchNorm",
+    "NormState",
+    "PopulationBatchNorm",
+    "VarianceOnlyBatchNorm",
+    "batch_norm",
+    "ghost_sizes",
+    "has_running_statistics",
+    "make_norm",
+    "needs_batch",
+    "norm_words",
+    "parameters_of",
+    "parse_norm",
+    "register_norm",
+    "set_running_statistics",
+]

@@ -1,0 +1,181 @@
+"""Jobs: which runs are trained together, by which engine, and how a worker does it.
+
+A job is one run for the reference engine, or a stack for the lockstep engine:
+up to sixteen seeds of an arm at once, or more on a GPU.
+"""
+
+import errno
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bnstudy.config import RunConfig, canonical_json
+from bnstudy.data import Dataset, Splits, read, split
+from bnstudy.engines.lockstep import available, stack_size, unsupported
+from bnstudy.engines.probes import at_moments, probed, probed_stack
+from bnstudy.errors import BnstudyError, ConfigError
+from bnstudy.runs.progress import Echo
+from bnstudy.runs.store import FINISHED, RunKey, Store
+
+ENGINES = ("auto", "reference", "lockstep")
+FEWEST_SEEDS = 4  # with fewer, most lanes of a stack would be idle
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that are trained together: one, or a stack of one arm.
+
+    Attributes
+    ----------
+    keys
+        The runs.
+    engine
+        ``reference`` or ``lockstep``.
+    """
+
+    keys: tuple[RunKey, ...]
+    engine: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: ``trained``, ``elsewhere``, ``failed`` or ``no-space``.
+
+    ``reason`` says why, for the last two.
+    """
+
+    kind: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker process is told once."""
+
+    root: Path
+    data_folder: Path
+    data_source: str
+    device: str
+    provenance: Mapping[str, Any]
+
+
+def choose_engine(engine: str, device: str, echo: Echo) -> str:
+    """Return ``auto``, ``lockstep`` or ``reference`` after asking what is possible here.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such engine, or lockstep was asked for and cannot be had.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    if engine == "reference":
+        return engine
+    possible, reason = available(device)
+    if not possible and engine == "lockstep":
+        raise ConfigError(f"the lockstep engine cannot be had: {reason}; choose --engine reference")
+    if not possible:
+        echo(f"reference engine: the faster lockstep engine cannot be had, {reason}")
+    return engine if possible else "reference"
+
+
+def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]:
+    """Group runs into jobs, in their order; a stack stands where its first run does."""
+    groups: dict[str, list[RunKey]] = {}
+    for key in keys:
+        arm = canonical_json([key.run.arm.config.canonical(), key.run.arm.probes])
+        alone = engine == "reference" or not _stackable(key)
+        groups.setdefault(key.id if alone else arm, []).append(key)
+    jobs = []
+    for group in groups.values():
+        stacked = engine != "reference" and _stackable(group[0])
+        if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
+            size = stack_size(group[0].run.arm.config, device)
+            parts = (group[start : start + size] for start in range(0, len(group), size))
+            jobs += [Job(tuple(part), "lockstep") for part in parts]
+        else:
+            jobs += [Job((key,), "reference") for key in group]
+    return jobs
+
+
+def _stackable(key: RunKey) -> bool:
+    """Return whether the lockstep engine may and can train a run."""
+    arm = key.run.arm
+    return not arm.by_reference and at_moments(arm.probes) and not unsupported(arm.config)
+
+
+def image_passes(config: RunConfig, dataset: Dataset) -> int:
+    """Return how many times a run trains on an image: images an epoch times epochs."""
+    labels = len(dataset.train_labels)
+    there = labels if config.train_split == "all" else labels - labels // 12
+    return config.epochs * min(config.train_images or there, there)
+
+
+def make_trainer(setup: Setup) -> Callable[[Job], list[Outcome]]:
+    """Prepare a worker process; return the function that trains a job into the store."""
+    torch.set_num_threads(1)
+    dataset = read(setup.data_folder, setup.data_source)
+    store = Store(setup.root)
+    last: dict[str, Splits] = {}
+
+    def splits_of(config: RunConfig) -> Splits:
+        fields = ("train_split", "train_images", "validation_images", "test_images")
+        name = str([getattr(config, each) for each in (*fields, "population_images")])
+        if name not in last:
+            last.clear()
+            last[name] = split(dataset, config)
+        return last[name]
+
+    def trainer(job: Job) -> list[Outcome]:
+        outcomes = {key.id: Outcome("trained") for key in job.keys}
+        try:
+            with ExitStack() as claims:
+                mine = []
+                for key in job.keys:
+                    if not claims.enter_context(store.claim(key)):
+                        outcomes[key.id] = Outcome("elsewhere")
+                    elif store.status(key) not in FINISHED:
+                        mine.append(key)
+                if mine:
+                    _train_into(store, mine, splits_of(mine[0].run.arm.config), job.engine, setup)
+        except OSError as error:
+            kind = "no-space" if error.errno in NO_SPACE else "failed"
+            reason = str(error.strerror) if kind == "no-space" else one_line(error)
+            return [Outcome(kind, reason)] * len(job.keys)
+        except Exception as error:  # a run that fails must not take the others along
+            return [Outcome("failed", one_line(error))] * len(job.keys)
+        return list(outcomes.values())
+
+    return trainer
+
+
+def _train_into(
+    store: Store, keys: list[RunKey], splits: Splits, engine: str, setup: Setup
+) -> None:
+    """Train runs of one arm and write them."""
+    arm, seeds = keys[0].run.arm, [key.run.seed for key in keys]
+    if engine == "lockstep":
+        records = probed_stack(arm.config, seeds, splits, arm.probes, device=setup.device)
+    else:
+        records = [
+            probed(arm.config, seed, splits, arm.probes, device=setup.device) for seed in seeds
+        ]
+    for key, record in zip(keys, records, strict=True):
+        images = record.steps / record.steps_per_epoch * len(splits.train)
+        times = {
+            "train_seconds": record.train_seconds,
+            "wall_seconds": record.wall_seconds,
+            "images_per_second": images / record.wall_seconds,
+        }
+        store.write(key, record, {**setup.provenance, "engine": engine, **times})
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one line, with its kind if it was not foreseen."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, BnstudyError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,210 @@
+"""Checks that every program of the lockstep engine must pass, and the arms they are made on."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bnstudy import data
+from bnstudy.config import RunConfig, stream
+from bnstudy.engines.lockstep.draws import Chance
+from bnstudy.engines.lockstep.loop import train_by
+from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, places
+from bnstudy.engines.reference import train
+from bnstudy.networks.lenet import lenet
+from tests.conftest import SMALL
+
+ARMS = {
+    "none": {},
+    "bn": {"norm": "bn"},
+    "scratch": {"norm": "scratch:eps=0.001"},
+    "no-bias": {"norm": "bn", "bias": False},
+    "relu": {"norm": "bn", "activation": "relu"},
+    "tanh": {"activation": "tanh"},
+    "activated": {"norm": "bn", "placement": "activated"},
+    "activated-tanh": {"norm": "bn", "placement": "activated", "activation": "tanh"},
+    "input": {"norm": "scratch", "placement": "input"},
+    "ghost": {"norm": "ghost:size=8"},
+    "ghost-activated": {"norm": "ghost:size=7", "placement": "activated"},
+    "ghost-input": {"norm": "ghost:size=7", "placement": "input"},
+    "noisy": {"norm": "noisy"},
+    "noisy-activated": {"norm": "noisy", "placement": "activated"},
+    "noisy-input": {"norm": "noisy", "placement": "input"},
+    "population": {"norm": "population"},
+    "population-activated": {"norm": "population:momentum=0.5", "placement": "activated"},
+    "frozen": {"norm": "frozen"},
+    "mean-only": {"norm": "mean-only"},
+    "mean-only-activated": {"norm": "mean-only", "placement": "activated"},
+    "mean-only-input": {"norm": "mean-only", "placement": "input"},
+    "variance-only": {"norm": "variance-only"},
+    "variance-only-activated": {
+        "norm": "variance-only",
+        "placement": "activated",
+        "norm_layers": "1",
+    },
+    "variance-only-input": {
+        "norm": "variance-only:eps=0.001",
+        "placement": "input",
+        "norm_layers": "1",
+    },
+    "no-affine": {"norm": "bn:affine=0"},
+    "no-affine-activated": {
+        "norm": "scratch:affine=0",
+        "placement": "activated",
+        "norm_layers": "12",
+    },
+    "layers-1": {"norm": "bn", "norm_layers": "1"},
+    "layers-24": {"norm": "bn", "norm_layers": "24"},
+    "layers-3": {"norm": "bn", "norm_layers": "3"},
+    "layers-14-activated": {"norm": "bn", "placement": "activated", "norm_layers": "14"},
+    "layers-25-input": {
+        "norm": "scratch",
+        "placement": "input",
+        "activation": "tanh",
+        "norm_layers": "25",
+    },
+    "layers-123-noisy": {"norm": "noisy", "norm_layers": "123", "dropout": 0.3},
+    "layers-23-ghost": {"norm": "ghost:size=7", "norm_layers": "23"},
+    "group": {"norm": "group:groups=2"},
+    "group-activated": {"norm": "group:groups=2", "placement": "activated"},
+    "layer": {"norm": "layer"},
+    "layer-input": {"norm": "layer", "placement": "input"},
+    "dropout": {"norm": "bn", "dropout": 0.5},
+    "dropout-before": {"norm": "bn", "dropout": 0.3, "dropout_placement": "before-norm"},
+    "dropout-last": {"dropout": 0.5, "dropout_placement": "after-last-norm"},
+    "dropout-before-input": {
+        "norm": "bn",
+        "placement": "input",
+        "dropout": 0.3,
+        "dropout_placement": "before-norm",
+    },
+    "dropout-last-activated": {
+        "norm": "bn",
+        "placement": "activated",
+        "dropout": 0.3,
+        "dropout_placement": "after-last-norm",
+    },
+    "batch-mates": {"norm": "bn", "batch_mates": "fixed"},
+    "momentum": {"norm": "bn", "momentum": 0.9, "weight_decay": 0.01},
+}
+
+CALM = (
+    "none",
+    "bn",
+    "scratch",
+    "no-bias",
+    "noisy",
+    "population",
+    "mean-only",
+    "no-affine",
+    "layers-1",
+    "layers-24",
+    "group",
+    "dropout",
+    "dropout-last",
+)
+
+# where rounding changes a gradient more than by torch's own: relu has a kink, and a unit that
+# rounding puts on its other side counts or not; a sigmoid's spread is small beside its mean
+ROUGH = ("relu", "variance-only-activated")
+
+RATES = {"variance-only": 0.0005}  # of what stands uncentred, a step undoes the layers above
+
+
+def one_step(make, config, seeds, images):
+    """Train one step with momentum, which leaves every gradient behind as its velocity."""
+    config = config.replace(momentum=0.5, batch_size=len(images))
+    nets = [lenet(config, seed) for seed in seeds]
+    program = make(config, nets, images)
+    order = np.stack([stream(seed, "order").permutation(len(images)) for seed in seeds])
+    program.start_epoch(order)
+    chance = Chance(config, seeds, nets).draw([len(images)])
+    program.train(0, 1, np.full(1, 0.1, np.float32), *chance)
+    losses, correct = program.scores()
+    return program, order, losses[0], correct[0]
+
+
+def gradients_of_torch(config, seed, images, picked, dtype):
+    """Return loss, correct images, gradients and network after one backward pass."""
+    net, labels = lenet(config, seed).to(dtype), images.labels[picked]
+    logits = net(images.images[picked].to(dtype).unsqueeze(1) / 255)
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    gradients = {name: p.grad.double() for name, p in net.named_parameters()}
+    return loss.item(), int((logits.argmax(1) == labels).sum()), gradients, net
+
+
+def check_one_step(make, arm, batch, count, start, sample, times_torch):
+    """Compare a step's loss, gradients and running moments with float64 autograd's.
+
+    A bias before normalization has gradient zero, of which only rounding is left; and
+    some gradients are small differences of large numbers, most of all in batches of two
+    or three, where torch's own float32 loses digits too: a few times its worst loss over
+    all parameters is allowed.
+    """
+    config = RunConfig(**{**arm, "momentum": 0.0, "weight_decay": 0.0})
+    where = torch.arange(start, start + batch)
+    images = data.Images(sample.train_images[where], sample.train_labels[where].long())
+    seeds = range(start, start + count)
+    program, order, losses, correct = one_step(make, config, seeds, images)
+    for lane in {0, count - 1}:
+        picked = torch.from_numpy(order[lane])
+        loss, right, exact, net = gradients_of_torch(
+            config, seeds[lane], images, picked, torch.float64
+        )
+        _, _, single, _ = gradients_of_torch(config, seeds[lane], images, picked, torch.float32)
+        assert losses[lane] == pytest.approx(loss, rel=1e-5 if batch > 3 else 1e-4)
+        assert correct[lane] == right
+        largest = max(float(g.abs().max()) for g in exact.values())
+        sizes = {name: float(g.abs().max()) for name, g in exact.items()}
+        sizes = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
+        torchs = max(float((single[n] - exact[n]).abs().max()) / sizes[n] for n in exact)
+        place_of = {id(tensor): place for place, tensor in places(net)}
+        for name, parameter in net.named_parameters():
+            found = torch.from_numpy(program.velocity(place_of[id(parameter)])[:, lane].copy())
+            error = float((found.reshape(parameter.shape) - exact[name]).abs().max()) / sizes[name]
+            assert error <= max(1e-5, times_torch * torchs), (name, error, torchs)
+        for place, tensor in places(net):
+            if place.kind in (RUNNING_MEAN, RUNNING_VAR):
+                found = torch.from_numpy(program.lanes(place)[:, lane].copy()).double()
+                assert (found - tensor).abs().max() <= 1e-5 * tensor.abs().max()
+    program.close()
+
+
+def check_fifty_steps(make, arm, seeds, sample):
+    """Compare the losses of the first seeds over fifty steps with the reference's."""
+    config = RunConfig(**ARMS[arm]).replace(
+        batch_size=20,
+        epochs=1,
+        train_images=1_000,
+        validation_images=10,
+        test_images=10,
+        population_images=10,
+        evaluations_per_epoch=50,
+        # rounding grows from step to step, with some arms and rates a thousandfold in fifty:
+        # torch in float32 leaves torch in float64 as fast as the engine does
+        learning_rate=RATES.get(arm, 0.3 if arm in CALM else 0.005),
+    )
+    splits = data.split(sample, config)
+    records = train_by(make, config, seeds, splits)
+    for seed, ours in zip(seeds[:2], records, strict=False):
+        reference = train(config, seed, splits)
+        assert len(reference.curve) == 50
+        pairs = ours.curve["train_loss"], reference.curve["train_loss"]
+        np.testing.assert_allclose(*pairs, rtol=1e-4)
+
+
+def check_records(make, arm, seeds, small):
+    """Compare the records of two epochs, with a partial last batch, with the reference's."""
+    config = SMALL.replace(**ARMS[arm], learning_rate=0.1, schedule="cosine")
+    for seed, ours in zip(seeds, train_by(make, config, seeds, small), strict=True):
+        reference = train(config, seed, small)
+        assert (ours.status, ours.steps, ours.steps_per_epoch) == ("done", 10, 5)
+        assert ours.weights_digest == reference.weights_digest
+        assert ours.order_digest == reference.order_digest
+        for ours_table, table in ((ours.curve, reference.curve), (ours.norms, reference.norms)):
+            assert list(ours_table.columns) == list(table.columns)
+            assert list(ours_table.dtypes) == list(table.dtypes)
+            for column in table.select_dtypes("number"):
+                pair = ours_table[column], table[column]
+                np.testing.assert_allclose(*pair, rtol=2e-4, atol=1e-5, err_msg=column)

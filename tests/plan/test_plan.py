@@ -1,0 +1,170 @@
+"""Plans: what they hold, refuse and hash."""
+
+import dataclasses
+import json
+
+import pytest
+
+from bnstudy.config import RunConfig, canonical_json
+from bnstudy.errors import ConfigError
+from bnstudy.plan.plan import (
+    PROFILES,
+    Arm,
+    DataIdentity,
+    Experiment,
+    Plan,
+    find_profile,
+    make_plan,
+)
+from bnstudy.runs.store import Store
+from tests.judging.claimed import STEPS, claim
+
+DATA = DataIdentity("fashion-mnist", "0" * 64, sample=False)
+
+
+def experiment(name="speed", arms=("none", "bn"), targets=(0.7,)):
+    made = tuple(Arm(arm, RunConfig(norm=arm.split("/")[0])) for arm in arms)
+    return Experiment(name, "T", "Q", "L", "D", "S", arms=lambda profile: made, targets=targets)
+
+
+def test_runs_go_seed_by_seed_so_that_a_cut_study_has_whole_pairs():
+    plan = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    assert [(run.seed, run.arm.name) for run in plan.runs] == [
+        (0, "none"),
+        (0, "bn"),
+        (1, "none"),
+        (1, "bn"),
+    ]
+
+
+@pytest.mark.parametrize("seeds", [0, -2, True])
+def test_a_plan_needs_a_seed(seeds):
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((experiment(),), PROFILES["tiny"], DATA, seeds=seeds)
+    assert str(refusal.value) == f"the number of seeds must be at least 1, got {seeds!r}"
+
+
+def test_a_seed_stands_in_a_plan_once():
+    plan = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    with pytest.raises(ConfigError) as refusal:
+        dataclasses.replace(plan, seeds=(0, 1, 0))
+    assert str(refusal.value) == "each seed may stand in a plan once, got [0, 1, 0]"
+    with pytest.raises(ConfigError, match="a plan needs at least one seed"):
+        dataclasses.replace(plan, seeds=())
+
+
+def test_two_arms_of_one_name_are_refused():
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((experiment(arms=("bn", "bn")),), PROFILES["tiny"], DATA)
+    assert str(refusal.value) == "experiment 'speed' has two arms named 'bn': rename one"
+
+
+def test_a_misspelled_normalization_is_refused_before_anything_runs():
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((experiment(arms=("none", "gost:size=3")),), PROFILES["tiny"], DATA)
+    assert str(refusal.value) == (
+        "experiment 'speed', arm 'gost:size=3': there is no normalization 'gost': "
+        "did you mean 'ghost'?"
+    )
+
+
+@pytest.mark.parametrize("name", ["", " bn", "bn\n", "bn\x00"])
+def test_an_arm_needs_a_printable_name(name):
+    with pytest.raises(ConfigError, match="an arm's name must be printable"):
+        Arm(name, RunConfig())
+
+
+@pytest.mark.parametrize("name", ["Speed", "a b", "../up", ""])
+def test_an_experiment_is_named_as_a_file(name):
+    with pytest.raises(ConfigError, match="lower-case letters, digits and '-'"):
+        experiment(name=name)
+
+
+def test_a_target_is_an_accuracy_in_0_to_1_not_in_percent():
+    with pytest.raises(ConfigError, match="between 0 and 1, got 80"):
+        experiment(targets=(80,))
+
+
+def test_unknown_words_name_the_likely_one():
+    with pytest.raises(ConfigError) as refusal:
+        find_profile("quik")
+    assert str(refusal.value) == "there is no profile 'quik': did you mean 'quick'?"
+    with pytest.raises(ConfigError) as refusal:
+        find_profile("huge")
+    assert str(refusal.value) == (
+        "there is no profile 'huge': choose one of tiny, quick, standard, full"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": (0, 1, 2)},
+        {"profile": "quick"},
+        {"data": dataclasses.replace(DATA, sample=True)},
+        {"data": dataclasses.replace(DATA, digest="1" * 64)},
+    ],
+)
+def test_whatever_a_verdict_depends_on_changes_the_hash(change):
+    plan = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    assert dataclasses.replace(plan, **change).sha256 != plan.sha256
+
+
+def test_the_hash_is_that_of_the_stored_plan_in_whichever_order_of_experiments(tmp_path):
+    pair = (experiment(), dataclasses.replace(experiment(), name="another"))
+    plans = [make_plan(some, PROFILES["tiny"], DATA) for some in (pair, pair[::-1])]
+    assert plans[0].sha256 == plans[1].sha256
+    store = Store(tmp_path / "runs")
+    store.freeze(plans[0])
+    assert json.loads((store.root / "plan.json").read_text())["sha256"] == plans[0].sha256
+    assert store.stored_plan() == json.loads(canonical_json(plans[1].canonical()))
+
+
+def test_targets_and_arms_change_the_hash_and_words_do_not():
+    def hashed(made: Experiment) -> str:
+        plan: Plan = make_plan((made,), PROFILES["tiny"], DATA)
+        return plan.sha256
+
+    base = hashed(experiment())
+    assert hashed(experiment(targets=(0.8,))) != base
+    assert hashed(experiment(arms=("none", "scratch"))) != base
+    assert hashed(dataclasses.replace(experiment(), title="Other", limits="words")) == base
+
+
+# Claims ---------------------------------------------------------------------------------
+
+
+def test_a_plan_holds_the_claims_of_its_experiments_for_the_profile():
+    made = dataclasses.replace(
+        experiment(), claims=lambda profile: (claim(f"speed-{profile.name}"),)
+    )
+    plan = make_plan((made,), PROFILES["tiny"], DATA)
+    assert [each.id for each in plan.claims] == ["speed-tiny"]
+    assert plan.canonical()["experiments"][0]["claims"] == {
+        "speed-tiny": claim("speed-tiny").canonical()
+    }
+
+
+def test_a_claim_changes_the_hash_of_a_plan_and_its_absence_does_not():
+    bare = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    hashes = {bare.sha256}
+    for each in (claim(), claim(centre=2.0)):
+        planned = dataclasses.replace(bare.experiments[0], claims=(each,))
+        hashes.add(dataclasses.replace(bare, experiments=(planned,)).sha256)
+    assert len(hashes) == 3
+    assert "claims" not in bare.canonical()["experiments"][0]
+
+
+def test_a_claim_stands_in_a_plan_once_and_names_arms_that_are_there():
+    bare = make_plan((experiment(),), PROFILES["tiny"], DATA)
+    for claims, message in (
+        ((claim(), claim()), "a claim stands in a plan once, got 'speed' twice: rename one"),
+        (
+            (claim(estimand=dataclasses.replace(STEPS, arms=(("bm",), ("none",)))),),
+            "there is no arm 'bm': choose one of none, bn",
+        ),
+    ):
+        planned = dataclasses.replace(bare.experiments[0], claims=claims)
+        with pytest.raises(ConfigError) as refusal:
+            dataclasses.replace(bare, experiments=(planned,))
+        assert str(refusal.value) == message

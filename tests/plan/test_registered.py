@@ -1,0 +1,93 @@
+"""Every registered claim reads what the runs of its arms will hold."""
+
+import math
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bnstudy.config import Step
+from bnstudy.data.splits import evaluation_steps
+from bnstudy.engines.record import CURVE_COLUMNS
+from bnstudy.judging.measures import Run, read
+from bnstudy.plan.plan import PROFILES
+from experiments import EXPERIMENTS
+
+PER_EPOCH = 240  # optimizer steps, enough for forty evaluations
+SEEN = ("drift", "layer-ratio", "probe", "probe-at-loss")  # measures of what probes saw
+
+
+def registered():
+    for profile in ("standard", "full"):
+        for experiment in EXPERIMENTS.values():
+            arms = {arm.name: arm for arm in experiment.arms(PROFILES[profile])}
+            for claim in experiment.claims(PROFILES[profile]):
+                ways = {"as registered": claim}
+                ways |= {variant.label: claim.varied(variant) for variant in claim.robustness}
+                for label, way in ways.items():
+                    yield pytest.param(way, arms, id=f"{profile}-{claim.id}-{label}")
+
+
+def curve_of(config):
+    """The rows that a trainer would write, with a half for every figure."""
+    points = evaluation_steps(PER_EPOCH, config.evaluations_per_epoch)
+    steps = [epoch * PER_EPOCH + point for epoch in range(config.epochs) for point in points]
+    frame = pd.DataFrame({column: np.full(len(steps), 0.5) for column in CURVE_COLUMNS})
+    frame["step"] = steps
+    tested = [config.tests_at(Step(step, PER_EPOCH)) for step in steps]
+    for column in (name for name in CURVE_COLUMNS if name.startswith("test")):
+        frame[column] = np.where(tested, 0.5, math.nan)
+    if config.train_split == "all":
+        frame["validation_accuracy"] = math.nan
+    return frame
+
+
+def reads(measure, options, arm):
+    """Return whether a run of an arm will hold what a measure reads."""
+    if measure in SEEN:
+        look = arm.probes[options.get("probe", "activations")]
+        if "start" in options or "end" in options:
+            moments = look.get("epochs", [0, arm.config.epochs])  # a recorder sees all of it
+            start, end = options.get("start", 0.0), options.get("end", math.inf)
+            return any(start <= moment <= end for moment in moments)
+        return bool(look)
+    empty = pd.DataFrame()
+    run = Run(arm.config, False, PER_EPOCH, curve_of(arm.config), empty, empty)
+    return math.isfinite(read(run, measure, options).value)
+
+
+@pytest.mark.parametrize(("claim", "arms"), list(registered()))
+def test_a_claim_reads_what_its_runs_will_hold(claim, arms):
+    estimand = claim.estimand
+    for place, group in enumerate(estimand.arms):
+        for name in group:
+            assert reads(estimand.measure, estimand.options_of(place), arms[name])
+            if estimand.against:
+                assert reads(estimand.against, estimand.against_options, arms[name])
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda each: each.name)
+def test_every_exhibit_of_a_profile_names_arms_that_the_profile_has(experiment, profile):
+    arms = {arm.name for arm in experiment.arms(profile)}
+    for exhibit in experiment.exhibits:
+        if exhibit.profiles and profile.name not in exhibit.profiles:
+            continue
+        options = exhibit.options
+        named = {*(options.get("arms") or ()), options.get("baseline"), options.get("arm")} - {None}
+        assert named <= arms, exhibit.kind
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_cost_that_an_experiment_states_is_that_of_its_arms(name):
+    experiment = EXPERIMENTS[name]
+    text = sys.modules[experiment.arms.__module__].__doc__
+    stated = re.search(r"^Cost: ([\d.]+) M image-passes", text, re.MULTILINE)
+    images = {"all": 60_000, "train": 55_000}
+    passes = 16 * sum(
+        (arm.config.train_images or images[arm.config.train_split]) * arm.config.epochs
+        for arm in experiment.arms(PROFILES["standard"])
+    )
+    assert float(stated.group(1)) == pytest.approx(passes / 1e6, abs=0.06)
