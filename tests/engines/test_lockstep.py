@@ -19,7 +19,7 @@ from bnstudy.engines.lockstep.cpu import LANES, Kernel
 from bnstudy.engines.reference import evaluate, population_statistics, train
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet, norm_layers
-from bnstudy.networks.norm import parameters_of, register_norm, words
+from bnstudy.networks.norm import parameters_of, register_norm, registry
 from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store, identify
@@ -151,7 +151,7 @@ def test_population_statistics_are_put_back(small):
 
 
 def test_what_the_kernel_cannot_train_is_refused_with_the_reason(small, monkeypatch):
-    monkeypatch.setattr(words, "_WORDS", dict(words._WORDS))
+    monkeypatch.setattr(words, "_WORDS", dict(registry._WORDS))
     register_norm("identity", lambda C, dims, rng: torch.nn.Identity(), needs_batch=False)
     config = SMALL.replace(norm="identity")
     reason = "normalization 'identity' is trained by the reference engine"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnstudy.report import drawing
-from bnstudy.report.drawing import LOOKS, Scale, intervals, style, svg, to_svg
+from bnstudy.report.drawing import LOOKS, Scale, intervals, styles, svg, to_svg
 from bnstudy.report.drawing.marks import MOST_TICKS, apart, epoch_ticks, steps_ticks
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
@@ -241,7 +241,7 @@ def test_ids_are_numbered_in_the_order_of_the_drawing():
     ],
 )
 def test_a_long_name_beside_a_line_has_two_lines(name, expected):
-    assert style.two_lines(name) == expected
+    assert styles.two_lines(name) == expected
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.5, 20.0), (0.001, 900.0)])
@@ -304,9 +304,9 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
 
 
 def test_a_long_name_under_a_dot_is_broken_into_three_lines_and_not_cut():
-    assert style.wrapped("no BN + dropout, 5,000 images") == "no BN +\ndropout,\n5,000 images"
-    assert style.wrapped("BN + dropout") == "BN +\ndropout"
-    assert max(map(len, style.wrapped("word " * 30).split("\n"))) <= style.LONGEST_LABEL
+    assert styles.wrapped("no BN + dropout, 5,000 images") == "no BN +\ndropout,\n5,000 images"
+    assert styles.wrapped("BN + dropout") == "BN +\ndropout"
+    assert max(map(len, styles.wrapped("word " * 30).split("\n"))) <= styles.LONGEST_LABEL
 
 
 def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
