@@ -151,7 +151,7 @@ def test_population_statistics_are_put_back(small):
 
 
 def test_what_the_kernel_cannot_train_is_refused_with_the_reason(small, monkeypatch):
-    monkeypatch.setattr(words, "_WORDS", dict(registry._WORDS))
+    monkeypatch.setattr(registry, "_WORDS", dict(registry._WORDS))
     register_norm("identity", lambda C, dims, rng: torch.nn.Identity(), needs_batch=False)
     config = SMALL.replace(norm="identity")
     reason = "normalization 'identity' is trained by the reference engine"
