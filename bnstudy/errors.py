@@ -17,8 +17,15 @@
 
 A message is one line: the invariant, what was given, the remedy.  The command
 line prints it after ``error:`` and exits with status 1; nothing else may reach
-a user as a traceback.
+a user as a traceback.  :func:`unknown` writes the line of every word that is
+not among those there are.
 """
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class BnstudyError(Exception):
@@ -67,3 +74,48 @@ class ReportError(BnstudyError):
 
 class WatchError(BnstudyError, ValueError):
     """A module cannot be watched that way, or a recording holds nothing of the kind."""
+
+
+def unknown(kind: str, word: object, choices: Iterable[str]) -> str:
+    """Return the message for a word that is not among the choices.
+
+    Parameters
+    ----------
+    kind
+        What the word should name, such as ``profile``.
+    word
+        The word that was given.
+    choices
+        The words there are.
+
+    Returns
+    -------
+    str
+        With the nearest choice, or all of them if none is near.
+
+    Examples
+    --------
+    >>> unknown("profile", "quik", ["tiny", "quick"])
+    "there is no profile 'quik': did you mean 'quick'?"
+    >>> unknown("profile", "big", ["tiny", "quick"])
+    "there is no profile 'big': choose one of tiny, quick"
+    """
+    known = list(choices)
+    near = difflib.get_close_matches(str(word), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+    return f"there is no {kind} {word!r}: {hint}"
+
+
+def find(
+    kind: str, word: str, choices: Mapping[str, Value], error: type[BnstudyError] = ConfigError
+) -> Value:
+    """Return what a word stands for.
+
+    Raises
+    ------
+    BnstudyError
+        Of the type ``error``, if the word is unknown.
+    """
+    if word in choices:
+        return choices[word]
+    raise error(unknown(kind, word, choices))
