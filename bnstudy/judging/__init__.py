@@ -9,9 +9,17 @@ the first run what cannot come out, ``calibration`` how often the plan errs.
 
 from bnstudy.judging.calibration import Calibration, calibrate, stored_calibration
 from bnstudy.judging.feasibility import Shortfall, refuse_what_cannot_come_out, shortfalls
-from bnstudy.judging.inside import drift, layer_ratio, probe_at_loss
-from bnstudy.judging.measures import MEASURES, Reading, Run, measure
-from bnstudy.judging.samples import Sample, finished_runs, pilot_of, take_sample
+from bnstudy.judging.measures import (
+    MEASURES,
+    Reading,
+    Run,
+    drift,
+    finished_runs,
+    layer_ratio,
+    measure,
+    probe_at_loss,
+)
+from bnstudy.judging.samples import Sample, pilot_of, take_sample
 from bnstudy.judging.verdict import Outcome, Row, Verdict
 from bnstudy.judging.verdicts import judge
 

@@ -10,8 +10,8 @@ import numpy as np
 from bnstudy.config import canonical_json
 from bnstudy.inference import holm
 from bnstudy.judging.decisions import ALPHA, Finding, allows_no_effect, decide, examine
-from bnstudy.judging.measures import Run
-from bnstudy.judging.samples import RunKey, Sample, finished_runs, take_sample
+from bnstudy.judging.measures import Run, RunName, finished_runs
+from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.judging.sentence import write_sentence
 from bnstudy.judging.verdict import Outcome, Row, Verdict
 from bnstudy.plan.claim import Claim
@@ -80,7 +80,7 @@ def _case(
     claim: Claim,
     plan: Plan,
     planned: PlannedExperiment,
-    runs: Mapping[RunKey, Run],
+    runs: Mapping[RunName, Run],
     frozen: Mapping[str, Any],
     changed: str,
 ) -> _Case:
@@ -137,7 +137,7 @@ def _given_up(plan: Plan, frozen: Mapping[str, Any]) -> int:
 
 
 def _verdict(
-    case: _Case, plan: Plan, runs: Mapping[RunKey, Run], adjusted: float | None, family: int
+    case: _Case, plan: Plan, runs: Mapping[RunName, Run], adjusted: float | None, family: int
 ) -> Verdict:
     claim, sample = case.claim, case.sample
     judged = claim.family == "confirmatory"
@@ -167,7 +167,7 @@ def _verdict(
     return replace(verdict, sentence=write_sentence(verdict))
 
 
-def _robustness(case: _Case, plan: Plan, runs: Mapping[RunKey, Run], *, with_p: bool) -> list[Row]:
+def _robustness(case: _Case, plan: Plan, runs: Mapping[RunName, Run], *, with_p: bool) -> list[Row]:
     rows = []
     for variant in case.claim.robustness:
         other = case.claim.varied(variant)
