@@ -7,13 +7,13 @@ from dataclasses import fields
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.judging import Calibration, Verdict
+from bnstudy.judging import Calibration, Verdict, finished_runs
 from bnstudy.plan.plan import PILOT_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
+from bnstudy.report.captions import data_name
 from bnstudy.report.effects import effects, judgement_chart
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
-from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
 from bnstudy.report.reliability import reliability
 from bnstudy.report.sharing import shared_out
@@ -69,11 +69,12 @@ def build(
     ConfigError
         If an experiment asks for an exhibit, or an arm in one, that is unknown.
     """
+    runs = finished_runs(plan, tables)
 
     def page(number: int) -> Page:
         planned = plan.experiments[number]
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
-        return _page(Evidence.of(plan, planned, tables), mine)
+        return _page(Evidence(plan, planned, runs), mine)
 
     pages = shared_out(page, len(plan.experiments))
     planned_runs = _planned(plan, tables.runs)
@@ -129,7 +130,7 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         limits=experiment.limits,
         state=" ".join(
             [
-                _state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
+                _state(*_counts_of(evidence)),
                 *_alike(evidence.planned.arms),
             ]
         ),
@@ -157,8 +158,17 @@ def _counts(runs: pd.DataFrame, planned: int) -> tuple[int, int, int]:
     return done, diverged, planned - done - diverged
 
 
-def _state(runs: pd.DataFrame, planned: int) -> str:
-    done, diverged, missing = _counts(runs, planned)
+def _counts_of(evidence: Evidence) -> tuple[int, int, int]:
+    done, diverged = (
+        sum(len(evidence.finished(arm.name, status)) for arm in evidence.planned.arms)
+        for status in ("done", "diverged")
+    )
+    planned = len(evidence.planned.arms) * len(evidence.plan.seeds)
+    return done, diverged, planned - done - diverged
+
+
+def _state(done: int, diverged: int, missing: int) -> str:
+    planned = done + diverged + missing
     if missing == planned:
         return f"No run is there yet; {text.count(planned, 'run')} planned."
     said = [f"{done:,} done"]
@@ -206,8 +216,8 @@ def _arms(evidence: Evidence) -> Table:
 
 def _passes(evidence: Evidence, arm: Arm) -> str:
     """Write how many images all runs of an arm were trained on."""
-    last = evidence.curve(arm.name).groupby("seed")["images"].last()
-    return f"{int(last.sum()):,}" if len(last) else text.MISSING
+    images = evidence.readings([arm], "images-trained")["value"]
+    return text.decimal(images.sum(), 0) if len(images) else text.MISSING
 
 
 def _settings(evidence: Evidence) -> Table:
@@ -235,7 +245,7 @@ def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
         f"(arm) {len(plan.seeds):,} {'time' if len(plan.seeds) == 1 else 'times'}, from "
         f"{'a' if len(plan.seeds) == 1 else 'another'} random start each. A "
         "start (seed) gives all arms the same initial weights and the same order of images, so "
-        f"that arms can be compared seed by seed. {_state(runs, len(plan.runs))} "
+        f"that arms can be compared seed by seed. {_state(*_counts(runs, len(plan.runs)))} "
         f"Every result below rests on at most {seeds}; an interval says what range of effects "
         "they are compatible with."
     )

@@ -9,7 +9,7 @@ from bnstudy.judging import Outcome, Row, Verdict
 from bnstudy.plan.claim import Claim
 from bnstudy.plan.plan import Plan
 from bnstudy.report import drawing, text
-from bnstudy.report.exhibits import parts
+from bnstudy.report.captions import source_line
 from bnstudy.report.model import Chart, Finding, Table
 from bnstudy.report.verdicts import TESTS, claimed, claimed_range, effect
 
@@ -147,7 +147,7 @@ def scales(points: pd.DataFrame) -> dict[str, drawing.Scale]:
 
 
 def _source(plan: Plan) -> str:
-    return parts.source_line(plan, text.count(len(plan.seeds), "seed"))
+    return source_line(plan, text.count(len(plan.seeds), "seed"))
 
 
 def _csv(points: pd.DataFrame) -> str:

@@ -4,7 +4,11 @@ HTML and Markdown are two ways of setting the same :class:`Report`; neither
 computes or formats anything.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
+
+from bnstudy.report.text import MISSING
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     links: tuple[Link, ...] = ()
+
+    @classmethod
+    def of_cells(
+        cls, caption: str, columns: tuple[str, ...], rows: Iterable[tuple[str, Mapping[str, str]]]
+    ) -> Self:
+        """Return a table whose rows are given by the heads of their columns; gaps are dashes."""
+        cells = tuple(
+            (first, *(row.get(column, MISSING) for column in columns[1:])) for first, row in rows
+        )
+        return cls(caption, columns, cells)
 
     @property
     def long(self) -> bool:

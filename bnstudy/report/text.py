@@ -8,6 +8,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+import pandas as pd
+
 from bnstudy.inference import Interval
 
 Writer = Callable[[float], str]
@@ -146,3 +148,26 @@ def setting(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def certainty(interval: Interval, write: Writer) -> str:
+    """Write interval and number of pairs for the end of a sentence."""
+    seeds = count(interval.n, "seed")
+    ends = interval_span(interval, write)
+    if ends == MISSING:
+        return f"{seeds}: no interval"
+    return f"{confidence(interval)} {ends}, {seeds}"
+
+
+def mean_and_range(values: Iterable[float], write: Writer) -> str:
+    """Write the mean of some values with the lowest and highest: 84.0% (81.2% to 85.1%)."""
+    numbers = list(values)
+    if not numbers:
+        return MISSING
+    mean = write(math.fsum(numbers) / len(numbers))
+    return mean if len(numbers) == 1 else f"{mean} ({write(min(numbers))} to {write(max(numbers))})"
+
+
+def csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV, numbers to twelve digits."""
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.12g")

@@ -122,6 +122,14 @@ def images_per_epoch(run: Run) -> Reading:
     return Reading(float((images[ends] / epochs[ends]).max()))
 
 
+@measure("images-trained")
+def images_trained(run: Run) -> Reading:
+    """Return how many images a run was trained on, counted as often as they were seen."""
+    if run.curve.empty:
+        raise NotMeasuredError("no evaluation point was reached")
+    return Reading(float(run.curve["images"].iloc[-1]))
+
+
 def curve_points(run: Run, *columns: str) -> pd.DataFrame:
     """Return the rows of a curve in which all of some columns were measured, with ``epoch``."""
     points = run.curve[["epoch", *columns]]

@@ -15,7 +15,6 @@ from bnstudy.report.drawing.levels import Guide, levels
 from bnstudy.report.drawing.pairs import interaction, prediction, survival_curves
 from bnstudy.report.drawing.plots import (
     evaluation_statistics,
-    learning_curves,
     learning_rates,
     paired_differences,
     paired_steps,
@@ -23,7 +22,18 @@ from bnstudy.report.drawing.plots import (
     sorted_parameters,
 )
 from bnstudy.report.drawing.ranking import ranking
-from bnstudy.report.drawing.styles import GRID, INK, LOOKS, MUTED, PAPER, Look, Scale
+from bnstudy.report.drawing.styles import (
+    GRID,
+    INK,
+    LOOKS,
+    MUTED,
+    PAPER,
+    STYLE,
+    Look,
+    Scale,
+    canvas,
+    looks,
+)
 from bnstudy.report.drawing.svg import to_svg
 
 __all__ = [
@@ -32,6 +42,7 @@ __all__ = [
     "LOOKS",
     "MUTED",
     "PAPER",
+    "STYLE",
     "Guide",
     "Look",
     "Map",
@@ -39,14 +50,15 @@ __all__ = [
     "affine_paths",
     "bands",
     "by_loss",
+    "canvas",
     "effect_intervals",
     "evaluation_statistics",
     "histogram_maps",
     "interaction",
     "layer_lines",
-    "learning_curves",
     "learning_rates",
     "levels",
+    "looks",
     "paired_differences",
     "paired_steps",
     "percentile_bands",

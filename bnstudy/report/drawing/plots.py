@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -34,41 +33,6 @@ from bnstudy.report.drawing.styles import (
     side_by_side,
     wrapped,
 )
-
-
-@mpl.rc_context(STYLE)
-def learning_curves(
-    points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
-) -> Figure:
-    """Draw every seed thin and the mean of the seeds thick.
-
-    Parameters
-    ----------
-    points
-        Columns ``arm``, ``seed``, ``epoch``, ``value``.
-    labels
-        Text of each arm, in the order of the looks.
-    scale
-        Of the values.
-    source
-        Line at the foot.
-    """
-    figure, (axes,) = canvas(source, height=3.7)
-    ends = []
-    for arm, look in looks(labels).items():
-        rows = points[points["arm"] == arm]
-        thin_lines(axes, rows, look)
-        mean = rows.groupby("epoch", sort=True)["value"].mean()
-        if len(mean):
-            axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.6, zorder=3)
-            ends.append((float(mean.index[-1]), float(mean.iloc[-1]), labels[arm], look.color))
-        if len(mean) == 1:  # a line of one point draws nothing
-            lone: Any = {"ls": "", "marker": look.marker, "color": look.color, "mec": PAPER}
-            axes.plot(rows["epoch"], rows["value"], ms=4, alpha=0.5, **lone)
-            axes.plot(mean.index, mean, ms=8, zorder=3, **lone)
-    dress(axes, scale, "Epoch")
-    label_ends(axes, ends)
-    return figure
 
 
 @mpl.rc_context(STYLE)
