@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bnstudy.config import RunConfig
-from bnstudy.errors import ConfigError, NotMeasuredError
+from bnstudy.config import RunConfig, check_choice
+from bnstudy.errors import ConfigError, NotMeasuredError, find
 from bnstudy.inference import log_deviations
 from bnstudy.networks.lenet import CLASSES
-from bnstudy.plan.claim import Option, one_of
-from bnstudy.plan.plan import known
+from bnstudy.plan import Option
 
 CHANCE = 1.0 / CLASSES
 TEST_IMAGES = 10_000
@@ -98,7 +97,7 @@ def find_measure(name: str, options: Mapping[str, Option]) -> Measure:
     ConfigError
         If there is no such measure, or it has no such option, or lacks one.
     """
-    function = known("measure", name, MEASURES)
+    function = find("measure", name, MEASURES)
     try:
         inspect.signature(function).bind(None, **options)
     except TypeError as error:
@@ -208,7 +207,7 @@ def probe(
     Averaged over steps, layers and channels, of one layer or tensor where they
     are named.  Of a diverged run, what was seen while it was finite.
     """
-    one_of("way to take a probe", take, ("mean", "last"))
+    check_choice("way to take a probe", take, ("mean", "last"))
     words = {"probe": probe, "stat": stat, "layer": layer, "tensor": tensor}
     steps, values = measured(run, {column: word for column, word in words.items() if word})
     epochs = steps / run.steps_per_epoch
@@ -255,7 +254,7 @@ def _watched(run: Run, column: str, epochs: float) -> tuple[np.ndarray, np.ndarr
 
 def _test(run: Run, what: str, epochs: float, statistics: str, since: float = 0.0) -> np.ndarray:
     """Return a test figure at the ends of epochs after ``since`` up to a horizon, which is one."""
-    one_of("kind of statistics", statistics, ("population", "running"))
+    check_choice("kind of statistics", statistics, ("population", "running"))
     column = f"test_{what}" + ("_population" if statistics == "population" else "")
     steps, values = _watched(run, column, epochs)
     if not len(steps) or steps[-1] != round(epochs * run.steps_per_epoch):

@@ -20,8 +20,7 @@ from bnstudy.inference import (
     spans,
 )
 from bnstudy.judging.measures import Run, read
-from bnstudy.plan.claim import Claim, Estimand, Option
-from bnstudy.plan.plan import Plan, PlannedExperiment
+from bnstudy.plan import Claim, Estimand, Option, Plan, PlannedExperiment
 from bnstudy.runs.store import Tables
 from bnstudy.runs.tables import KEY_COLUMNS
 

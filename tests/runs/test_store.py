@@ -16,7 +16,7 @@ from bnstudy.config import RunConfig, canonical_json, digest
 from bnstudy.engines.probes import modules_of
 from bnstudy.engines.record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
-from bnstudy.plan.plan import Arm, DataIdentity, Experiment, PlannedRun, make_plan
+from bnstudy.plan import Arm, DataIdentity, Experiment, PlannedRun, make_plan
 from bnstudy.runs import provenance
 from bnstudy.runs.store import Store, folder_name, identify, parquet_bytes, write_whole
 from tests.judging.claimed import claim

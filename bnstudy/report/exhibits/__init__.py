@@ -1,14 +1,15 @@
 """Makers of exhibits: from the evidence on an experiment to a finding on its page.
 
 A maker is a function of the :class:`~bnstudy.report.evidence.Evidence`, the
-:class:`~bnstudy.plan.plan.Exhibit` and the anchor of the finding.  Every one of
+:class:`~bnstudy.plan.Exhibit` and the anchor of the finding.  Every one of
 them has an answer for runs that are missing, censored, diverged or alone.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from bnstudy.plan.plan import Exhibit, known
+from bnstudy.errors import find
+from bnstudy.plan import Exhibit
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.accuracy import evaluation_statistics, final_accuracy
 from bnstudy.report.exhibits.affine import affine_paths
@@ -63,4 +64,4 @@ def make(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
     ConfigError
         If there is no maker of its kind, or it names an arm that does not exist.
     """
-    return known("exhibit", exhibit.kind, MAKERS)(evidence, exhibit, anchor)
+    return find("exhibit", exhibit.kind, MAKERS)(evidence, exhibit, anchor)

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from bnstudy.plan.plan import Arm, Exhibit, known
+from bnstudy.errors import find
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits import parts
@@ -30,7 +31,7 @@ def learning_curves(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Findin
     """
     arms = evidence.arms(exhibit.options.get("arms"))
     column = exhibit.options.get("y", "validation_accuracy")
-    scale = known("column of a curve", column, SCALES)
+    scale = find("column of a curve", column, SCALES)
     points = _points(evidence, arms, column)
     notes = parts.gaps(evidence, arms, "their curves end there, and later means are of the others.")
     if points.empty:
