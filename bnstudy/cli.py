@@ -11,7 +11,7 @@ import click
 
 from bnstudy import __version__, data
 from bnstudy.config import RunConfig, canonical_json, stream
-from bnstudy.errors import BnstudyError, RunFailedError
+from bnstudy.errors import BnstudyError, RunFailedError, find
 from bnstudy.judging import (
     calibrate,
     finished_runs,
@@ -22,14 +22,13 @@ from bnstudy.judging import (
     take_sample,
 )
 from bnstudy.networks.lenet import trace as trace_layers
-from bnstudy.plan.plan import (
+from bnstudy.plan import (
     PILOT_SEED,
     PROFILES,
     DataIdentity,
     Experiment,
     Plan,
     find_profile,
-    known,
     make_plan,
 )
 from bnstudy.report import trace_table, write_report
@@ -125,7 +124,7 @@ def chosen(names: tuple[str, ...]) -> tuple[Experiment, ...]:
     """Return the experiments of these names, ``all`` standing for every one."""
     if not names or "all" in names:
         return tuple(EXPERIMENTS.values())
-    return tuple(known("experiment", name, EXPERIMENTS) for name in dict.fromkeys(names))
+    return tuple(find("experiment", name, EXPERIMENTS) for name in dict.fromkeys(names))
 
 
 def open_study(
@@ -327,9 +326,9 @@ def trace(arm: str | None, name: str, profile: str, norm: str | None) -> None:
     if norm is not None:
         config = RunConfig(norm=norm)
     else:
-        experiment = known("experiment", name, EXPERIMENTS)
+        experiment = find("experiment", name, EXPERIMENTS)
         arms = {each.name: each for each in experiment.arms(find_profile(profile))}
-        config = known("arm", arm or next(iter(arms)), arms).config
+        config = find("arm", arm or next(iter(arms)), arms).config
     click.echo(trace_table(trace_layers(config)))
 
 

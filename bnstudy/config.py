@@ -1,14 +1,13 @@
-"""What one run is: its settings, its time and its randomness.
+"""Settings, time and randomness of one run.
 
-A :class:`RunConfig` and a seed decide a run completely.  :class:`Step` counts
-time, so that epochs, optimizer steps and images are never confused.
+A :class:`RunConfig` and a seed determine a run completely.  :class:`Step`
+counts time, so that epochs, optimizer steps and images are never confused.
 :func:`stream` gives each purpose (initial weights, order of images, dropout)
-a generator of its own, so that adding dropout to an arm shifts neither its
-weights nor its order.
+its own generator, so that adding dropout to an arm changes neither its weights
+nor its order.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -18,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bnstudy.errors import ConfigError
+from bnstudy.errors import ConfigError, unknown
 
 PLACEMENTS = ("output", "activated", "input")
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
@@ -28,11 +27,16 @@ SPLITS = ("train", "all")
 BATCH_MATES = ("fresh", "fixed")
 
 
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(kind: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest choice, or all of them if none is near.
+    """
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(choices)}"
-        raise ConfigError(f"{name} must be a known word, got {value!r}: {hint}")
+        raise ConfigError(unknown(kind, value, choices))
 
 
 def _integer(name: str, value: object, low: int) -> None:
@@ -40,7 +44,7 @@ def _integer(name: str, value: object, low: int) -> None:
         raise ConfigError(f"{name} must be an integer of at least {low}, got {value!r}")
 
 
-def _number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
+def _number(name: str, value: object, low: int, high: float, *, open_low: bool = False) -> None:
     """Refuse anything but a finite number in [low, high), or (low, high) if ``open_low``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if (
@@ -49,9 +53,9 @@ def _number(name: str, value: object, low: float, high: float, *, open_low: bool
         or not low <= value < high  # type: ignore[operator]
         or (open_low and value == low)
     ):
-        bounds = f"{'above' if open_low else 'at least'} {low:g}"
+        bounds = f"{'above' if open_low else 'at least'} {low}"
         if math.isfinite(high):
-            bounds += f" and below {high:g}"
+            bounds += f" and below {high}"
         raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
 
 
@@ -61,9 +65,9 @@ def added(default: Any, *, before: Any) -> Any:
     Parameters
     ----------
     default
-        Its default from now on.
+        Its default.
     before
-        The value that stands for what runs did before the field existed.
+        The value that describes the runs made before the field existed.
     """
     return field(default=default, metadata={"before": before})
 
@@ -85,48 +89,48 @@ class RunConfig:
         or linear layer before the activation, on the ``activated`` output, or
         on the ``input`` of the layer.
     norm_layers
-        Which layers are normalized: ``all``, or the numbers of some in order,
-        such as ``134`` (1 and 2: convolutions; 3 and 4: hidden linear layers; 5:
-        the last layer, which has a normalization on its ``input`` only).  All
-        numbers there are mean ``all``.
+        The layers to normalize: ``all``, or the numbers of some in order, such
+        as ``134`` (1 and 2: convolutions; 3 and 4: hidden linear layers; 5: the
+        last layer, which has a normalization on its ``input`` only).  The full
+        list of numbers is the same setting as ``all``.
     activation
         ``sigmoid``, ``relu`` or ``tanh``.
     bias
-        Whether convolutions and hidden linear layers have a bias.  Before BN a
-        bias is redundant: BN subtracts it with the mean.
+        True if convolutions and hidden linear layers have a bias.  Before BN it
+        is redundant: BN subtracts it with the mean.
     dropout
         Probability of dropping a unit, in [0, 1).
     dropout_placement
         ``hidden``: after both hidden linear layers and their activations;
-        ``before-norm``: right before the normalization layers that follow a
-        hidden linear layer; ``after-last-norm``: once, behind the last
-        normalization layer, so that none sees dropped units.
+        ``before-norm``: directly before the normalization layers that follow a
+        hidden linear layer; ``after-last-norm``: once, after the last
+        normalization layer, so that none of them receives dropped units.
     batch_size
         Images per optimizer step, at least 1 (at least 2 with batch statistics).
     epochs
         Passes over the training images.
     learning_rate, momentum, weight_decay
-        Of ``torch.optim.SGD``.
+        Options of ``torch.optim.SGD``.
     schedule
-        ``constant``; ``step``: times ``schedule_factor`` after every
-        ``schedule_epochs`` epochs; ``cosine``: to zero over all steps.
+        ``constant``; ``step``: multiplied by ``schedule_factor`` after every
+        ``schedule_epochs`` epochs; ``cosine``: down to zero over all steps.
     train_split
         ``train``: 55,000 images, with 5,000 held out for validation; ``all``:
         the 60,000 of the notes, and no validation.
     train_images
-        How many images of the split to train on (the same for every seed,
-        classes in equal parts); 0 for all of them.
+        Number of images of the split to train on (the same for every seed,
+        classes in equal shares); 0 for all of them.
     validation_images, test_images, population_images
-        How many images to evaluate on, and to estimate population statistics
+        Number of images to evaluate on, and to estimate population statistics
         from (at most the images trained on); 0 for all of them.
     evaluations_per_epoch
         Evaluation points in each epoch; the last one is its end.
     batch_mates
-        ``fresh``: every epoch draws its batches anew; ``fixed``: the same images
-        share a batch in every epoch, and only the order of the batches is drawn.
+        ``fresh``: every epoch draws new batches; ``fixed``: the same images share
+        a batch in every epoch, and only the order of the batches is drawn.
     test_every
-        Epochs from one evaluation on test images to the next; the last epoch is
-        always followed by one.
+        Epochs between evaluations on test images; the last epoch always ends
+        with one.
     """
 
     norm: str = "none"
@@ -158,12 +162,12 @@ class RunConfig:
             raise ConfigError(f"norm must be a normalization word such as 'bn', got {self.norm!r}")
         if not isinstance(self.bias, bool):
             raise ConfigError(f"bias must be true or false, got {self.bias!r}")
-        _one_of("placement", self.placement, PLACEMENTS)
-        _one_of("activation", self.activation, ACTIVATIONS)
-        _one_of("dropout_placement", self.dropout_placement, DROPOUT_PLACEMENTS)
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("train_split", self.train_split, SPLITS)
-        _one_of("batch_mates", self.batch_mates, BATCH_MATES)
+        check_choice("placement", self.placement, PLACEMENTS)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("dropout_placement", self.dropout_placement, DROPOUT_PLACEMENTS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("train_split", self.train_split, SPLITS)
+        check_choice("batch_mates", self.batch_mates, BATCH_MATES)
         for name in (
             "batch_size",
             "epochs",
@@ -174,13 +178,13 @@ class RunConfig:
             _integer(name, getattr(self, name), 1)
         for name in ("train_images", "validation_images", "test_images", "population_images"):
             _integer(name, getattr(self, name), 0)
-        _number("dropout", self.dropout, 0.0, 1.0)
-        _number("learning_rate", self.learning_rate, 0.0, math.inf, open_low=True)
-        _number("momentum", self.momentum, 0.0, 1.0)
-        _number("weight_decay", self.weight_decay, 0.0, math.inf)
-        _number("schedule_factor", self.schedule_factor, 0.0, math.inf, open_low=True)
+        _number("dropout", self.dropout, 0, 1)
+        _number("learning_rate", self.learning_rate, 0, math.inf, open_low=True)
+        _number("momentum", self.momentum, 0, 1)
+        _number("weight_decay", self.weight_decay, 0, math.inf)
+        _number("schedule_factor", self.schedule_factor, 0, math.inf, open_low=True)
         self._check_norm_layers()
-        for item in fields(self):  # 1 and 1.0 are one setting, and hash to one id
+        for item in fields(self):  # 1 and 1.0 are the same setting, and must have the same id
             if item.type is float:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
 
@@ -192,11 +196,11 @@ class RunConfig:
                 f"norm_layers must be 'all' or numbers of 1 to {every[-1]} in order, such as "
                 f"'134', got {given!r}"
             )
-        if given == every:  # one setting, one id
+        if given == every:  # the same setting as 'all', and must have the same id
             object.__setattr__(self, "norm_layers", "all")
 
     def normalizes(self, number: int) -> bool:
-        """Return whether the layer of this number, from 1, is to be normalized."""
+        """Return True if the layer of this number, from 1, is to be normalized."""
         return self.norm != "none" and (
             self.norm_layers == "all" or str(number) in self.norm_layers
         )
@@ -230,15 +234,12 @@ class RunConfig:
 
     @classmethod
     def _refuse_unknown(cls, settings: Mapping[str, Any]) -> None:
-        known = [item.name for item in fields(cls)]
+        names = tuple(item.name for item in fields(cls))
         for name in settings:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-                raise ConfigError(f"a run has no setting {name!r}: {hint}")
+            check_choice("setting", name, names)
 
     def rate_at(self, step: "Step") -> float:
-        """Return the learning rate of the next step, when ``step.count`` steps are done.
+        """Return the learning rate of the next step, after ``step.count`` steps.
 
         ``step`` multiplies by ``schedule_factor`` after every
         ``schedule_epochs`` epochs; ``cosine`` is lr (1 + cos(pi t / T)) / 2
@@ -253,17 +254,16 @@ class RunConfig:
         return self.learning_rate
 
     def tests_at(self, step: "Step") -> bool:
-        """Return whether test images are evaluated after a step."""
+        """Return True if test images are evaluated after a step."""
         epochs = step.count // step.per_epoch
         return step.ends_epoch and (epochs % self.test_every == 0 or epochs == self.epochs)
 
     def canonical(self) -> dict[str, Any]:
-        """Return the settings that the id of a run is a hash of.
+        """Return the settings that are hashed to the id of a run.
 
         All of them, defaults included, so that changing a default changes the
-        id.  A field added after runs exist may name in its metadata, under
-        ``before``, the value that stands for what was done before the field
-        existed; while it has that value it stays out.
+        id.  A field that was :func:`added` after runs existed is left out while
+        it has the value that describes those runs, so that their ids stay.
         """
         return {
             item.name: getattr(self, item.name)
@@ -289,22 +289,22 @@ class Step:
 
     @property
     def epoch(self) -> float:
-        """Epochs done, with fraction: 2.8 after 80 % of the third epoch."""
+        """Epochs done, as a fraction: 2.8 after 80 % of the third epoch."""
         return self.count / self.per_epoch
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether an epoch ends exactly here."""
+        """True if an epoch ends exactly here."""
         return self.count > 0 and self.count % self.per_epoch == 0
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, never NaN.
+    """Return the canonical JSON text of a value: sorted keys, no spaces, no NaN.
 
     Raises
     ------
     ConfigError
-        If the value holds something JSON has no word for, such as NaN.
+        If the value holds something that JSON cannot express, such as NaN.
     """
     try:
         return json.dumps(
@@ -317,12 +317,12 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """Return the sha256, in hex, of the canonical JSON of a value."""
+    """Return the sha256, in hexadecimal, of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def check_seed(seed: object) -> int:
-    """Return the seed if it is one: an integer of at least 0 (0 is a seed, True is not).
+    """Return a seed, which must be an integer of at least 0 (and no bool).
 
     Raises
     ------
@@ -334,26 +334,28 @@ def check_seed(seed: object) -> int:
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """Return the generator of one purpose of one run.
+    """Return the random generator for one purpose of one run.
 
     Parameters
     ----------
     seed
         The run's seed.
     purpose
-        What it is for: ``weights``, ``order``, ``dropout``, ``noise``, ....
+        ``weights``, ``order``, ``dropout``, ``noise``, ....
 
     Returns
     -------
     numpy.random.Generator
-        Seeded by ``SeedSequence((seed, purpose))``, the purpose as the integer
-        of its sha256's first 8 bytes.  Streams of different purposes are
-        independent, and equal across the arms of a seed: that is the pairing.
+        Seeded by ``SeedSequence((seed, purpose))``, where the purpose enters as
+        the first 8 bytes of its sha256, a little-endian integer.  Streams of
+        different purposes are independent; those of one purpose are equal across
+        the arms of a seed, which pairs the arms.
 
     Raises
     ------
     ConfigError
         If the seed is not an integer of at least 0.
     """
+    # Not hash(): Python salts it per process, so streams would differ between workers.
     word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((check_seed(seed), word))))

@@ -1,44 +1,43 @@
 """What does batch normalization change inside the network while it learns?
 
 Arms: ``none`` and ``bn`` at the notes' settings (LeNet, sigmoid, batches of
-256, SGD at 0.9), watched by :func:`bnstudy.activations.watch`: percentiles of
-what comes into each activation function and out of it, histograms of the
-former, gradients, weights and updates, gamma and beta.
-
-The same with ReLUs at a rate of 0.1, for one claim only.
+256, SGD at 0.9), recorded by :func:`bnstudy.activations.watch`: percentiles of
+the inputs and outputs of each activation function, histograms of the inputs,
+gradients, weights and updates, gamma and beta.  The same with ReLUs at a rate
+of 0.1, for the claims about the pace of layers.
 
 Cost: 3.5 M image-passes at the standard size (4 arms x 16 seeds x 55,000), by the reference
-engine, which alone can be watched.
+engine, the only one that can be recorded.
 
 Expected: without normalization the layers' inputs wander and the lower layers
 hardly get a gradient at first; with it percentiles stay, and layers learn at
 comparable paces.
 
-Run it: ``python -m experiments.activations`` or ``bnstudy run activations``.
+Command: ``bnstudy run activations``
 
 Source: Ioffe & Szegedy (2015), figure 1; the notes' opening argument.
 """
 
-from bnstudy.plan.claim import Claim, Estimand, Option, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Option, Profile, Variant
+
+from .common import groups, notes
 
 EPOCHS = {"tiny": 1, "quick": 2, "standard": 1, "full": 5}
 EVERY = {"tiny": 2, "quick": 4, "standard": 5, "full": 20}
 ACTIVATIONS = ("act1", "act2", "act3", "act4")
 SHOWN = ("none", "bn")
-RELU_RATE = 0.1  # both arms train at 0.05 to 0.45, see experiments.tuning
+RELU_RATE = 0.1  # both arms train at 0.05 to 0.45, see tuning.py
 WEIGHTED = ("conv1", "conv2", "fc1", "fc2", "fc3")
 NORMS = ("norm1", "norm2", "norm3", "norm4")
 BINS = {"bins": 40, "low": -4.0, "high": 4.0}
-MOMENTS = 20  # when gamma and beta are read, from first to last
+MOMENTS = 20  # equally spaced, at which gamma and beta are read
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
-    """Return the notes' settings with and without normalization, watched."""
+    """Return the notes' settings with and without normalization, recorded."""
     epochs = EPOCHS[profile.name]
     base = notes(profile, test_every=epochs).replace(epochs=epochs)
-    watch = {
+    recorded = {
         "every": EVERY[profile.name],
         "layers": list(ACTIVATIONS),
         "tensors": "both",
@@ -47,76 +46,77 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         "params": True,
         "bn": False,
     }
-    probes = {"activations": {**watch, "histogram": BINS}}
-    path = {"affine": {"epochs": [base.epochs * k / MOMENTS for k in range(MOMENTS + 1)]}}
+    probes = {"activations": {**recorded, "histogram": BINS}}
+    affine = {"affine": {"epochs": [base.epochs * k / MOMENTS for k in range(MOMENTS + 1)]}}
     relu = base.replace(activation="relu", learning_rate=RELU_RATE, epochs=1)
     sigmoids = (
         Arm("none", base, "no BN", probes=probes),
-        Arm("bn", base.replace(norm="bn"), "BN", probes={**probes, **path}),
+        Arm("bn", base.replace(norm="bn"), "BN", probes={**probes, **affine}),
     )
-    if not registers(profile):  # ReLUs are what a claim is about, no exhibit
+    if not profile.judges:  # no exhibit shows the ReLUs, only claims are about them
         return sigmoids
     return (
         *sigmoids,
-        Arm("none/relu", relu, "no BN, ReLU", probes={"activations": watch}),
-        Arm("bn/relu", relu.replace(norm="bn"), "BN, ReLU", probes={"activations": watch}),
+        Arm("none/relu", relu, "no BN, ReLU", probes={"activations": recorded}),
+        Arm("bn/relu", relu.replace(norm="bn"), "BN, ReLU", probes={"activations": recorded}),
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that percentiles drift less with BN, and that layers learn more evenly."""
-    if not registers(profile):
-        return ()
-    made = [
+PACE: dict[str, Option] = {
+    "tensor": "weight",
+    "stat": "update_ratio",
+    "upper": WEIGHTED[-1],
+    "lower": WEIGHTED[0],
+    "end": 1.0,
+}
+PACE_CHECKS = (
+    Variant("against the second layer", {"lower": WEIGHTED[1]}),
+    Variant("in the first half epoch", {"end": 0.5}),
+)
+
+
+def pace_claims(suffix: str, units: str) -> tuple[Claim, Claim]:
+    """Return the claims about the pace of the first and the last layer, with some units."""
+    tag = suffix.replace("/", "-")
+    return (
         Claim(
-            id="drift",
-            sentence="The distributions of pre-activations drift less with BN",
-            source="Lecture notes; Ioffe & Szegedy 2015, figure 1",
-            estimand=Estimand("drift", (("bn",), ("none",)), scale="ratio"),
-            unit="times",
+            id=f"gradient-balance-none{tag}",
+            sentence=f"Without BN the last layer learns faster than the first, with {units}: "
+            "its relative updates over the first epoch are larger",
+            source="Lecture notes; Ioffe & Szegedy 2015",
+            estimand=Estimand("layer-ratio", groups(f"none{suffix}"), PACE, scale="ratio"),
+            direction="greater",
+            robustness=PACE_CHECKS,
+        ),
+        Claim(
+            id=f"gradient-balance{tag}",
+            sentence="With BN the relative updates of the first and the last layer are closer "
+            f"to each other than without, with {units}",
+            source="Lecture notes; Ioffe & Szegedy 2015",
+            estimand=Estimand(
+                "layer-ratio",
+                groups(f"bn{suffix}", f"none{suffix}"),
+                {**PACE, "distance": True},
+                scale="ratio",
+            ),
             direction="less",
-            test="sign-flip",
-            robustness=tuple(Variant(f"into {name}", {"layer": name}) for name in ACTIVATIONS),
-        )
-    ]
-    for suffix, words in (("", "sigmoids"), ("/relu", "ReLUs")):
-        bn, none = (f"bn{suffix}",), (f"none{suffix}",)
-        options: dict[str, Option] = {
-            "tensor": "weight",
-            "stat": "update_ratio",
-            "upper": WEIGHTED[-1],
-            "lower": WEIGHTED[0],
-            "end": 1.0,
-        }
-        tag = suffix.replace("/", "-")
-        lower = Variant("against the second layer", {"lower": WEIGHTED[1]})
-        made += [
-            Claim(
-                id=f"gradient-balance-none{tag}",
-                sentence=f"Without BN the last layer learns faster than the first, with {words}: "
-                "its relative updates over the first epoch are larger",
-                source="Lecture notes; Ioffe & Szegedy 2015",
-                estimand=Estimand("layer-ratio", (none,), options, scale="ratio"),
-                unit="times",
-                direction="greater",
-                test="sign-flip",
-                robustness=(lower, Variant("in the first half epoch", {"end": 0.5})),
-            ),
-            Claim(
-                id=f"gradient-balance{tag}",
-                sentence="With BN the relative updates of the first and the last layer are closer "
-                f"to each other than without, with {words}",
-                source="Lecture notes; Ioffe & Szegedy 2015",
-                estimand=Estimand(
-                    "layer-ratio", (bn, none), {**options, "distance": True}, scale="ratio"
-                ),
-                unit="times",
-                direction="less",
-                test="sign-flip",
-                robustness=(lower, Variant("in the first half epoch", {"end": 0.5})),
-            ),
-        ]
-    return tuple(made)
+            robustness=PACE_CHECKS,
+        ),
+    )
+
+
+CLAIMS = (
+    Claim(
+        id="drift",
+        sentence="The distributions of pre-activations drift less with BN",
+        source="Lecture notes; Ioffe & Szegedy 2015, figure 1",
+        estimand=Estimand("drift", groups("bn", "none"), scale="ratio"),
+        direction="less",
+        robustness=tuple(Variant(f"into {name}", {"layer": name}) for name in ACTIVATIONS),
+    ),
+    *pace_claims("", "sigmoids"),
+    *pace_claims("/relu", "ReLUs"),
+)
 
 
 ACTIVATIONS_EXPERIMENT = Experiment(
@@ -130,7 +130,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
     literature=(
         "Ioffe & Szegedy (2015, figure 1) show percentiles of one sigmoid's input that jump "
         "without normalization and stay with it. The notes argue that during training layers "
-        "near the output learn faster than those near the input, and must learn anew when those "
+        "near the output learn faster than those near the input, and must learn again when those "
         "have changed. Santurkar et al. (2018) doubt that steadier distributions are why it helps."
     ),
     design=(
@@ -143,29 +143,30 @@ ACTIVATIONS_EXPERIMENT = Experiment(
     ),
     limits=(
         "It describes one network, one rate and the start of training (at the standard size the "
-        "first epoch, most of which no BN spends on its plateau). That distributions are steadier "
-        "does not show that training is faster for that reason. At the same rate the two arms are "
-        "at different losses, so their gradients are compared within an arm, layer against layer."
+        "first epoch, most of which the arm without BN spends on its plateau). That "
+        "distributions are steadier does not show that training is faster for that reason. At the "
+        "same rate the two arms are at different losses, so their gradients are compared within an "
+        "arm, layer against layer."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     exhibits=(
         Exhibit(
             "percentile-bands",
-            "What comes into each sigmoid on training batches: the band from the 15th to the 85th "
-            "percentile and the median, means of the seeds; thin lines: the median of every seed.",
+            "Inputs of each sigmoid on training batches: the band from the 15th to the 85th "
+            "percentile and the median, means of the seeds; thin lines: the median of each seed.",
             {"arms": SHOWN, "layers": ACTIVATIONS, "tensor": "in"},
         ),
         Exhibit(
             "histogram-maps",
-            "What comes into each sigmoid on training batches, as a histogram at every record: the "
-            "fuller the colour, the more of the values lie there; mean of the seeds. The outermost "
-            "bins are not drawn: what lies beyond ±4 is in the table.",
+            "Inputs of each sigmoid on training batches, as a histogram at every record: the "
+            "stronger the colour, the more values lie there; mean of the seeds. The outermost "
+            "bins are not drawn: values beyond ±4 are in the table.",
             {"arms": SHOWN, "layers": ACTIVATIONS},
         ),
         Exhibit(
             "affine-paths",
-            "What the layers learn to scale by (γ) and to shift by (β), channel by channel: the "
+            "Learned scale (γ) and shift (β) of the layers, channel by channel: the "
             "band from the 15th to the 85th percentile of a layer's channels and their median, "
             "means of the seeds; thin lines: single channels of one seed, six at most; "
             "dashed: the start. The notes say that changes of γ and β are kept from being too "
@@ -174,8 +175,8 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
-            "Standard deviation of the gradient of the loss by each sigmoid's output, on a "
-            "logarithmic scale. Thin lines: seeds; thick: their geometric mean.",
+            "Standard deviation of the gradient of the loss with respect to each sigmoid's output, "
+            "on a logarithmic scale. Thin lines: seeds; thick: their geometric mean.",
             {
                 "arms": SHOWN,
                 "layers": ACTIVATIONS,
@@ -188,7 +189,8 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
-            "Length of the gradient of the loss by each layer's weights, on a logarithmic scale.",
+            "Norm of the gradient of the loss with respect to each layer's weights, on a "
+            "logarithmic scale.",
             {
                 "arms": SHOWN,
                 "layers": WEIGHTED,
@@ -201,7 +203,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
-            "Length of a step's change of the weights, relative to the length of the weights, "
+            "Norm of a step's change of the weights, relative to the norm of the weights, "
             "layer by layer from the input (conv1) to the output (fc3).",
             {
                 "arms": SHOWN,
@@ -233,8 +235,3 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", ACTIVATIONS_EXPERIMENT.name])  # type: ignore[has-type]

@@ -6,29 +6,25 @@ small grid at which it reached the target in the fewest steps on pilot seeds.
 Cost: 13.3 M image-passes at the standard size (16 arms x 16 seeds; 8,192 to 165,000 images).
 
 Expected: steps fall in proportion to the batch at first and then hardly; batch
-normalization bears larger rates, and so larger batches are of use for longer.
+normalization tolerates larger rates, so larger batches save steps for longer.
 
-Run it: ``python -m experiments.batch_speed`` or ``bnstudy run batch-speed``; its rates come
-from ``python -m experiments.tuning``.
+Command: ``bnstudy run batch-speed``; its rates come from
+``python -m bnstudy.experiments.tuning``.
 
 Source: Shallue et al. 2019; Masters & Luschi 2018.
 """
 
 from bnstudy.config import RunConfig
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile
+
+from .common import T_TEST, at_target, notes
 
 TARGET = 0.7
-STEPS = 1_024  # about how many a run takes at least, where there are images enough
+STEPS = 1_024  # about the least number of steps of a run, where there are images enough
 EPOCHS = {"none": {512: 2, 1024: 3}, "bn": {}}  # of all images; else 1
-SIZES = {
-    "tiny": (8, 64),
-    "quick": (8, 64),
-    "standard": (8, 16, 32, 64, 128, 256, 512, 1024),
-    "full": (8, 16, 32, 64, 128, 256, 512, 1024),
-}
-# the best of experiments.tuning.RATES on pilot seeds
+ALL_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+SIZES = {"tiny": (8, 64), "quick": (8, 64), "standard": ALL_SIZES, "full": ALL_SIZES}
+# the best of tuning.RATES on pilot seeds
 RATES = {
     "none": {8: 0.05, 16: 0.05, 32: 0.05, 64: 0.05, 128: 0.15, 256: 0.15, 512: 0.15, 1024: 0.15},
     "bn": {8: 0.05, 16: 0.15, 32: 0.15, 64: 0.15, 128: 0.45, 256: 0.45, 512: 0.45, 1024: 0.45},
@@ -37,7 +33,7 @@ LABELS = {"none": "no BN", "bn": "BN"}
 
 
 def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
-    """Return an arm's settings: enough images for its steps, read often."""
+    """Return an arm's settings: enough images for its steps, evaluated often."""
     epochs = EPOCHS[norm].get(size, 1)
     images = 0 if epochs > 1 else min(55_000, STEPS * size)
     base = notes(
@@ -46,14 +42,14 @@ def settings(profile: Profile, norm: str, size: int, rate: float) -> RunConfig:
         train_images=images,
         validation_images=1_000,
         epochs=epochs,
-        evaluations_per_epoch=40 if registers(profile) else 10,
+        evaluations_per_epoch=40 if profile.judges else 10,
         test_every=epochs,
     )
     return base.replace(norm=norm, batch_size=size, learning_rate=rate)
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
-    """Return both kinds at every batch size, at their rates."""
+    """Return both kinds of network at every batch size, at their rates."""
     return tuple(
         Arm(
             f"{norm}/B={size}",
@@ -65,54 +61,46 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that the knee of steps over batch size is at larger batches with BN."""
-    if not registers(profile):
-        return ()
-    sizes = SIZES[profile.name]
-    groups = {norm: tuple(f"{norm}/B={size}" for size in sizes) for norm in LABELS}
-
-    def steps(*groups: tuple[str, ...], summary: str) -> Estimand:
-        return Estimand(
-            "steps-to-target",
-            groups,
-            {"target": TARGET},
-            summary=summary,
-            levels=tuple(map(float, sizes)),
-            level_scale="log2",
-            scale="ratio",
-        )
-
-    targets = tuple(Variant(f"target {t:.0%}", {"target": t}) for t in (0.65, 0.75))
-    return (
-        Claim(
-            id="batch-speed",
-            sentence="The batch size beyond which larger batches save fewer steps is larger with "
-            "BN",
-            source="Shallue et al. 2019; Masters & Luschi 2018",
-            estimand=steps(groups["bn"], groups["none"], summary="knee"),
-            unit="doublings of the batch",
-            direction="greater",
-            test="sign-flip",
-            robustness=(*targets, Variant("t test", test="t")),
-        ),
-        *(
-            Claim(
-                id=f"batch-speed-{norm}",
-                sentence=f"Doubling the batch halves the steps, on average from {sizes[0]} to "
-                f"{sizes[-1]} images ({label})",
-                source="Shallue et al. 2019",
-                estimand=steps(groups[norm], summary="slope"),
-                unit="of the logarithm per doubling",
-                direction="less",
-                centre=-0.6,
-                test="sign-flip",
-                family="exploratory",
-                robustness=targets,
-            )
-            for norm, label in LABELS.items()
-        ),
+def steps_by_size(*norms: str, summary: str) -> Estimand:
+    """Return a summary of the steps to the target over batch sizes."""
+    return Estimand(
+        "steps-to-target",
+        tuple(tuple(f"{norm}/B={size}" for size in ALL_SIZES) for norm in norms),
+        {"target": TARGET},
+        summary=summary,
+        levels=ALL_SIZES,
+        level_scale="log2",
+        scale="ratio",
     )
+
+
+TARGETS = (at_target(65), at_target(75))
+CLAIMS = (
+    Claim(
+        id="batch-speed",
+        sentence="The batch size beyond which larger batches save fewer steps is larger with BN",
+        source="Shallue et al. 2019; Masters & Luschi 2018",
+        estimand=steps_by_size("bn", "none", summary="knee"),
+        unit="doublings of the batch",
+        direction="greater",
+        robustness=(*TARGETS, T_TEST),
+    ),
+    *(
+        Claim(
+            id=f"batch-speed-{norm}",
+            sentence=f"Doubling the batch halves the steps, on average from {ALL_SIZES[0]} to "
+            f"{ALL_SIZES[-1]} images ({label})",
+            source="Shallue et al. 2019",
+            estimand=steps_by_size(norm, summary="slope"),
+            unit="of the logarithm per doubling",
+            direction="less",
+            centre=-0.6,
+            family="exploratory",
+            robustness=TARGETS,
+        )
+        for norm, label in LABELS.items()
+    ),
+)
 
 
 BATCH_SPEED = Experiment(
@@ -140,7 +128,7 @@ BATCH_SPEED = Experiment(
         "higher one may put the point elsewhere."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     targets=(TARGET,),
     exhibits=(
         Exhibit(
@@ -152,8 +140,3 @@ BATCH_SPEED = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", BATCH_SPEED.name])  # type: ignore[has-type]

@@ -1,11 +1,10 @@
-"""What the experiments share: the notes' settings at each size, and who registers claims."""
+"""Settings, estimands and robustness checks that several experiments share."""
 
 from bnstudy.config import RunConfig
-from bnstudy.plan.claim import Pilot
-from bnstudy.plan.plan import Profile
+from bnstudy.plan import PROFILES, Estimand, Option, Pilot, Profile, Variant
 
 NOTES_RATE = 0.9
-FINE = 20  # evaluations an epoch where steps to a target are read: every 11 steps of 256
+FREQUENT = 20  # evaluations per epoch where steps to a target are read: every 11 steps of 256
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {
         "train_images": 600,
@@ -16,7 +15,7 @@ SIZES: dict[str, dict[str, int]] = {
         "batch_size": 64,
     },
     "quick": {
-        "train_images": 10_240,  # 40 whole batches
+        "train_images": 10_240,  # 40 full batches
         "validation_images": 500,
         "test_images": 1_000,
         "population_images": 500,
@@ -26,43 +25,58 @@ SIZES: dict[str, dict[str, int]] = {
     "full": {},
 }
 
-
-# Part of what they could be, for the time they take.  All seeds and arms are read on the same
-# images, so fewer of them shift a target rather than blur it.
+# Fewer images than there are, to save time.  All seeds and arms are evaluated on the same
+# images, so a smaller number shifts when a target is reached rather than blurring it.
 VALIDATION = 1_000
 STANDARD = {"validation_images": VALIDATION, "population_images": 5_000}
+
+# For exhibits of arms that only studies with claims train.
+JUDGING = tuple(name for name, profile in PROFILES.items() if profile.judges)
+
+# Robustness checks
+T_TEST = Variant("t test", test="t")
+SIGN_TEST = Variant("sign test", test="sign")
+RUNNING = Variant("with running averages", {"statistics": "running"})
+
+
+def at_target(percent: int) -> Variant:
+    """Return the robustness check with another target accuracy, in per cent."""
+    return Variant(f"target {percent}%", {"target": percent / 100})
 
 
 def notes(profile: Profile, **changes: object) -> RunConfig:
     """Return the notes' settings, on part of the images below the standard size.
 
-    ``changes`` hold at the standard size and above; below, the size decides about
-    images, epochs and batches.
+    ``changes`` hold at the standard size and above.  Below it the size of the
+    profile decides images, epochs and batches.
     """
     usual = STANDARD if profile.name == "standard" else {}
     return RunConfig().replace(**{**usual, **changes, **SIZES[profile.name]})
 
 
-def fine(profile: Profile, **changes: object) -> RunConfig:
-    """Return the notes' settings where a claim reads steps: often, on a fifth of the images."""
-    often = FINE if registers(profile) else RunConfig().evaluations_per_epoch
+def notes_for_steps(profile: Profile, **changes: object) -> RunConfig:
+    """Return the notes' settings where a claim reads steps to a target: evaluated often."""
+    often = FREQUENT if profile.judges else RunConfig().evaluations_per_epoch
+    # On a fifth of the validation images, so that frequent evaluations cost little.
     return notes(profile, evaluations_per_epoch=often, validation_images=VALIDATION, **changes)
 
 
-def headline(profile: Profile) -> RunConfig:
-    """Return the settings of the arms that most pages show: in a first look of two epochs."""
-    whole = fine(profile)
-    return whole.replace(epochs=2) if profile.name == "quick" else whole
+def groups(*arms: str) -> tuple[tuple[str, ...], ...]:
+    """Return each arm as a group of its own, as an :class:`Estimand` takes them."""
+    return tuple((arm,) for arm in arms)
 
 
-REGISTERING = ("standard", "full")
+def accuracy(*arms: str, epochs: int, **options: Option) -> Estimand:
+    """Return the difference of test accuracy between arms after some epochs."""
+    return Estimand("accuracy", groups(*arms), {"epochs": epochs, **options})
 
 
-def registers(profile: Profile) -> bool:
-    """Return whether claims are registered: a first look on part of the images decides none."""
-    return profile.name in REGISTERING
+def steps_ratio(first: str, second: str, target: float, epochs: int, **options: Option) -> Estimand:
+    """Return the ratio of two arms' steps to a target accuracy, within some epochs."""
+    options = {"target": target, "epochs": epochs, **options}
+    return Estimand("steps-to-target", groups(first, second), options, scale="ratio")
 
 
 def pilot(effect: float, spread: float, censored: float = 0.0) -> Pilot:
-    """Return what the pilot seeds gave, which no plan uses: ``bnstudy plan pilot`` prints it."""
+    """Return an estimate from the 16 pilot seeds, as ``bnstudy plan pilot`` prints it."""
     return Pilot(effect, spread, tuple(range(1_000, 1_016)), censored)

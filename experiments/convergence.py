@@ -8,277 +8,279 @@ Cost: 52.8 M image-passes at the standard size (2 arms x 16 seeds x 550,000, 2 x
 6 x 16 x 165,000, and with ReLUs 2 x 16 x 165,000 and 6 x 16 x 55,000).
 
 Expected: at the notes' rate ``bn`` is several times faster, because a sigmoid
-LeNet without it sits on a plateau first; part of the gap closes at the best
+LeNet without it sits on a plateau first; part of the difference disappears at the best
 rate of each arm.
 
-Run it: ``python -m experiments.convergence`` or ``bnstudy run convergence``.
+Command: ``bnstudy run convergence``
 
 Source: Ioffe & Szegedy 2015, section 4; the notes: 'batch normalization speeds
 up convergence, but generally does not change the accuracy of the model'.
 """
 
 from bnstudy.config import RunConfig
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import FINE, NOTES_RATE, REGISTERING, headline, pilot, registers
-from experiments.plain import plain
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Option, Profile, Variant
 
+from .baseline import baseline_arm, baseline_config
+from .common import (
+    FREQUENT,
+    JUDGING,
+    NOTES_RATE,
+    SIGN_TEST,
+    T_TEST,
+    at_target,
+    groups,
+    pilot,
+    steps_ratio,
+)
+
+# Rates are written as they stand in the names of arms: 3 rather than 3.0.
 RATES = {
     "tiny": (NOTES_RATE,),
-    "quick": (NOTES_RATE, 3.0),
-    "standard": (0.03, 0.3, NOTES_RATE, 3.0, 10.0),
-    "full": (0.03, 0.1, 0.3, NOTES_RATE, 3.0, 10.0),
+    "quick": (NOTES_RATE, 3),
+    "standard": (0.03, 0.3, NOTES_RATE, 3, 10),
+    "full": (0.03, 0.1, 0.3, NOTES_RATE, 3, 10),
 }
 NORMS = ("none", "bn")
 BEST_RATE = {"none": NOTES_RATE, "bn": 0.3}  # fewest steps to 70 % on pilot seeds
 QUOTE = "批量归一化可以加速收敛速度，但一般不改变模型精度。"
 SMALL_RATE = {"sigmoid": 0.3, "relu": 0.03}  # the smallest of the grid at which both arms learn
 GRID_EPOCHS = {"standard": 3, "full": 10}  # within which a rate trains or does not
-READ_EPOCHS = {"standard": 5, "full": 10}  # of the rates at which claims read steps
-SMALL_EPOCHS = 3  # of ReLUs
-RELU_RATES = (0.003, 0.03, 0.3, 3.0)
+STEPS_EPOCHS = {"standard": 5, "full": 10}  # at the rates where claims read steps
+SMALL_EPOCHS = 3  # of ReLUs at their small rate
+RELU_RATES = (0.003, 0.03, 0.3, 3)
 RELU_EPOCHS = 1  # within which a rate trains or does not, with ReLUs
-SMALL_PILOT = {"sigmoid": pilot(3.15, 0.1769)}
-COARSE = 5  # evaluations an epoch at rates of which no claim reads steps
+COARSE = 5  # evaluations per epoch at rates where no claim reads steps
 
 
-def name_of(norm: str, rate: float) -> str:
-    """Name an arm: ``bn`` at the notes' rate, ``bn/lr=3`` at another."""
-    return norm if rate == NOTES_RATE else f"{norm}/lr={rate:g}"
+def arm_name(norm: str, rate: float) -> str:
+    """Return the name of an arm: ``bn`` at the notes' rate, ``bn/lr=3`` at another."""
+    return norm if rate == NOTES_RATE else f"{norm}/lr={rate}"
 
 
-def relu_name_of(norm: str, rate: float) -> str:
-    """Name an arm with ReLUs: ``bn/relu`` at the small rate, ``bn/relu/lr=3`` at another."""
-    return f"{norm}/relu" if rate == SMALL_RATE["relu"] else f"{norm}/relu/lr={rate:g}"
+def relu_arm_name(norm: str, rate: float) -> str:
+    """Return that of an arm with ReLUs: ``bn/relu`` at the small rate, else ``bn/relu/lr=3``."""
+    return f"{norm}/relu" if rate == SMALL_RATE["relu"] else f"{norm}/relu/lr={rate}"
 
 
 def label_of(norm: str, rate: float) -> str:
-    """Name an arm in sentences."""
-    words = {"none": "no BN", "bn": "BN"}[norm]
-    return words if rate == NOTES_RATE else f"{words}, lr {rate:g}"
+    """Return the label of an arm."""
+    label = {"none": "no BN", "bn": "BN"}[norm]
+    return label if rate == NOTES_RATE else f"{label}, lr {rate}"
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return ``none`` and ``bn`` at every learning rate of the profile."""
-    whole = headline(profile)
-
-    def grid(rate: float) -> RunConfig:
-        read = registers(profile) and rate in (BEST_RATE["bn"], SMALL_RATE["sigmoid"])
-        epochs = (READ_EPOCHS if read else GRID_EPOCHS).get(profile.name, whole.epochs)
-        often = FINE if read else COARSE
-        return whole.replace(
-            epochs=epochs, test_every=epochs, learning_rate=rate, evaluations_per_epoch=often
-        )
-
     sigmoids = tuple(
-        plain(profile, norm, label_of(norm, rate))
+        baseline_arm(profile, norm, label_of(norm, rate))
         if rate == NOTES_RATE
-        else Arm(name_of(norm, rate), grid(rate).replace(norm=norm), label_of(norm, rate))
+        else Arm(
+            arm_name(norm, rate),
+            grid_config(profile, rate).replace(norm=norm),
+            label_of(norm, rate),
+        )
         for rate in RATES[profile.name]
         for norm in NORMS
     )
-    if not registers(profile):
-        return sigmoids
-    relu = whole.replace(
-        activation="relu",
-        learning_rate=SMALL_RATE["relu"],
-        epochs=SMALL_EPOCHS,
-        test_every=SMALL_EPOCHS,
+    return sigmoids + relu_arms(profile) if profile.judges else sigmoids
+
+
+def grid_config(profile: Profile, rate: float) -> RunConfig:
+    """Return the settings at a rate of the grid: longer and read often where a claim needs it."""
+    base = baseline_config(profile)
+    reads_steps = profile.judges and rate in (BEST_RATE["bn"], SMALL_RATE["sigmoid"])
+    epochs = (STEPS_EPOCHS if reads_steps else GRID_EPOCHS).get(profile.name, base.epochs)
+    return base.replace(
+        epochs=epochs,
+        test_every=epochs,
+        learning_rate=rate,
+        evaluations_per_epoch=FREQUENT if reads_steps else COARSE,
     )
-    brief = relu.replace(epochs=RELU_EPOCHS, test_every=RELU_EPOCHS, evaluations_per_epoch=COARSE)
-    relus = tuple(
+
+
+def relu_arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return both arms with ReLUs: three epochs at the small rate, one at others."""
+    small = SMALL_RATE["relu"]
+    long = baseline_config(profile).replace(
+        activation="relu", learning_rate=small, epochs=SMALL_EPOCHS, test_every=SMALL_EPOCHS
+    )
+    short = long.replace(epochs=RELU_EPOCHS, test_every=RELU_EPOCHS, evaluations_per_epoch=COARSE)
+    return tuple(
         Arm(
-            relu_name_of(norm, rate),
-            (relu if rate == relu.learning_rate else brief).replace(norm=norm, learning_rate=rate),
-            f"{label_of(norm, NOTES_RATE)}, ReLU"
-            + (f", lr {rate:g}" if rate != relu.learning_rate else ""),
+            relu_arm_name(norm, rate),
+            (long if rate == small else short).replace(norm=norm, learning_rate=rate),
+            f"{label_of(norm, NOTES_RATE)}, ReLU" + (f", lr {rate}" if rate != small else ""),
         )
         for rate in RELU_RATES
         for norm in NORMS
     )
-    return sigmoids + relus
+
+
+SPEED = (
+    Claim(
+        id="speed",
+        sentence="BN reaches a validation accuracy in fewer steps at the notes' settings",
+        source="Lecture notes; Ioffe & Szegedy 2015",
+        quote=QUOTE,
+        estimand=steps_ratio("none", "bn", 0.70, 10),
+        direction="greater",
+        pilot=pilot(2.651, 0.2822),
+        robustness=(
+            at_target(75),
+            at_target(80),
+            Variant("within 5 epochs", {"epochs": 5}),
+            SIGN_TEST,
+            T_TEST,
+        ),
+    ),
+    Claim(
+        id="speed-tuned",
+        sentence="BN reaches a validation accuracy in fewer steps, each arm at its best rate",
+        source="Ioffe & Szegedy 2015",
+        estimand=steps_ratio(
+            arm_name("none", BEST_RATE["none"]),
+            arm_name("bn", BEST_RATE["bn"]),
+            0.70,
+            STEPS_EPOCHS["standard"],
+        ),
+        direction="greater",
+        pilot=pilot(2.705, 0.1948),
+        robustness=(at_target(75), at_target(80), SIGN_TEST),
+    ),
+)
+
+
+def trained_range(
+    bn: tuple[str, ...], none: tuple[str, ...], rates: tuple[float, ...], epochs: int
+) -> Estimand:
+    """Return BN against no BN in the range of learning rates that train within some epochs."""
+    options: dict[str, Option] = {"threshold": 0.7, "epochs": epochs}
+    return Estimand("trains", (bn, none), options, summary="range", levels=rates)
+
+
+def rate_range_claim(profile: Profile) -> Claim:
+    """Return the claim about the range of learning rates, over the grid of the profile."""
+    rates = RATES[profile.name]
+    bn, none = (tuple(arm_name(norm, rate) for rate in rates) for norm in ("bn", "none"))
+    return Claim(
+        id="lr-range",
+        sentence="BN widens the range of learning rates that train by a decade or more",
+        source="Ioffe & Szegedy 2015; Bjorck et al. 2018; Arora, Li & Lyu 2019",
+        estimand=trained_range(bn, none, rates, GRID_EPOCHS[profile.name]),
+        unit="decades",
+        direction="greater",
+        centre=1.0,
+        pilot=pilot(2.359, 0.2503),
+        robustness=(
+            Variant("60% training accuracy", {"threshold": 0.6}),
+            Variant("within 2 epochs", {"epochs": 2}),
+        ),
+    )
+
+
+RELU_RATE_RANGE = Claim(
+    id="lr-range-relu",
+    sentence="BN widens the range of learning rates that train by a decade or more (ReLUs, "
+    "one epoch)",
+    source="Ioffe & Szegedy 2015; Bjorck et al. 2018; Arora, Li & Lyu 2019",
+    estimand=trained_range(
+        tuple(relu_arm_name("bn", rate) for rate in RELU_RATES),
+        tuple(relu_arm_name("none", rate) for rate in RELU_RATES),
+        RELU_RATES,
+        RELU_EPOCHS,
+    ),
+    unit="decades",
+    direction="greater",
+    centre=1.0,
+    pilot=pilot(2.375, 0.5),
+    robustness=(Variant("60% training accuracy", {"threshold": 0.6}),),
+)
+
+# Of 'no advantage' only one side can be contradicted: a ratio within 1.25 both ways would
+# also be refuted by BN being slower.  So the margin is a centre, and the test one of it.
+SMALL_RATES = tuple(
+    Claim(
+        id=f"small-lr-{activation}",
+        sentence="At a learning rate small enough for both, BN is not even 1.25 times as fast "
+        f"({units}, {SMALL_RATE[activation]})",
+        source="Bjorck et al. 2018",
+        estimand=steps_ratio(*pair, 0.50, epochs),
+        direction="less",
+        centre=1.25,
+        pilot=estimate,
+        robustness=(at_target(60), at_target(70), T_TEST),
+    )
+    for activation, units, pair, epochs, estimate in (
+        (
+            "sigmoid",
+            "sigmoids",
+            (arm_name("none", SMALL_RATE["sigmoid"]), arm_name("bn", SMALL_RATE["sigmoid"])),
+            STEPS_EPOCHS["standard"],
+            pilot(3.15, 0.1769),
+        ),
+        ("relu", "ReLUs", ("none/relu", "bn/relu"), SMALL_EPOCHS, None),
+    )
+)
+
+
+def statistics_estimand(measure: str, arm: str, scale: str, **options: Option) -> Estimand:
+    """Return running averages against population statistics, of the same weights."""
+    return Estimand(
+        measure,
+        groups(arm, arm),
+        {**options, "statistics": "running"},
+        {"statistics": "population"},
+        scale=scale,
+    )
+
+
+EVALUATION = (
+    Claim(
+        id="eval-stats",
+        sentence="With running averages test accuracy is lower than with population "
+        "statistics of the same weights",
+        source="Wu & Johnson 2021",
+        estimand=statistics_estimand("accuracy", "bn", "difference", epochs=10),
+        direction="less",
+        pilot=pilot(-0.02031, 0.02262),
+        robustness=(Variant("after 5 epochs", {"epochs": 5}), T_TEST),
+    ),
+    Claim(
+        id="eval-stats-spread",
+        sentence="With running averages test accuracy varies more from epoch to epoch than "
+        "with population statistics of the same weights",
+        source="Wu & Johnson 2021",
+        estimand=statistics_estimand("accuracy-deviation", "bn", "ratio", epochs=10, last=5),
+        direction="greater",
+        pilot=pilot(0.9242, 0.5513),
+        robustness=(T_TEST,),
+    ),
+)
+
+
+def evaluation_claim(rate: float, epochs: int) -> Claim:
+    """Return the claim about running averages at another rate; it is not judged."""
+    return Claim(
+        id=f"eval-stats-lr-{rate}".replace(".", "-"),
+        sentence="With running averages test accuracy is lower than with population "
+        f"statistics of the same weights, at a rate of {rate}",
+        source="Wu & Johnson 2021",
+        estimand=statistics_estimand("accuracy", arm_name("bn", rate), "difference", epochs=epochs),
+        direction="less",
+        family="exploratory",
+    )
 
 
 def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register speed at the notes' and at the best rates, the range of rates, and more."""
-    if not registers(profile):
-        return ()
-    rates = RATES[profile.name]
-    arms_of = {norm: tuple(name_of(norm, rate) for rate in rates) for norm in NORMS}
-
-    best = {norm: name_of(norm, rate) for norm, rate in BEST_RATE.items()}
-
-    def steps(first: str, second: str, target: float, epochs: int) -> Estimand:
-        options = {"target": target, "epochs": epochs}
-        return Estimand("steps-to-target", ((first,), (second,)), options, scale="ratio")
-
-    speed = (
-        Claim(
-            id="speed",
-            sentence="BN reaches a validation accuracy in fewer steps at the notes' settings",
-            source="Lecture notes; Ioffe & Szegedy 2015",
-            quote=QUOTE,
-            estimand=steps("none", "bn", 0.70, 10),
-            unit="times",
-            direction="greater",
-            test="sign-flip",
-            pilot=pilot(2.651, 0.2822),
-            robustness=(
-                Variant("target 75%", {"target": 0.75}),
-                Variant("target 80%", {"target": 0.80}),
-                Variant("within 5 epochs", {"epochs": 5}),
-                Variant("sign test", test="sign"),
-                Variant("t test", test="t"),
-            ),
-        ),
-        Claim(
-            id="speed-tuned",
-            sentence="BN reaches a validation accuracy in fewer steps, each arm at its best rate",
-            source="Ioffe & Szegedy 2015",
-            estimand=steps(best["none"], best["bn"], 0.70, READ_EPOCHS["standard"]),
-            unit="times",
-            direction="greater",
-            test="sign-flip",
-            pilot=pilot(2.705, 0.1948),
-            robustness=(
-                Variant("target 75%", {"target": 0.75}),
-                Variant("target 80%", {"target": 0.80}),
-                Variant("sign test", test="sign"),
-            ),
-        ),
-        Claim(
-            id="lr-range",
-            sentence="BN widens the range of learning rates that train by a decade or more",
-            source="Ioffe & Szegedy 2015; Bjorck et al. 2018; Arora, Li & Lyu 2019",
-            estimand=Estimand(
-                "trains",
-                (arms_of["bn"], arms_of["none"]),
-                {"threshold": 0.7, "epochs": GRID_EPOCHS[profile.name]},
-                summary="range",
-                levels=rates,
-            ),
-            unit="decades",
-            direction="greater",
-            centre=1.0,
-            test="sign-flip",
-            pilot=pilot(2.359, 0.2503),
-            robustness=(
-                Variant("60% training accuracy", {"threshold": 0.6}),
-                Variant("within 2 epochs", {"epochs": 2}),
-            ),
-        ),
-        Claim(
-            id="lr-range-relu",
-            sentence="BN widens the range of learning rates that train by a decade or more (ReLUs, "
-            "one epoch)",
-            source="Ioffe & Szegedy 2015; Bjorck et al. 2018; Arora, Li & Lyu 2019",
-            estimand=Estimand(
-                "trains",
-                tuple(tuple(relu_name_of(norm, r) for r in RELU_RATES) for norm in ("bn", "none")),
-                {"threshold": 0.7, "epochs": RELU_EPOCHS},
-                summary="range",
-                levels=RELU_RATES,
-            ),
-            unit="decades",
-            direction="greater",
-            centre=1.0,
-            test="sign-flip",
-            pilot=pilot(2.375, 0.5),
-            robustness=(Variant("60% training accuracy", {"threshold": 0.6}),),
-        ),
+    """Return the claims; the grid of rates and its epochs differ between profiles."""
+    return (
+        *SPEED,
+        rate_range_claim(profile),
+        RELU_RATE_RANGE,
+        *SMALL_RATES,
+        *EVALUATION,
+        evaluation_claim(0.3, STEPS_EPOCHS[profile.name]),
+        evaluation_claim(3, GRID_EPOCHS[profile.name]),
     )
-    # Of 'no advantage' only one side can be contradicted: a ratio within 1.25 both ways would
-    # also be refuted by BN being slower.  So the margin is a centre, and the test one of it.
-    small = tuple(
-        Claim(
-            id=f"small-lr-{activation}",
-            sentence="At a learning rate small enough for both, BN is not even 1.25 times as fast "
-            f"({words})",
-            source="Bjorck et al. 2018",
-            estimand=steps(*pair, 0.50, epochs),
-            unit="times",
-            direction="less",
-            centre=1.25,
-            test="sign-flip",
-            pilot=SMALL_PILOT.get(activation),
-            robustness=(
-                Variant("target 60%", {"target": 0.60}),
-                Variant("target 70%", {"target": 0.70}),
-                Variant("t test", test="t"),
-            ),
-        )
-        for activation, words, pair, epochs in (
-            (
-                "sigmoid",
-                f"sigmoids, {SMALL_RATE['sigmoid']:g}",
-                (name_of("none", SMALL_RATE["sigmoid"]), name_of("bn", SMALL_RATE["sigmoid"])),
-                READ_EPOCHS["standard"],
-            ),
-            (
-                "relu",
-                f"ReLUs, {SMALL_RATE['relu']:g}",
-                ("none/relu", "bn/relu"),
-                SMALL_EPOCHS,
-            ),
-        )
-    )
-    evaluation = (
-        Claim(
-            id="eval-stats",
-            sentence="With running averages test accuracy is lower than with population "
-            "statistics of the same weights",
-            source="Wu & Johnson 2021",
-            estimand=Estimand(
-                "accuracy",
-                (("bn",), ("bn",)),
-                {"epochs": 10, "statistics": "running"},
-                {"statistics": "population"},
-            ),
-            unit="points",
-            direction="less",
-            test="sign-flip",
-            pilot=pilot(-0.02031, 0.02262),
-            robustness=(Variant("after 5 epochs", {"epochs": 5}), Variant("t test", test="t")),
-        ),
-        Claim(
-            id="eval-stats-spread",
-            sentence="With running averages test accuracy varies more from epoch to epoch than "
-            "with population statistics of the same weights",
-            source="Wu & Johnson 2021",
-            estimand=Estimand(
-                "accuracy-deviation",
-                (("bn",), ("bn",)),
-                {"epochs": 10, "last": 5, "statistics": "running"},
-                {"statistics": "population"},
-                scale="ratio",
-            ),
-            unit="times",
-            direction="greater",
-            test="sign-flip",
-            pilot=pilot(0.9242, 0.5513),
-            robustness=(Variant("t test", test="t"),),
-        ),
-        *(
-            Claim(
-                id=f"eval-stats-lr-{rate:g}".replace(".", "-"),
-                sentence="With running averages test accuracy is lower than with population "
-                f"statistics of the same weights, at a rate of {rate:g}",
-                source="Wu & Johnson 2021",
-                estimand=Estimand(
-                    "accuracy",
-                    ((name_of("bn", rate),), (name_of("bn", rate),)),
-                    {"epochs": epochs[profile.name], "statistics": "running"},
-                    {"statistics": "population"},
-                ),
-                unit="points",
-                direction="less",
-                test="sign-flip",
-                family="exploratory",
-            )
-            for rate, epochs in ((0.3, READ_EPOCHS), (3.0, GRID_EPOCHS))
-        ),
-    )
-    return (*speed, *small, *evaluation)
 
 
 CONVERGENCE = Experiment(
@@ -343,7 +345,7 @@ CONVERGENCE = Experiment(
             "learning-rates",
             "The same with ReLUs, within one epoch.",
             {"heads": ("none/relu", "bn/relu")},
-            REGISTERING,
+            JUDGING,
         ),
         Exhibit(
             "learning-curves",
@@ -364,8 +366,3 @@ CONVERGENCE = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", CONVERGENCE.name])  # type: ignore[has-type]

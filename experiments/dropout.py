@@ -9,20 +9,20 @@ Cost: 39.0 M image-passes at the standard size, of which 17.6 M are shared with
 
 Expected: the notes hold dropout unnecessary beside batch normalization.
 
-Run it: ``python -m experiments.dropout`` or ``bnstudy run dropout``.
+Command: ``bnstudy run dropout``
 
 Source: the notes; Ioffe & Szegedy 2015, section 3.4; Garbin, Zhu & Marques 2020.
 """
 
 from typing import Any
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import REGISTERING, fine, notes, registers
-from experiments.plain import plain
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile, Variant
+
+from .baseline import baseline_arm
+from .common import JUDGING, RUNNING, T_TEST, accuracy, groups, notes, notes_for_steps
 
 EPOCHS = 4
-# ReLUs and small batches where much is to be overfitted: sigmoids without normalization but
+# ReLUs and small batches where there is much to overfit: sigmoids without normalization but
 # with dropout do not leave their plateau
 SMALL_EPOCHS = 30
 SMALL: dict[str, Any] = {
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
 }
 DROPOUT_RATE, WEAK = 0.5, 0.3
 LABELS = {"none": "no BN", "bn": "BN"}
-ADDED = {0.0: "", WEAK: f"+dropout={WEAK:g}", DROPOUT_RATE: "+dropout"}  # to an arm's name
+ADDED = {0.0: "", WEAK: f"+dropout={WEAK}", DROPOUT_RATE: "+dropout"}  # to an arm's name
 SMALL_ARMS = tuple(f"{norm}{added}/small" for norm in LABELS for added in ADDED.values())
 SQUARE = ("bn+dropout", "bn", "none+dropout", "none")
 QUOTE = "从这个控制模型复杂度角度理解的话，就没有必要和丢弃法混合使用了。"
@@ -45,23 +45,27 @@ QUOTE = "从这个控制模型复杂度角度理解的话，就没有必要和�
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return the 2 x 2 of normalization and dropout, on all images and on few."""
-    whole = fine(profile)
-    # no claim reads steps of arms with dropout
-    short = min(whole.epochs, EPOCHS)
-    dropped = whole.replace(
+    base = notes_for_steps(profile)
+    short = min(base.epochs, EPOCHS)
+    # evaluated less often, since no claim reads steps of arms with dropout
+    dropped = base.replace(
         epochs=short, evaluations_per_epoch=5, test_every=short, dropout=DROPOUT_RATE
     )
-    made = [
+    on_all = tuple(
         arm
         for norm, label in LABELS.items()
         for arm in (
-            plain(profile, norm, label),
+            baseline_arm(profile, norm, label),
             Arm(f"{norm}+dropout", dropped.replace(norm=norm), f"{label} + dropout"),
         )
-    ]
-    if not registers(profile):  # below the standard size all images are few
-        return tuple(made)
-    few = notes(
+    )
+    # Below the standard size all arms train on few images.
+    return on_all + small_arms(profile) if profile.judges else on_all
+
+
+def small_arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return normalization and three rates of dropout on 5,000 images."""
+    base = notes(
         profile,
         validation_images=500,
         population_images=5_000,
@@ -69,85 +73,70 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         test_every=10,
         **SMALL,
     )
-    for norm, label in LABELS.items():
-        base = few.replace(norm=norm)
-        for rate, added in ADDED.items():
-            text = f"{label}{added.replace('+', ' + ').replace('=', ' ')}, 5,000 images"
-            made.append(Arm(f"{norm}{added}/small", base.replace(dropout=rate), text))
-    return tuple(made)
-
-
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that dropout brings nothing beside BN, and less than without it."""
-    if not registers(profile):
-        return ()
-    made = []
-    for suffix, words, epochs in (
-        ("", "on all images", EPOCHS),
-        ("/small", "on 5,000 images with ReLUs", SMALL_EPOCHS),
-    ):
-        tag = "-small" if suffix else ""
-        both, bn, dropout, none = (
-            (f"{name}{suffix}",) for name in ("bn+dropout", "bn", "none+dropout", "none")
+    return tuple(
+        Arm(
+            f"{norm}{added}/small",
+            base.replace(norm=norm, dropout=rate),
+            f"{label}{added.replace('+', ' + ').replace('=', ' ')}, 5,000 images",
         )
-        options = {"epochs": epochs}
-        made += [
-            Claim(
-                id=f"no-need-for-dropout{tag}",
-                sentence="Beside BN, dropout brings no gain of test accuracy worth half a point, "
-                f"{words}",
-                source="Lecture notes; Ioffe & Szegedy 2015; Garbin et al. 2020",
-                quote=QUOTE,
-                estimand=Estimand("accuracy", (both, bn), options),
-                unit="points",
-                direction="less",
-                centre=0.005,
-                test="sign-flip",
-                robustness=(
-                    Variant("t test", test="t"),
-                    Variant("worth anything at all", centre=0.0),
-                    Variant("with running averages", {"statistics": "running"}),
-                ),
-            ),
-            Claim(
-                id=f"dropout-interaction{tag}",
-                sentence=f"Dropout gains less test accuracy with BN than without it, {words}",
-                source="Ioffe & Szegedy 2015; Garbin et al. 2020",
-                estimand=Estimand("accuracy", (both, bn, dropout, none), options),
-                unit="points",
-                direction="less",
-                test="sign-flip",
-                robustness=(Variant("t test", test="t"),),
-            ),
-            Claim(
-                id=f"dropout-loss{tag}",
-                sentence=f"Beside BN, dropout does not lower the test loss, {words}",
-                source="Ioffe & Szegedy 2015; Garbin et al. 2020",
-                estimand=Estimand("loss", (both, bn), options),
-                unit="of loss",
-                direction="greater",
-                test="sign-flip",
-                family="exploratory",  # the notes speak of accuracy, which is judged
-                robustness=(Variant("with running averages", {"statistics": "running"}),),
-            ),
-        ]
-    weak = {norm: (f"{norm}+dropout={WEAK:g}/small",) for norm in LABELS}
-    made.append(
+        for norm, label in LABELS.items()
+        for rate, added in ADDED.items()
+    )
+
+
+def square_claims(suffix: str, setting: str, epochs: int) -> tuple[Claim, ...]:
+    """Return the claims about one 2 x 2 of normalization and dropout."""
+    tag = suffix.replace("/", "-")
+    square = tuple(f"{name}{suffix}" for name in SQUARE)
+    both, bn = square[:2]
+    return (
         Claim(
-            id="no-need-for-weak-dropout-small",
-            sentence=f"Beside BN, dropout of {WEAK:g} brings no gain of test accuracy worth half a "
-            "point, on 5,000 images with ReLUs",
-            source="Ioffe & Szegedy 2015; Garbin et al. 2020",
-            estimand=Estimand("accuracy", (weak["bn"], ("bn/small",)), {"epochs": SMALL_EPOCHS}),
-            unit="points",
+            id=f"no-need-for-dropout{tag}",
+            sentence="Beside BN, dropout brings no gain of test accuracy worth half a point, "
+            f"{setting}",
+            source="Lecture notes; Ioffe & Szegedy 2015; Garbin et al. 2020",
+            quote=QUOTE,
+            estimand=accuracy(both, bn, epochs=epochs),
             direction="less",
             centre=0.005,
-            test="sign-flip",
-            family="exploratory",  # one rate is judged
-            robustness=(Variant("worth anything at all", centre=0.0),),
-        )
+            robustness=(T_TEST, Variant("worth anything at all", centre=0.0), RUNNING),
+        ),
+        Claim(
+            id=f"dropout-interaction{tag}",
+            sentence=f"Dropout gains less test accuracy with BN than without it, {setting}",
+            source="Ioffe & Szegedy 2015; Garbin et al. 2020",
+            estimand=accuracy(*square, epochs=epochs),
+            direction="less",
+            robustness=(T_TEST,),
+        ),
+        Claim(
+            id=f"dropout-loss{tag}",
+            sentence=f"Beside BN, dropout does not lower the test loss, {setting}",
+            source="Ioffe & Szegedy 2015; Garbin et al. 2020",
+            estimand=Estimand("loss", groups(both, bn), {"epochs": epochs}),
+            unit="of loss",
+            direction="greater",
+            family="exploratory",  # the notes speak of accuracy, which is judged
+            robustness=(RUNNING,),
+        ),
     )
-    return tuple(made)
+
+
+CLAIMS = (
+    *square_claims("", "on all images", EPOCHS),
+    *square_claims("/small", "on 5,000 images with ReLUs", SMALL_EPOCHS),
+    Claim(
+        id="no-need-for-weak-dropout-small",
+        sentence=f"Beside BN, dropout of {WEAK} brings no gain of test accuracy worth half a "
+        "point, on 5,000 images with ReLUs",
+        source="Ioffe & Szegedy 2015; Garbin et al. 2020",
+        estimand=accuracy(f"bn{ADDED[WEAK]}/small", "bn/small", epochs=SMALL_EPOCHS),
+        direction="less",
+        centre=0.005,
+        family="exploratory",  # one rate is judged
+        robustness=(Variant("worth anything at all", centre=0.0),),
+    ),
+)
 
 
 DROPOUT = Experiment(
@@ -175,14 +164,14 @@ DROPOUT = Experiment(
         "started, not about regularization, which the one on 5,000 images with ReLUs is about."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     exhibits=(
         Exhibit(
             "interaction",
-            "Left: test accuracy where the shorter arms end, all images; a line a kind of "
-            "network, thin lines are seeds, bars are intervals of means. Right: by how much "
-            "dropout gains more with BN than without, a point a seed, and the mean with its "
-            "interval.",
+            "Left: test accuracy where the shorter arms end, all images; one line per "
+            "kind of network, thin lines are seeds, bars are intervals of means. Right: by how "
+            "much dropout gains more with BN than without, one point per seed, and the mean with "
+            "its interval.",
             {"arms": SQUARE, "treatments": ("BN", "dropout"), "where": " on all images"},
         ),
         Exhibit(
@@ -193,7 +182,7 @@ DROPOUT = Experiment(
                 "treatments": ("BN", "dropout"),
                 "where": " on 5,000 images",
             },
-            REGISTERING,
+            JUDGING,
         ),
         Exhibit(
             "learning-curves",
@@ -220,7 +209,7 @@ DROPOUT = Experiment(
                 "arms": SMALL_ARMS,
                 "y": "test_loss_population",
             },
-            REGISTERING,
+            JUDGING,
         ),
         Exhibit(
             "final-accuracy",
@@ -229,12 +218,7 @@ DROPOUT = Experiment(
                 "arms": SMALL_ARMS,
                 "baseline": "bn/small",
             },
-            REGISTERING,
+            JUDGING,
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", DROPOUT.name])  # type: ignore[has-type]

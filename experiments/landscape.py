@@ -1,26 +1,26 @@
 """Does batch normalization reduce internal covariate shift, or smooth the loss?
 
-Arms: ``none`` and ``bn`` at the notes' settings, looked at often in the first epoch
+Arms: ``none`` and ``bn`` at the notes' settings, probed often in the first epoch
 and twice in each later one: how gradients change when lower layers move, and
 how loss and gradient change along the gradient.
 
 Cost: 17.6 M image-passes at the standard size, all shared with ``convergence``; its own are the
-looks of the probes in the first five epochs.
+measurements of the probes in the first five epochs.
 
 Expected, by Santurkar et al.: gradients change no less with batch normalization,
 and the loss is smoother.
 
-Run it: ``python -m experiments.landscape`` or ``bnstudy run landscape``.
+Command: ``bnstudy run landscape``
 
 Source: Santurkar, Tsipras, Ilyas & Madry 2018.
 """
 
 from typing import Any
 
-from bnstudy.plan.claim import Claim, Estimand, Option, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import pilot, registers
-from experiments.plain import plain
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Option, Profile, Variant
+
+from .baseline import baseline_arm
+from .common import groups, pilot
 
 LABELS = {"none": "no BN", "bn": "BN"}
 LAYERS = ("conv2", "fc1", "fc2", "fc3")
@@ -38,118 +38,111 @@ SMOOTH: dict[str, Any] = {
 ICS_EFFECT, ICS_SPREAD = 0.367, 0.4064  # logarithm of the ratio on pilot seeds
 ICS_MARGIN = 1.25
 COSINE_MARGIN = 0.05
+SOURCE = "Santurkar et al. 2018"
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
-    """Return the notes' settings with and without normalization, looked at along the way."""
-    return tuple(plain(profile, norm, label) for norm, label in LABELS.items())
+    """Return the notes' settings with and without normalization, probed during training."""
+    return tuple(baseline_arm(profile, norm, label) for norm, label in LABELS.items())
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that gradients shift no less with BN, and that the loss is smoother."""
-    if not registers(profile):
-        return ()
-    pair, source = (("bn",), ("none",)), "Santurkar et al. 2018"
+def at_same_loss(probe: str, tensor: str, stat: str, scale: str) -> Estimand:
+    """Return BN against no BN in a statistic of a probe when both first reach the same loss."""
+    options: dict[str, Option] = {
+        "probe": probe,
+        "tensor": tensor,
+        "stat": stat,
+        "loss": MATCHED_LOSS,
+    }
+    return Estimand("probe-at-loss", groups("bn", "none"), options, scale=scale)
 
-    def matched(probe: str, tensor: str, stat: str, scale: str) -> Estimand:
-        options: dict[str, Option] = {
-            "probe": probe,
-            "tensor": tensor,
-            "stat": stat,
-            "loss": MATCHED_LOSS,
-        }
-        return Estimand("probe-at-loss", pair, options, scale=scale)
 
-    def at_start(stat: str) -> Estimand:
-        options: dict[str, Option] = {"probe": "landscape", "stat": stat, "end": 0.0}
-        return Estimand("probe", pair, options, scale="ratio")
-
-    by_layer = tuple(Variant(f"in {layer}", {"layer": layer}) for layer in LAYERS)
-    relative = matched("gradient-shift", "gradient", "relative", "ratio")
-    smooth = {"source": source, "unit": "times", "test": "sign-flip"}
-    raw = "at the same loss, with BN than without"
-    return (
+RELATIVE_CHANGE = at_same_loss("gradient-shift", "gradient", "relative", "ratio")
+BY_LAYER = tuple(Variant(f"in {layer}", {"layer": layer}) for layer in LAYERS)
+SHIFT = (
+    Claim(
+        id="ics-gradient",
+        sentence="At the same loss BN does not reduce by a fifth or more how far a layer's "
+        "gradient changes when the layers below it move",
+        source=SOURCE,
+        estimand=RELATIVE_CHANGE,
+        direction="greater",
+        centre=0.8,
+        robustness=(*BY_LAYER, Variant("does not reduce it at all", centre=1.0)),
+    ),
+    Claim(
+        id="ics-gradient-same",
+        sentence="At the same loss a layer's gradient changes as much with BN as without when "
+        "the layers below it move",
+        source=SOURCE,
+        estimand=RELATIVE_CHANGE,
+        direction="within",
+        margin=ICS_MARGIN,
+        family="exploratory",  # its spread is not known; the claim above is the one judged
+        pilot=pilot(ICS_EFFECT, ICS_SPREAD),
+        robustness=BY_LAYER,
+    ),
+    Claim(
+        id="ics-cosine",
+        sentence="At the same loss BN does not raise the cosine of gradients before and after "
+        "the layers below move by 0.05 or more",
+        source=SOURCE,
+        estimand=at_same_loss("gradient-shift", "gradient", "cosine", "difference"),
+        unit="of cosine",
+        direction="less",
+        centre=COSINE_MARGIN,
+        robustness=(*BY_LAYER, Variant("does not raise it at all", centre=0.0)),
+    ),
+)
+SMOOTHNESS = (
+    *(
         Claim(
-            id="ics-gradient",
-            sentence="At the same loss BN does not reduce by a fifth or more how far a layer's "
-            "gradient changes when the layers below it move",
-            source=source,
-            estimand=relative,
-            unit="times",
-            direction="greater",
-            centre=0.8,
-            test="sign-flip",
-            robustness=(*by_layer, Variant("does not reduce it at all", centre=1.0)),
-        ),
-        Claim(
-            id="ics-gradient-same",
-            sentence="At the same loss a layer's gradient changes as much with BN as without when "
-            "the layers below it move",
-            source=source,
-            estimand=relative,
-            unit="times",
-            direction="within",
-            margin=ICS_MARGIN,
-            test="tost",
-            family="exploratory",  # its spread is not known; the claim above is the one judged
-            pilot=pilot(ICS_EFFECT, ICS_SPREAD),
-            robustness=by_layer,
-        ),
-        Claim(
-            id="ics-cosine",
-            sentence="At the same loss BN does not raise the cosine of gradients before and after "
-            "the layers below move by 0.05 or more",
-            source=source,
-            estimand=matched("gradient-shift", "gradient", "cosine", "difference"),
-            unit="of cosine",
+            id=f"smoothness-{name}",
+            sentence=f"{subject} at the same loss, with BN than without",
+            source=SOURCE,
+            estimand=at_same_loss("landscape", "loss", stat, "ratio"),
             direction="less",
-            centre=COSINE_MARGIN,
-            test="sign-flip",
-            robustness=(*by_layer, Variant("does not raise it at all", centre=0.0)),
+            # per unit of weight is what theory is about; the others depend on the rate too
+            family="confirmatory" if name == "beta" else "exploratory",
+            robustness=checks,
+        )
+        for name, subject, stat, checks in (
+            (
+                "loss",
+                "Steps along the gradient change the loss less,",
+                "loss_range",
+                (Variant("relative to the loss", {"stat": "loss_range_relative"}),),
+            ),
+            (
+                "gradient",
+                "Steps along the gradient change the gradient less,",
+                "gradient_change",
+                (Variant("relative to the gradient", {"stat": "gradient_change_relative"}),),
+            ),
+            (
+                "beta",
+                "The gradient changes less per unit of weight along the gradient,",
+                "beta",
+                (),
+            ),
+        )
+    ),
+    Claim(
+        id="smoothness-start",
+        sentence="At initial weights it is the other way round: the gradient changes more per "
+        "unit of weight with BN",
+        source=SOURCE,
+        estimand=Estimand(
+            "probe",
+            groups("bn", "none"),
+            {"probe": "landscape", "stat": "beta", "end": 0.0},
+            scale="ratio",
         ),
-        *(
-            Claim(
-                id=f"smoothness-{name}",
-                sentence=f"{what} {raw}",
-                estimand=matched("landscape", "loss", stat, "ratio"),
-                direction="less",
-                # per unit of weight is what theory is about; the others depend on the rate too
-                family="confirmatory" if name == "beta" else "exploratory",
-                robustness=rows,
-                **smooth,  # type: ignore[arg-type]
-            )
-            for name, what, stat, rows in (
-                (
-                    "loss",
-                    "Steps along the gradient change the loss less,",
-                    "loss_range",
-                    (Variant("relative to the loss", {"stat": "loss_range_relative"}),),
-                ),
-                (
-                    "gradient",
-                    "Steps along the gradient change the gradient less,",
-                    "gradient_change",
-                    (Variant("relative to the gradient", {"stat": "gradient_change_relative"}),),
-                ),
-                (
-                    "beta",
-                    "The gradient changes less per unit of weight along the gradient,",
-                    "beta",
-                    (),
-                ),
-            )
-        ),
-        Claim(
-            id="smoothness-start",
-            sentence="At initial weights it is the other way round: the gradient changes more per "
-            "unit of weight with BN",
-            estimand=at_start("beta"),
-            direction="greater",
-            family="exploratory",
-            robustness=(Variant("range of the loss", {"stat": "loss_range"}),),
-            **smooth,  # type: ignore[arg-type]
-        ),
-    )
+        direction="greater",
+        family="exploratory",
+        robustness=(Variant("range of the loss", {"stat": "loss_range"}),),
+    ),
+)
 
 
 def _lines(probe: str, tensor: str, stat: str, label: str, caption: str, log: bool) -> Exhibit:
@@ -172,21 +165,21 @@ LANDSCAPE = Experiment(
     ),
     design=(
         "LeNet with sigmoids at the notes' settings, with and without batch normalization. Two "
-        "probes look, at the standard size every 11 steps at first, later twice an epoch, for "
+        "probes measure, at the standard size every 11 steps at first, later twice an epoch, for "
         "five epochs; below it once or twice an epoch. One compares the gradient of every layer, "
         "on the batch of a step, before and after the layers below have made that step. The other "
         "goes 1/2 to 4 learning rates along the gradient of a fixed batch, in training mode. Both "
-        "work on copies and leave no trace. Arms are compared when each first reaches the "
-        "same loss."
+        "work on copies and do not change the training. Arms are compared when each first "
+        "reaches the same loss."
     ),
     limits=(
         "The same loss is a different time of training, and one rate is used for both. A step of "
-        "the same learning rate is a longer way where gradients are larger; per unit of weight is "
-        "another measure than per step, and the two may disagree. Behind batch normalization the "
-        "length of weights has no meaning of its own."
+        "the same learning rate goes farther where gradients are larger; per unit of weight is "
+        "another measure than per step, and the two may disagree. Before batch normalization the "
+        "norm of the weights has no meaning of its own."
     ),
     arms=arms,
-    claims=claims,
+    claims=(*SHIFT, *SMOOTHNESS),
     exhibits=(
         _lines(
             "gradient-shift", "gradient", "relative", "Relative change of the gradient",
@@ -206,15 +199,10 @@ LANDSCAPE = Experiment(
         ),
         Exhibit(
             "probe-bands",
-            "The same numbers against the loss at that moment, a dot a seed and moment: further "
-            "right is later in training.",
+            "The same numbers against the loss at that moment, one dot per seed and moment: "
+            "further right is later in training.",
             {**SMOOTH, "log": True, "against_loss": True},
         ),
         Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
     ),
 )  # fmt: skip
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", LANDSCAPE.name])  # type: ignore[has-type]

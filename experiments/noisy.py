@@ -2,7 +2,7 @@
 
 Arms: ``none``, ``bn``, and ``noisy``: batch normalization followed by random shifts and
 scales, new for every step, channel and image.  The same three once more for an epoch,
-watched as in ``activations``: does the noise make distributions drift?
+recorded as in ``activations``: does the noise make distributions drift?
 
 Cost: 25.5 M image-passes at the standard size, of which 17.6 M are shared with
 ``convergence`` and 1.8 M with ``activations``.
@@ -10,103 +10,82 @@ Cost: 25.5 M image-passes at the standard size, of which 17.6 M are shared with
 Expected: if Santurkar et al. are right, ``noisy`` trains about as fast as ``bn`` and far
 faster than ``none``.
 
-Run it: ``python -m experiments.noisy`` or ``bnstudy run noisy``.
+Command: ``bnstudy run noisy``
 
 Source: Santurkar, Tsipras, Ilyas & Madry 2018, section 2.2.
 """
 
 from dataclasses import replace
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments import activations
-from experiments.common import fine, pilot, registers
-from experiments.plain import plain
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile, Variant
+
+from . import activations
+from .baseline import baseline_arm
+from .common import SIGN_TEST, at_target, groups, notes_for_steps, pilot, steps_ratio
 
 EPOCHS = 6  # both kinds of BN are at the last target by then
-LATE = 0.86  # earlier ones come within a few readings: too coarse for a margin of 1.25
+LATE = 0.86  # earlier targets are a few evaluations away: too coarse for a margin of 1.25
 LABELS = {"none": "no BN", "bn": "BN", "noisy": "BN + noise"}
+SOURCE = "Santurkar et al. 2018"
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return no normalization, normalization, and normalization with noise after it."""
-    base = fine(profile)
+    base = notes_for_steps(profile)
     epochs = min(base.epochs, EPOCHS)
-    short = base.replace(norm="noisy", epochs=epochs, test_every=epochs)
-    watched = {arm.name: arm for arm in activations.arms(profile)}
-    noisy = watched["none"].config.replace(norm="noisy")
-    watched["noisy"] = replace(watched["none"], config=noisy)
     trained = (
-        plain(profile, "none", LABELS["none"]),
-        plain(profile, "bn", LABELS["bn"]),
-        Arm("noisy", short, LABELS["noisy"]),
+        baseline_arm(profile, "none", LABELS["none"]),
+        baseline_arm(profile, "bn", LABELS["bn"]),
+        Arm("noisy", base.replace(norm="noisy", epochs=epochs, test_every=epochs), LABELS["noisy"]),
     )
-    if not registers(profile):  # drift is what a claim is about, no exhibit
-        return trained
-    return trained + tuple(
-        replace(watched[norm], name=f"{norm}/watched", label=f"{label}, watched")
+    # No exhibit shows the drift, only claims are about it.
+    return trained + watched_arms(profile) if profile.judges else trained
+
+
+def watched_arms(profile: Profile) -> tuple[Arm, ...]:
+    """Return the three arms recorded like those of ``activations``, whose runs they share."""
+    recorded = {arm.name: arm for arm in activations.arms(profile)}
+    noisy = recorded["none"].config.replace(norm="noisy")
+    recorded["noisy"] = replace(recorded["none"], config=noisy)
+    return tuple(
+        replace(recorded[norm], name=f"{norm}/watched", label=f"{label}, watched")
         for norm, label in LABELS.items()
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that the noise neither slows BN down much nor makes it as slow as none."""
-    if not registers(profile):
-        return ()
-
-    def steps(target: float, *pair: str) -> Estimand:
-        options = {"target": target, "epochs": EPOCHS}
-        return Estimand("steps-to-target", tuple((name,) for name in pair), options, scale="ratio")
-
-    source = "Santurkar et al. 2018"
-    return (
+CLAIMS = (
+    Claim(
+        id="noisy-bn-faster",
+        sentence="BN with random shifts and scales after it still trains faster than no BN",
+        source=SOURCE,
+        estimand=steps_ratio("none", "noisy", 0.70, EPOCHS),
+        direction="greater",
+        pilot=pilot(2.564, 0.2662),
+        robustness=(at_target(75), SIGN_TEST),
+    ),
+    Claim(
+        id="noisy-bn-as-fast",
+        sentence="BN with random shifts and scales after it trains about as fast as BN",
+        source=SOURCE,
+        estimand=steps_ratio("noisy", "bn", LATE, EPOCHS),
+        direction="within",
+        margin=1.25,
+        pilot=pilot(0.054, 0.131),
+        robustness=(at_target(70), at_target(82), Variant("margin 1.5", margin=1.5)),
+    ),
+    *(
         Claim(
-            id="noisy-bn-faster",
-            sentence="BN with random shifts and scales after it still trains faster than no BN",
-            source=source,
-            estimand=steps(0.70, "none", "noisy"),
-            unit="times",
+            id=f"noisy-bn-drift-{other}",
+            sentence="With random shifts and scales after BN the distributions of "
+            f"pre-activations drift more than with {LABELS[other]}",
+            source=SOURCE,
+            estimand=Estimand("drift", groups("noisy/watched", f"{other}/watched"), scale="ratio"),
             direction="greater",
-            test="sign-flip",
-            pilot=pilot(2.564, 0.2662),
-            robustness=(
-                Variant("target 75%", {"target": 0.75}),
-                Variant("sign test", test="sign"),
-            ),
-        ),
-        Claim(
-            id="noisy-bn-as-fast",
-            sentence="BN with random shifts and scales after it trains about as fast as BN",
-            source=source,
-            estimand=steps(LATE, "noisy", "bn"),
-            unit="times",
-            direction="within",
-            test="tost",
-            margin=1.25,
-            pilot=pilot(0.054, 0.131),
-            robustness=(
-                Variant("target 70%", {"target": 0.70}),
-                Variant("target 82%", {"target": 0.82}),
-                Variant("margin 1.5", margin=1.5),
-            ),
-        ),
-        *(
-            Claim(
-                id=f"noisy-bn-drift-{other}",
-                sentence="With random shifts and scales after BN the distributions of "
-                f"pre-activations drift more than with {LABELS[other]}",
-                source=source,
-                estimand=Estimand(
-                    "drift", (("noisy/watched",), (f"{other}/watched",)), scale="ratio"
-                ),
-                unit="times",
-                direction="greater",
-                test="sign-flip",
-                family="exploratory",  # whether the noise does what it is for
-            )
-            for other in ("bn", "none")
-        ),
-    )
+            family="exploratory",  # checks that the noise does what it is meant to
+        )
+        for other in ("bn", "none")
+    ),
+)
 
 
 NOISY = Experiment(
@@ -134,7 +113,7 @@ NOISY = Experiment(
         "colour; for sigmoids its size may mean something else."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     targets=(0.70, LATE),
     exhibits=(
         Exhibit("learning-curves", "Validation accuracy by epoch.", {"arms": tuple(LABELS)}),
@@ -156,8 +135,3 @@ NOISY = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", NOISY.name])  # type: ignore[has-type]

@@ -10,25 +10,25 @@ a quarter of an epoch to the target.
 
 Expected: Salimans & Kingma find that mean-only BN does much of what BN does, together with weight
 normalization, which keeps the scale; here nothing does.  Dividing without centring should fare
-worst, since sums of sigmoids stand far from zero.  A bias before BN does nothing.
+worst, since sums of sigmoids are far from zero.  A bias before BN does nothing.
 
-Run it: ``python -m experiments.parts`` or ``bnstudy run parts``.
+Command: ``bnstudy run parts``
 
 Source: Salimans & Kingma 2016, section 4; Ioffe & Szegedy 2015, section 3.
 """
 
 from itertools import combinations
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import fine, registers
-from experiments.plain import plain
+from bnstudy.plan import Arm, Claim, Exhibit, Experiment, Profile
+
+from .baseline import baseline_arm
+from .common import RUNNING, accuracy, at_target, notes_for_steps, steps_ratio
 
 LAYERS = {"1": "conv1", "2": "conv2", "3": "fc1", "4": "fc2"}
 # one layer, all but one, and at the full size also two
 SUBSETS = {
-    size: tuple("".join(some) for count in counts for some in combinations(LAYERS, count))
-    for size, counts in {"standard": (1, 3), "full": (1, 2, 3)}.items()
+    profile: tuple("".join(some) for count in counts for some in combinations(LAYERS, count))
+    for profile, counts in {"standard": (1, 3), "full": (1, 2, 3)}.items()
 }
 SHORT = 1  # epochs at the standard size, of all arms but the two that others have too
 TARGET = 0.70
@@ -38,18 +38,23 @@ PART_LABELS = {
     "bn/no-affine": "BN, no gamma and beta",
     "bn/no-bias": "BN, no bias before it",
 }
+PART_SUBJECTS = {
+    "mean-only": "BN that only centres",
+    "variance-only": "BN that only divides",
+    "bn/no-affine": "BN without gamma and beta",
+    "bn/no-bias": "BN without the bias before it",
+}
 
 
 def layers_of(subset: str) -> str:
-    """Name the layers of a subset: ``conv1, fc1``."""
+    """Return the names of the layers of a subset: ``conv1, fc1``."""
     return ", ".join(LAYERS[number] for number in subset)
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
-    """Return no and whole BN, its parts, and BN in every subset of the layers."""
-    whole = fine(profile)
-    part = whole.replace(epochs=SHORT) if profile.name == "standard" else whole
-    subsets = SUBSETS.get(profile.name, ())  # too many for a first look
+    """Return no BN, complete BN, its parts, and BN in every subset of the layers."""
+    base = notes_for_steps(profile)
+    part = base.replace(epochs=SHORT) if profile.name == "standard" else base
     settings = (
         part.replace(norm="mean-only"),
         part.replace(norm="variance-only"),
@@ -57,93 +62,71 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
         part.replace(norm="bn", bias=False),
     )
     return (
-        plain(profile, "none", "no BN"),
-        plain(profile, "bn", "BN"),
+        baseline_arm(profile, "none", "no BN"),
+        baseline_arm(profile, "bn", "BN"),
         *(
             Arm(name, config, label)
             for (name, label), config in zip(PART_LABELS.items(), settings, strict=True)
         ),
         *(
             Arm(f"bn/{each}", part.replace(norm="bn", norm_layers=each), f"BN: {layers_of(each)}")
-            for each in subsets
+            for each in SUBSETS.get(profile.name, ())  # too many for a first look
         ),
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register, to be estimated only, each part, each layer alone and all layers but one."""
-    if not registers(profile):
-        return ()
+SOURCE = "Salimans & Kingma 2016; Ioffe & Szegedy 2015"
+MORE_STEPS = "needs more steps to 70% validation accuracy than BN"
 
-    def explored(
-        name: str, sentence: str, arm: str, epochs: int, measure: str = "steps-to-target"
-    ) -> Claim:
-        of_steps = measure == "steps-to-target"
-        options = {"target": TARGET, "epochs": epochs} if of_steps else {"epochs": epochs}
-        return Claim(
-            id=f"parts-{name}",
-            sentence=sentence,
-            source="Salimans & Kingma 2016; Ioffe & Szegedy 2015",
-            estimand=Estimand(
-                measure, ((arm,), ("bn",)), options, scale="ratio" if of_steps else "difference"
-            ),
-            unit="times" if of_steps else "points",
-            direction="greater" if of_steps else "less",
-            test="sign-flip",
+
+def slower(name: str, sentence: str, arm: str) -> Claim:
+    """Return the claim that an arm needs more steps than BN; it is not judged."""
+    return Claim(
+        id=f"parts-{name}",
+        sentence=sentence,
+        source=SOURCE,
+        estimand=steps_ratio(arm, "bn", TARGET, SHORT),
+        direction="greater",
+        family="exploratory",
+        robustness=(at_target(60),),
+    )
+
+
+CLAIMS = (
+    *(
+        slower(f"{arm.removeprefix('bn/')}-steps", f"{subject} {MORE_STEPS}", arm)
+        for arm, subject in PART_SUBJECTS.items()
+    ),
+    *(
+        Claim(
+            id=f"parts-{arm.removeprefix('bn/')}-accuracy",
+            sentence=f"{subject} is less accurate than BN after {SHORT} epoch",
+            source=SOURCE,
+            estimand=accuracy(arm, "bn", epochs=SHORT),
+            direction="less",
             family="exploratory",
-            robustness=(
-                Variant("target 60%", {"target": 0.60})
-                if of_steps
-                else Variant("with running averages", {"statistics": "running"}),
-            ),
+            robustness=(RUNNING,),
         )
+        for arm, subject in PART_SUBJECTS.items()
+    ),
+    *(
+        slower(f"only-{name}", f"BN in {name} alone {MORE_STEPS} in all layers", f"bn/{number}")
+        for number, name in LAYERS.items()
+    ),
+    *(
+        slower(
+            f"without-{name}",
+            f"BN in all layers but {name} {MORE_STEPS} in all",
+            f"bn/{''.join(each for each in LAYERS if each != number)}",
+        )
+        for number, name in LAYERS.items()
+    ),
+)
 
-    of_parts = {
-        "mean-only": "BN that only centres",
-        "variance-only": "BN that only divides",
-        "bn/no-affine": "BN without gamma and beta",
-        "bn/no-bias": "BN without the bias before it",
-    }
-    steps = "needs more steps to 70% validation accuracy than BN"
-    return (
-        *(
-            explored(f"{arm.removeprefix('bn/')}-steps", f"{words} {steps}", arm, SHORT)
-            for arm, words in of_parts.items()
-        ),
-        *(
-            explored(
-                f"{arm.removeprefix('bn/')}-accuracy",
-                f"{words} is less accurate than BN after {SHORT} epoch",
-                arm,
-                SHORT,
-                "accuracy",
-            )
-            for arm, words in of_parts.items()
-        ),
-        *(
-            explored(
-                f"only-{name}",
-                f"BN in {name} alone {steps} in all layers",
-                f"bn/{number}",
-                SHORT,
-            )
-            for number, name in LAYERS.items()
-        ),
-        *(
-            explored(
-                f"without-{name}",
-                f"BN in all layers but {name} {steps} in all",
-                f"bn/{''.join(each for each in LAYERS if each != number)}",
-                SHORT,
-            )
-            for number, name in LAYERS.items()
-        ),
-    )
-
-
-WHOLE = ("none", "bn", *PART_LABELS)
+PART_ARMS = ("none", "bn", *PART_LABELS)
 IN_LAYERS = {
-    size: ("none", "bn", *(f"bn/{each}" for each in subsets)) for size, subsets in SUBSETS.items()
+    profile: ("none", "bn", *(f"bn/{each}" for each in subsets))
+    for profile, subsets in SUBSETS.items()
 }
 
 PARTS = Experiment(
@@ -163,58 +146,58 @@ PARTS = Experiment(
         "LeNet with sigmoids at the notes' settings, batches of 256, SGD at 0.9. Mean-only: the "
         "batch mean of each channel is subtracted and beta added; there is no gamma, as in the "
         "paper. Variance-only: divided by the batch standard deviation about the mean, gamma and "
-        "beta as usual. Without gamma and beta: 1 and 0 throughout. Then whole batch "
+        "beta as usual. Without gamma and beta: 1 and 0 throughout. Then complete batch "
         "normalization in one of the four layers, in all but one, and at the full size in two. "
-        "At the standard size all of these are watched for one epoch, and arms compared up to the "
-        "last step that both were watched to. All of this is exploratory: estimates with "
+        "At the standard size all of these are trained for one epoch, and arms compared up to the "
+        "last step that both were trained to. All of this is exploratory: estimates with "
         "intervals, and no verdict."
     ),
     limits=(
-        "One learning rate, that of the notes, which suits whole batch normalization; a part may "
-        "have a better one of its own. Mean-only normalization stands here without the weight "
+        "One learning rate, that of the notes, which suits complete batch normalization; a part "
+        "may have a better one of its own. Mean-only normalization is used here without the weight "
         "normalization that it was made for. After one epoch no arm has converged, so "
-        "accuracies tell speed as well. Nothing here is corrected for the number of comparisons."
+        "accuracies reflect speed as well. Nothing here is corrected for the number of comparisons."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     targets=(TARGET,),
     exhibits=(
         Exhibit(
             "learning-curves",
             "Validation accuracy by epoch, running averages; thin lines: seeds.",
-            {"arms": WHOLE},
+            {"arms": PART_ARMS},
         ),
         Exhibit(
             "ranking",
             "Optimizer steps until the validation accuracy first reaches 70%, the parts of batch "
-            "normalization: a dot a seed, geometric means with intervals. Open triangles: not "
-            "reached. Dashed: whole batch normalization.",
-            {"arms": WHOLE, "baseline": "bn"},
+            "normalization: one dot per seed, geometric means with intervals. Open triangles: not "
+            "reached. Dashed: complete batch normalization.",
+            {"arms": PART_ARMS, "baseline": "bn"},
         ),
         Exhibit(
             "ranking",
-            "Test accuracy with population statistics at the last step that all were watched to: a "
-            "dot a seed, means with intervals. Dashed: whole batch normalization.",
-            {"arms": WHOLE, "baseline": "bn", "of": "accuracy"},
+            "Test accuracy with population statistics at the last step that all were trained to: "
+            "one dot per seed, means with intervals. Dashed: complete batch normalization.",
+            {"arms": PART_ARMS, "baseline": "bn", "of": "accuracy"},
         ),
         *(
             Exhibit(
                 "ranking",
                 f"{what}, batch normalization in some layers. Dashed: in all layers.",
-                {"arms": IN_LAYERS[size], "baseline": "bn", "of": of},
-                (size,),
+                {"arms": IN_LAYERS[profile], "baseline": "bn", "of": of},
+                (profile,),
             )
-            for size in SUBSETS
+            for profile in SUBSETS
             for of, what in (
                 (
                     "steps",
-                    "Optimizer steps until the validation accuracy first reaches 70% (a dot a "
+                    "Optimizer steps until the validation accuracy first reaches 70% (one dot per "
                     "seed, geometric means with intervals; open triangles: not reached)",
                 ),
                 (
                     "accuracy",
                     "Test accuracy with population statistics at the last step that all were "
-                    "watched to",
+                    "trained to",
                 ),
             )
         ),
@@ -222,12 +205,7 @@ PARTS = Experiment(
             "kaplan-meier",
             "Share of seeds whose validation accuracy has not reached 70% yet, by step, with "
             "95% intervals (Kaplan-Meier).",
-            {"arms": WHOLE},
+            {"arms": PART_ARMS},
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", PARTS.name])  # type: ignore[has-type]

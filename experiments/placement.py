@@ -1,4 +1,4 @@
-"""Before the activation, after it, or on the input of each layer: does the place matter?
+"""Before the activation, after it, or on the input of each layer: does the placement matter?
 
 Arms: batch normalization on the output of each layer before its sigmoid, after the sigmoid,
 and on the input of each layer; at learning rate 0.3.
@@ -8,16 +8,16 @@ shared with ``convergence``.
 
 Expected: the notes name the first and the last as possible and prefer none.
 
-Run it: ``python -m experiments.placement`` or ``bnstudy run placement``.
+Command: ``bnstudy run placement``
 
 Source: the notes; Ioffe & Szegedy 2015, section 3.2.
 """
 
-from typing import Any
+from dataclasses import replace
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import fine, pilot, registers
+from bnstudy.plan import Arm, Claim, Exhibit, Experiment, Profile, Variant
+
+from .common import RUNNING, accuracy, at_target, notes_for_steps, pilot, steps_ratio
 
 EPOCHS, RATE = 5, 0.3
 LABELS = {
@@ -25,95 +25,68 @@ LABELS = {
     "activated": "after the sigmoid",
     "input": "on the layer's input",
 }
+SOURCE = "Lecture notes; Ioffe & Szegedy 2015"
 QUOTE = "1. 全连接层和卷积层的输出上，激活函数前 … 2. 全连接层和卷积层的输入上"
+OTHERS = ("activated", "input")
+# differences of accuracy on pilot seeds: mean, standard deviation
+PILOT = {"activated": (0.008538, 0.004591), "input": (0.01516, 0.005328)}
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
-    """Return the three places."""
-    base = fine(profile).replace(norm="bn", learning_rate=RATE)
-    if registers(profile):
+    """Return the three placements."""
+    base = notes_for_steps(profile).replace(norm="bn", learning_rate=RATE)
+    if profile.judges:
         base = base.replace(epochs=EPOCHS, test_every=EPOCHS)
     return tuple(
-        Arm(place, base.replace(placement=place), words) for place, words in LABELS.items()
+        Arm(placement, base.replace(placement=placement), label)
+        for placement, label in LABELS.items()
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that the other two places are as good as the first."""
-    if not registers(profile):
-        return ()
-    source = "Lecture notes; Ioffe & Szegedy 2015"
+def same_accuracy(id: str, first: str, second: str) -> Claim:
+    """Return the claim that two placements end at the same accuracy."""
+    return Claim(
+        id=id,
+        sentence=f"BN {LABELS[first]} ends at the accuracy of BN {LABELS[second]}",
+        source=SOURCE,
+        quote=QUOTE,
+        estimand=accuracy(first, second, epochs=EPOCHS),
+        direction="within",
+        margin=0.01,
+        robustness=(RUNNING, Variant("within half a point", margin=0.005)),
+    )
 
-    def same_accuracy(id: str, sentence: str, *pair: str, **rest: Any) -> Claim:
-        return Claim(
-            id=id,
-            sentence=sentence,
-            source=source,
+
+CLAIMS = (
+    *(
+        replace(same_accuracy(f"placement-{each}", each, "output"), pilot=pilot(*PILOT[each]))
+        for each in OTHERS
+    ),
+    # the third pair follows from two, and steps are no part of the notes' claim
+    replace(same_accuracy("placement-others", *OTHERS), family="exploratory"),
+    *(
+        Claim(
+            id=f"placement-{each}-steps",
+            sentence=f"BN {LABELS[each]} needs as many steps as BN before the sigmoid",
+            source=SOURCE,
             quote=QUOTE,
-            estimand=Estimand("accuracy", tuple((name,) for name in pair), {"epochs": EPOCHS}),
-            unit="points",
+            estimand=steps_ratio(each, "output", 0.70, EPOCHS),
             direction="within",
-            test="tost",
-            margin=0.01,
-            robustness=(
-                Variant("with running averages", {"statistics": "running"}),
-                Variant("within half a point", margin=0.005),
-            ),
-            **rest,
-        )
-
-    judged = tuple(
-        same_accuracy(
-            f"placement-{place}",
-            f"BN {LABELS[place]} ends at the accuracy of BN before the sigmoid",
-            place,
-            "output",
-            pilot=pilot(*PILOT[place]),
-        )
-        for place in OTHERS
-    )
-    return (
-        *judged,
-        # the third pair follows from two, and steps are no part of the notes' claim
-        same_accuracy(
-            "placement-others",
-            f"BN {LABELS['activated']} ends at the accuracy of BN {LABELS['input']}",
-            *OTHERS,
+            margin=1.25,
             family="exploratory",
-        ),
-        *(
-            Claim(
-                id=f"placement-{place}-steps",
-                sentence=f"BN {LABELS[place]} needs as many steps as BN before the sigmoid",
-                source=source,
-                quote=QUOTE,
-                estimand=Estimand(
-                    "steps-to-target",
-                    ((place,), ("output",)),
-                    {"target": 0.70, "epochs": EPOCHS},
-                    scale="ratio",
-                ),
-                unit="times",
-                direction="within",
-                test="tost",
-                margin=1.25,
-                family="exploratory",
-                robustness=(Variant("target 80%", {"target": 0.80}),),
-            )
-            for place in OTHERS
-        ),
-    )
+            robustness=(at_target(80),),
+        )
+        for each in OTHERS
+    ),
+)
 
-
-OTHERS = ("activated", "input")
-PILOT = {"activated": (0.008538, 0.004591), "input": (0.01516, 0.005328)}
 
 PLACEMENT = Experiment(
     name="placement",
     title="Does it matter where batch normalization stands?",
     question=(
         "Batch normalization can stand before a layer's activation, after it, or on the input of "
-        "a layer. Does the place change how well the network ends up?"
+        "a layer. Does the placement change how well the network ends up?"
     ),
     literature=(
         "The notes: it acts on the output of convolutional and linear layers before the "
@@ -125,9 +98,9 @@ PLACEMENT = Experiment(
         "suits all three on pilot seeds. On the input means that images are normalized too, and "
         "the last layer's input."
     ),
-    limits="One activation, one rate; other activations may tell the places apart.",
+    limits="One activation, one rate; other activations may separate the placements.",
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     targets=(0.70, 0.80),
     exhibits=(
         Exhibit("learning-curves", "Validation accuracy by epoch.", {}),
@@ -149,8 +122,3 @@ PLACEMENT = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", PLACEMENT.name])  # type: ignore[has-type]

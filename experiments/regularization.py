@@ -1,17 +1,17 @@
 """Is batch normalization a noise regularizer?
 
 Arms, all with SGD batches of 256 on 5,000 training images, long enough to overfit: ghost
-batch normalization in groups of 8, 32 and 128, plain ``bn`` (256), and ``population``,
+batch normalization in groups of 8, 32 and 128, standard ``bn`` (256), and ``population``,
 which normalizes by moving averages and so has no noise from the batch.
 
 Cost: 12.0 M image-passes at the standard size (5 arms x 16 seeds x 150,000), and 4.8 M
-forward passes for the gap, which is read by a probe, in evaluation: by training batches
-it would hold their noise.
+forward passes for the generalization gap, which a probe measures in evaluation mode:
+measured on training batches it would contain their noise.
 
 Expected: the smaller the group, the noisier its moments, and the smaller the gap between
 training and test if the noise regularizes.
 
-Run it: ``python -m experiments.regularization`` or ``bnstudy run regularization``.
+Command: ``bnstudy run regularization``
 
 Source: the notes, 'it may control complexity by adding noise'; Ioffe & Szegedy 2015,
 section 3.4; Hoffer, Hubara & Soudry 2017; Luo et al. 2019.
@@ -20,14 +20,14 @@ section 3.4; Hoffer, Hubara & Soudry 2017; Luo et al. 2019.
 from typing import Any
 
 from bnstudy.config import RunConfig
-from bnstudy.plan.claim import Claim, Estimand, Option, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Option, Profile, Variant
+
+from .common import T_TEST, groups, notes
 
 IMAGES, EPOCHS, RATE = 5_000, 30, 0.9
 GHOSTS = (8, 32, 128)
 GROUPS = (*(f"ghost-{size}" for size in GHOSTS), "bn")
-SIZES = (*map(float, GHOSTS), 256.0)
+SIZES = (*GHOSTS, 256)
 QUOTE = (
     "后续有论文指出它可能就是通过在每个小批量里加入噪音来控制模型复杂度，"
     "因为每个小批量的均值和方差都是在随机变动的。"
@@ -40,7 +40,7 @@ def small_data(profile: Profile) -> RunConfig:
         profile,
         train_images=IMAGES,
         epochs=EPOCHS,
-        evaluations_per_epoch=1 if registers(profile) else 5,
+        evaluations_per_epoch=1 if profile.judges else 5,
         test_every=10,
         validation_images=500,  # not used by any claim
         population_images=IMAGES,
@@ -48,97 +48,77 @@ def small_data(profile: Profile) -> RunConfig:
     )
 
 
-def look(profile: Profile, end: int) -> dict[str, dict[str, Any]]:
-    """Return the probe of the gap: at the start too, which a run that diverges has in any case."""
-    before = [0, end / 2] if registers(profile) else []
+def gap_probe(profile: Profile, end: int) -> dict[str, dict[str, Any]]:
+    """Return the probe of the generalization gap."""
+    # At the start too, so that a run that diverges has a value in any case.
+    before = [0, end / 2] if profile.judges else []
     return {"generalization": {"epochs": [*before, end]}}
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
     """Return normalization in groups of growing size, and without noise from the batch."""
     base = small_data(profile)
-    ghosts = GHOSTS if registers(profile) else GHOSTS[:1]
+    ghosts = GHOSTS if profile.judges else GHOSTS[:1]
     kinds = (
         *((f"ghost-{size}", f"ghost:size={size}", f"BN by {size}") for size in ghosts),
         ("bn", "bn", "BN by 256"),
         ("population", "population", "noise-free BN"),
     )
     return tuple(
-        Arm(name, base.replace(norm=norm), label, probes=look(profile, base.epochs))
+        Arm(name, base.replace(norm=norm), label, probes=gap_probe(profile, base.epochs))
         for name, norm, label in kinds
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that smaller groups, and noise at all, shrink the generalization gap."""
-    if not registers(profile):
-        return ()
-    gap: dict[str, Option] = {
-        "probe": "generalization",
-        "tensor": "gap",
-        "stat": "loss",
-        "take": "last",
-    }
-    halfway: dict[str, Option] = {"start": EPOCHS / 2, "end": EPOCHS / 2}
-    return (
-        Claim(
-            id="noise-regularizes",
-            sentence="Smaller normalization groups at the same SGD batch shrink the "
-            "generalization gap",
-            source="Lecture notes; Ioffe & Szegedy 2015; Hoffer et al. 2017; Luo et al. 2019",
-            quote=QUOTE,
-            estimand=Estimand(
-                "probe",
-                (GROUPS,),
-                gap,
-                summary="slope",
-                levels=SIZES,
-                level_scale="log2",
-            ),
-            unit="of loss per doubling",
-            direction="greater",
-            test="sign-flip",
-            robustness=(
-                Variant("gap of accuracy", {"stat": "accuracy"}, unit="of accuracy per doubling"),
-                Variant(f"after {EPOCHS // 2} epochs", halfway),
-                Variant("t test", test="t"),
-                Variant(
-                    "order of the groups (Page)",
-                    test="page",
-                    summary="order",
-                    unit="rank correlation",
-                ),
+def slope_by_size(measure: str, options: dict[str, Option]) -> Estimand:
+    """Return the slope of a measure over the doublings of the group size."""
+    return Estimand(measure, (GROUPS,), options, summary="slope", levels=SIZES, level_scale="log2")
+
+
+GAP: dict[str, Option] = {
+    "probe": "generalization",
+    "tensor": "gap",
+    "stat": "loss",
+    "take": "last",
+}
+CLAIMS = (
+    Claim(
+        id="noise-regularizes",
+        sentence="Smaller normalization groups at the same SGD batch shrink the generalization gap",
+        source="Lecture notes; Ioffe & Szegedy 2015; Hoffer et al. 2017; Luo et al. 2019",
+        quote=QUOTE,
+        estimand=slope_by_size("probe", GAP),
+        unit="of loss per doubling",
+        direction="greater",
+        robustness=(
+            Variant("gap of accuracy", {"stat": "accuracy"}, unit="of accuracy per doubling"),
+            Variant(f"after {EPOCHS // 2} epochs", {"start": EPOCHS / 2, "end": EPOCHS / 2}),
+            T_TEST,
+            Variant(
+                "order of the groups (Page)", test="page", summary="order", unit="rank correlation"
             ),
         ),
-        Claim(
-            id="noise-lowers-loss",
-            sentence="Smaller normalization groups at the same SGD batch lower the test loss",
-            source="Hoffer et al. 2017; Luo et al. 2019",
-            estimand=Estimand(
-                "loss",
-                (GROUPS,),
-                {"epochs": EPOCHS},
-                summary="slope",
-                levels=SIZES,
-                level_scale="log2",
-            ),
-            unit="of loss per doubling",
-            direction="greater",
-            test="sign-flip",
-            robustness=(Variant("after 20 epochs", {"epochs": 20}), Variant("t test", test="t")),
-        ),
-        Claim(
-            id="noise-free",
-            sentence="BN has a smaller generalization gap than BN without the batch's noise",
-            source="Luo et al. 2019; lecture notes",
-            quote=QUOTE,
-            estimand=Estimand("probe", (("bn",), ("population",)), gap),
-            unit="of loss",
-            direction="less",
-            test="sign-flip",
-            robustness=(Variant("gap of accuracy", {"stat": "accuracy"}, unit="points"),),
-        ),
-    )
+    ),
+    Claim(
+        id="noise-lowers-loss",
+        sentence="Smaller normalization groups at the same SGD batch lower the test loss",
+        source="Hoffer et al. 2017; Luo et al. 2019",
+        estimand=slope_by_size("loss", {"epochs": EPOCHS}),
+        unit="of loss per doubling",
+        direction="greater",
+        robustness=(Variant("after 20 epochs", {"epochs": 20}), T_TEST),
+    ),
+    Claim(
+        id="noise-free",
+        sentence="BN has a smaller generalization gap than BN without the batch's noise",
+        source="Luo et al. 2019; lecture notes",
+        quote=QUOTE,
+        estimand=Estimand("probe", groups("bn", "population"), GAP),
+        unit="of loss",
+        direction="less",
+        robustness=(Variant("gap of accuracy", {"stat": "accuracy"}, unit="points"),),
+    ),
+)
 
 
 REGULARIZATION = Experiment(
@@ -169,13 +149,13 @@ REGULARIZATION = Experiment(
         "the same epoch: read it beside the test loss."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     exhibits=(
         Exhibit(
             "probe-readings",
             "Loss on the training and on the test images at the end, by the same weights and with "
-            "population statistics: a dot a seed, means with intervals. The gap is the distance "
-            "between an arm's two rows.",
+            "population statistics: one dot per seed, means with intervals. The gap is the "
+            "distance between an arm's two rows.",
             {
                 "probe": "generalization",
                 "stat": "loss",
@@ -197,8 +177,3 @@ REGULARIZATION = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", REGULARIZATION.name])  # type: ignore[has-type]

@@ -1,6 +1,6 @@
 """Does it hurt batch normalization to meet the same batch-mates in every epoch?
 
-Arms: ``none`` and ``bn``, with batches drawn anew in every epoch, or with batches whose
+Arms: ``none`` and ``bn``, with new batches in every epoch, or with batches whose
 images stay together while only the order of the batches is drawn.
 
 Cost: 6.4 M image-passes at the standard size (4 arms x 16 seeds x 100,000).
@@ -8,14 +8,14 @@ Cost: 6.4 M image-passes at the standard size (4 arms x 16 seeds x 100,000).
 Expected: an image always normalized by the same mates lacks the noise that would
 regularize; without normalization mates hardly matter.
 
-Run it: ``python -m experiments.shuffle`` or ``bnstudy run shuffle``.
+Command: ``bnstudy run shuffle``
 
 Source: Ioffe & Szegedy 2015, section 4.2.1; Wu, Yun & Sra 2023.
 """
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from bnstudy.plan import Arm, Claim, Exhibit, Experiment, Profile
+
+from .common import RUNNING, T_TEST, accuracy, notes
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 5, "full": 20}
 IMAGES = 20_000  # few, so that mates meet often
@@ -37,36 +37,27 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
 
 
 def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register the difference of differences."""
-    if not registers(profile):
-        return ()
-    options = {"epochs": EPOCHS[profile.name]}
-    bn, none = (((f"{norm}/fixed",), (f"{norm}/fresh",)) for norm in ("bn", "none"))
+    """Return the difference of differences, and the difference with BN."""
+    epochs = EPOCHS[profile.name]
+    bn = ("bn/fixed", "bn/fresh")
     return (
         Claim(
             id="shuffle",
             sentence="Meeting the same batch-mates in every epoch costs more test accuracy with "
             "BN than without",
             source="Ioffe & Szegedy 2015, section 4.2.1; Wu, Yun & Sra 2023",
-            estimand=Estimand("accuracy", (*bn, *none), options),
-            unit="points",
+            estimand=accuracy(*bn, "none/fixed", "none/fresh", epochs=epochs),
             direction="less",
-            test="sign-flip",
-            robustness=(
-                Variant("with running averages", {"statistics": "running"}),
-                Variant("t test", test="t"),
-            ),
+            robustness=(RUNNING, T_TEST),
         ),
         Claim(
             id="shuffle-bn",
             sentence="Meeting the same batch-mates in every epoch costs BN test accuracy",
             source="Ioffe & Szegedy 2015, section 4.2.1",
-            estimand=Estimand("accuracy", bn, options),
-            unit="points",
+            estimand=accuracy(*bn, epochs=epochs),
             direction="less",
-            test="sign-flip",
             family="exploratory",
-            robustness=(Variant("with running averages", {"statistics": "running"}),),
+            robustness=(RUNNING,),
         ),
     )
 
@@ -85,7 +76,7 @@ SHUFFLE = Experiment(
     ),
     design=(
         f"LeNet with sigmoids on {IMAGES:,} images, batches of {BATCH}, SGD at {RATE}, with and "
-        "without batch normalization. Fresh: every epoch draws its batches anew. Fixed: the "
+        "without batch normalization. Fresh: every epoch draws new batches. Fixed: the "
         "batches of the first epoch stay together, and every epoch draws only their order. The "
         "claim is about the difference of the two differences within a seed."
     ),
@@ -104,8 +95,3 @@ SHUFFLE = Experiment(
         Exhibit("learning-curves", "Validation accuracy by epoch.", {}),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", SHUFFLE.name])  # type: ignore[has-type]

@@ -6,16 +6,16 @@ learning rate in proportion to its batch (0.3 at 256), for the same number of im
 Cost: 8.6 M image-passes at the standard size (18 arms x 16 seeds x 30,000).
 
 Expected: with 2 or 4 images batch statistics are too noisy to train by or to average;
-group normalization does not look at the batch.
+group normalization does not use the other images of the batch.
 
-Run it: ``python -m experiments.small_batch`` or ``bnstudy run small-batch``.
+Command: ``bnstudy run small-batch``
 
 Source: Wu & He 2018.
 """
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile
+
+from .common import RUNNING, T_TEST, accuracy, notes
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 1, "full": 10}
 SIZES = {
@@ -26,7 +26,7 @@ SIZES = {
 }
 IMAGES = 30_000
 RATE = 0.3  # at 256 images; sigmoids would spend one epoch of large batches on their plateau
-WORDS = {"none": "none", "bn": "bn", "group": "group:groups=2"}
+NORMS = {"none": "none", "bn": "bn", "group": "group:groups=2"}
 LABELS = {"none": "no norm", "bn": "BN", "group": "group norm"}
 
 
@@ -38,22 +38,18 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     )
     return tuple(
         Arm(
-            f"{norm}/B={size}",
-            base.replace(norm=word, batch_size=size, learning_rate=RATE * size / 256),
-            f"{LABELS[norm]}, batches of {size}",
+            f"{name}/B={size}",
+            base.replace(norm=norm, batch_size=size, learning_rate=RATE * size / 256),
+            f"{LABELS[name]}, batches of {size}",
         )
-        for norm, word in WORDS.items()
+        for name, norm in NORMS.items()
         for size in SIZES[profile.name]
     )
 
 
 def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that BN loses more by small batches than group normalization does."""
-    if not registers(profile):
-        return ()
-    sizes, options = SIZES[profile.name], {"epochs": EPOCHS[profile.name]}
-    groups = {norm: tuple(f"{norm}/B={size}" for size in sizes) for norm in WORDS}
-    running = Variant("with running averages", {"statistics": "running"})
+    """Return the claims that BN loses more at small batches than group normalization."""
+    sizes, epochs = SIZES[profile.name], EPOCHS[profile.name]
     return (
         Claim(
             id="small-batch",
@@ -62,16 +58,15 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             source="Wu & He 2018",
             estimand=Estimand(
                 "accuracy",
-                (groups["bn"], groups["group"]),
-                options,
+                tuple(tuple(f"{name}/B={size}" for size in sizes) for name in ("bn", "group")),
+                {"epochs": epochs},
                 summary="slope",
-                levels=tuple(map(float, sizes)),
+                levels=sizes,
                 level_scale="log2",
             ),
             unit="of accuracy per doubling",
             direction="greater",
-            test="sign-flip",
-            robustness=(running, Variant("t test", test="t")),
+            robustness=(RUNNING, T_TEST),
         ),
         *(
             Claim(
@@ -79,12 +74,10 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                 sentence=f"With batches of {size} BN ends at a lower test accuracy than group "
                 "normalization",
                 source="Wu & He 2018",
-                estimand=Estimand("accuracy", ((f"bn/B={size}",), (f"group/B={size}",)), options),
-                unit="points",
+                estimand=accuracy(f"bn/B={size}", f"group/B={size}", epochs=epochs),
                 direction="less",
-                test="sign-flip",
                 family="confirmatory" if size == 2 else "exploratory",
-                robustness=(running,),
+                robustness=(RUNNING,),
             )
             for size in (2, 4, 8)
         ),
@@ -96,7 +89,7 @@ SMALL_BATCH = Experiment(
     title="Does batch normalization fail at small batches?",
     question=(
         "Batch statistics of two or four images are noisy. Does batch normalization lose accuracy "
-        "there, and more than group normalization, which never looks at the other images?"
+        "there, and more than group normalization, which never uses the other images?"
     ),
     literature=(
         "Wu & He (2018): the error of networks with batch normalization grows as batches shrink "
@@ -105,13 +98,13 @@ SMALL_BATCH = Experiment(
     design=(
         "LeNet with ReLUs, with no, batch and group normalization (2 groups), with batches of "
         "2 to 256 images. The learning rate is in proportion to the batch, 0.3 at 256, and falls "
-        "to zero along a cosine; all arms see the same number of images, so that it brings all "
-        "the same way. "
+        "to zero along a cosine; all arms see the same number of images, so that it takes all "
+        "of them equally far. "
         "Accuracy is with population statistics, so that what is compared is training, not the "
         "averages; with running averages beside it."
     ),
     limits=(
-        "One rule for the learning rate: with another one the arms may stand in another order. "
+        "One rule for the learning rate: with another one the arms may rank differently. "
         "Networks are compared after few epochs, far from converged. In convolutional layers two "
         "images still give many positions to average over."
     ),
@@ -122,7 +115,7 @@ SMALL_BATCH = Experiment(
             "accuracy-by-batch",
             "Test accuracy at the end against the batch size, population statistics: means of the "
             "seeds with intervals; thin lines are seeds.",
-            {"norms": {WORDS[norm]: label for norm, label in LABELS.items()}},
+            {"norms": {NORMS[norm]: label for norm, label in LABELS.items()}},
         ),
         Exhibit(
             "learning-curves",
@@ -131,8 +124,3 @@ SMALL_BATCH = Experiment(
         ),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", SMALL_BATCH.name])  # type: ignore[has-type]

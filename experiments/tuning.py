@@ -1,10 +1,11 @@
 """Which learning rates suit the arms of two experiments, on pilot seeds?
 
-Prints the rates that ``experiments/batch_speed.py`` and ``experiments/final.py`` hold, and
-the medians of steps and means of errors they were chosen by.  Nothing is stored, and no claim
-uses these seeds.
+Prints the rates of ``batch_speed.py`` and ``final.py``, and the medians of steps and means of
+errors they were chosen by.  Nothing is stored, and no claim uses these seeds.
 
-Run it: ``python -m experiments.tuning`` (about 15 minutes on 2 cores).
+Cost: about 15 minutes on 2 cores.
+
+Command: ``python -m bnstudy.experiments.tuning``
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -17,11 +18,12 @@ import torch
 from bnstudy.config import RunConfig
 from bnstudy.data import load, split
 from bnstudy.engines.lockstep import LANES, train_stack
-from bnstudy.plan.plan import PROFILES
-from experiments import batch_speed, final
+from bnstudy.plan import PILOT_SEED, PROFILES
+
+from . import batch_speed, final
 
 RATES = (0.05, 0.15, 0.45, 1.35)
-SEEDS = range(1_000, 1_000 + LANES)
+SEEDS = range(PILOT_SEED, PILOT_SEED + LANES)
 NORMS = ("none", "bn")
 
 
@@ -35,8 +37,8 @@ def median_steps(config: RunConfig) -> float:
     """Return the median of steps to the target of batch-speed; infinite where most miss it."""
     steps = []
     for curve in curves(config):
-        there = curve[curve["validation_accuracy"] >= batch_speed.TARGET]
-        steps.append(np.inf if there.empty else there["step"].iloc[0])
+        reached = curve[curve["validation_accuracy"] >= batch_speed.TARGET]
+        steps.append(np.inf if reached.empty else reached["step"].iloc[0])
     return float(np.median(steps))
 
 
@@ -46,13 +48,16 @@ def mean_error(config: RunConfig) -> float:
 
 
 def main() -> None:
-    """Print the numbers, and the rate with the least of each row."""
+    """Print the table, and the best rate of each row."""
     standard = PROFILES["standard"]
     speed = {
         f"steps {norm} B={size}": [batch_speed.settings(standard, norm, size, r) for r in RATES]
         for norm, size in product(NORMS, batch_speed.SIZES["standard"])
     }
-    error = {f"error {norm} ReLU": [final.relu(standard, norm, r) for r in RATES] for norm in NORMS}
+    error = {
+        f"error {norm} ReLU": [final.relu_config(standard, norm, r) for r in RATES]
+        for norm in NORMS
+    }
     with ProcessPoolExecutor(max_workers=2) as workers:
         print(f"{'':<18}" + "".join(f"{rate:>9g}" for rate in RATES) + "  best")
         for rows, function in ((error, mean_error), (speed, median_steps)):

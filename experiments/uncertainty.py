@@ -1,32 +1,34 @@
-"""Does averaging over batch statistics tell better what a network does not know?
+"""Does averaging over batch statistics describe a network's uncertainty better?
 
 Arms: ``bn`` with batches of 16, 64 and 256, at the notes' rate.  At the end every
-network is read by its running averages, and by averaging its probabilities over
-random training batches' statistics: nothing is trained anew.
+network is evaluated with its running averages, and by averaging its probabilities over the
+statistics of random training batches: without further training.
 
 Cost: 5.3 M image-passes at the standard size (3 arms x 16 seeds x 110,000), and
 4.3 M forward passes of test images, half of those there are.
 
 Expected: Teye et al. find better likelihoods, most for small batches.
 
-Run it: ``python -m experiments.uncertainty`` or ``bnstudy run uncertainty``.
+Command: ``bnstudy run uncertainty``
 
 Source: Teye, Azizpour & Smith 2018.
 """
 
-from bnstudy.plan.claim import Claim, Estimand, Variant
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, Profile
-from experiments.common import notes, registers
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile
+
+from .common import T_TEST, groups, notes
 
 EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}
 BATCHES = {"tiny": 2, "quick": 4, "standard": 16, "full": 64}
 SIZES = (16, 64, 256)
-TESTED = {"standard": 5_000}  # half of the test images, for the time that passes of them take
+TESTED = {"standard": 5_000}  # half of the test images, since passes over them take long
 SCORES = {
     "nll": "negative log-likelihood",
     "brier": "Brier score",
     "ece": "calibration error",
 }
+SOURCE = "Teye et al. 2018"
+LOWERS = "Averaging over the statistics of random training batches lowers the test"
 
 
 def arms(profile: Profile) -> tuple[Arm, ...]:
@@ -34,57 +36,52 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     epochs = EPOCHS[profile.name]
     base = notes(profile, test_every=epochs, test_images=TESTED.get(profile.name, 0))
     base = base.replace(epochs=epochs, norm="bn")
-    look = {"uncertainty": {"batches": BATCHES[profile.name]}}
+    probes = {"uncertainty": {"batches": BATCHES[profile.name]}}
     return tuple(
-        Arm(f"bn/B={size}", base.replace(batch_size=size), f"BN, batches of {size}", probes=look)
-        for size in (SIZES if registers(profile) else SIZES[::2])
+        Arm(f"bn/B={size}", base.replace(batch_size=size), f"BN, batches of {size}", probes=probes)
+        for size in (SIZES if profile.judges else SIZES[::2])
     )
 
 
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Register that averaging over batches lowers every score, at every batch size."""
-    if not registers(profile):
-        return ()
-    against_running = tuple(
+def batches_against(other: str, score: str, size: int) -> Estimand:
+    """Return averaging over batches against other statistics, in a score of the same weights."""
+    return Estimand(
+        "probe",
+        groups(f"bn/B={size}", f"bn/B={size}"),
+        {"probe": "uncertainty", "stat": score, "tensor": "batches"},
+        {"tensor": other},
+    )
+
+
+CLAIMS = (
+    *(
         Claim(
             id=f"mc-bn-{score}-{size}",
-            sentence="Averaging over the statistics of random training batches lowers the test "
-            f"{words}, against running averages, with batches of {size}",
-            source="Teye et al. 2018",
-            estimand=Estimand(
-                "probe",
-                ((f"bn/B={size}",), (f"bn/B={size}",)),
-                {"probe": "uncertainty", "stat": score, "tensor": "batches"},
-                {"tensor": "running"},
-            ),
-            unit=f"of {words}",
+            sentence=f"{LOWERS} {name}, against running averages, with batches of {size}",
+            source=SOURCE,
+            estimand=batches_against("running", score, size),
+            unit=f"of {name}",
             direction="less",
-            test="sign-flip",
             family="confirmatory" if score == "nll" else "exploratory",
-            robustness=(Variant("t test", test="t"),),
+            robustness=(T_TEST,),
         )
-        for score, words in SCORES.items()
+        for score, name in SCORES.items()
         for size in SIZES
-    )
-    return against_running + tuple(
+    ),
+    *(
         Claim(
             id=f"mc-bn-nll-{size}-population",
-            sentence="Averaging over the statistics of random training batches lowers the test "
-            f"{SCORES['nll']}, against population statistics, with batches of {size}",
-            source="Teye et al. 2018",
-            estimand=Estimand(
-                "probe",
-                ((f"bn/B={size}",), (f"bn/B={size}",)),
-                {"probe": "uncertainty", "stat": "nll", "tensor": "batches"},
-                {"tensor": "population"},
-            ),
+            sentence=f"{LOWERS} {SCORES['nll']}, against population statistics, with batches of "
+            f"{size}",
+            source=SOURCE,
+            estimand=batches_against("population", "nll", size),
             unit=f"of {SCORES['nll']}",
             direction="less",
-            test="sign-flip",
-            family="exploratory",  # tells averaging from getting rid of lagging averages
+            family="exploratory",  # separates averaging from the removal of lagging averages
         )
         for size in SIZES
-    )
+    ),
+)
 
 
 UNCERTAINTY = Experiment(
@@ -108,17 +105,17 @@ UNCERTAINTY = Experiment(
     ),
     limits=(
         "Running averages that lag or are noisy lose by themselves; the comparison to population "
-        "statistics, which tells the two apart, is explored beside it. Calibration error by bins "
+        "statistics, which separates the two, is explored beside it. Calibration error by bins "
         "is biased upwards for few images. Uncertainty on images unlike the training images is not "
         "tested."
     ),
     arms=arms,
-    claims=claims,
+    claims=CLAIMS,
     exhibits=(
         Exhibit(
             "probe-readings",
-            "Test negative log-likelihood of the same weights at the end, read in three ways: a "
-            "dot a seed, means with intervals.",
+            "Test negative log-likelihood of the same weights at the end, read in three ways: "
+            "one dot per seed, means with intervals.",
             {
                 "probe": "uncertainty",
                 "stat": "nll",
@@ -133,8 +130,3 @@ UNCERTAINTY = Experiment(
         Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),
     ),
 )
-
-if __name__ == "__main__":
-    from bnstudy.cli import main
-
-    main(["run", UNCERTAINTY.name])  # type: ignore[has-type]

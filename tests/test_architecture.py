@@ -12,7 +12,8 @@ import pytest
 import bnstudy
 from bnstudy import errors
 from bnstudy.errors import BnstudyError
-from experiments import EXPERIMENTS
+from bnstudy.experiments import EXPERIMENTS
+from bnstudy.plan import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*(ROOT / "bnstudy").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")])
@@ -89,10 +90,8 @@ def test_experiments_are_named_by_their_files():
 
 @pytest.mark.parametrize("profile", ["tiny", "quick", "standard", "full"])
 def test_every_experiment_has_arms_for_every_profile(profile):
-    from_profile = {"tiny": 2, "quick": 16, "standard": 16, "full": 32}
     for experiment in EXPERIMENTS.values():
-        size = type("Size", (), {"name": profile, "seeds": from_profile[profile]})
-        assert len({arm.name for arm in experiment.arms(size)}) >= 1
+        assert len({arm.name for arm in experiment.arms(PROFILES[profile])}) >= 1
 
 
 def test_the_tree_holds_no_path_of_a_machine_and_no_large_file():

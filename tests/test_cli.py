@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from bnstudy.cli import main
 from bnstudy.config import digest
-from experiments import EXPERIMENTS
+from bnstudy.experiments import EXPERIMENTS
 
 STANDARD = ["--data", "sample", "--profile", "standard"]
 

@@ -25,7 +25,7 @@ from bnstudy.errors import ConfigError
         ({"norm": ""}, "norm must be a normalization word such as 'bn', got ''"),
         (
             {"placement": "outptu"},
-            "placement must be a known word, got 'outptu': did you mean 'output'?",
+            "there is no placement 'outptu': did you mean 'output'?",
         ),
         (
             {"norm_layers": "31"},
@@ -45,7 +45,7 @@ from bnstudy.errors import ConfigError
         ),
         (
             {"activation": "swish"},
-            "activation must be a known word, got 'swish': choose one of sigmoid, relu, tanh",
+            "there is no activation 'swish': choose one of sigmoid, relu, tanh",
         ),
     ],
 )
@@ -62,9 +62,7 @@ def test_an_unknown_setting_is_refused_with_the_likely_one():
     ):
         with pytest.raises(ConfigError) as refusal:
             attempt()
-        assert str(refusal.value) == (
-            "a run has no setting 'batchsize': did you mean 'batch_size'?"
-        )
+        assert str(refusal.value) == ("there is no setting 'batchsize': did you mean 'batch_size'?")
 
 
 def test_the_defaults_are_the_settings_of_the_notes():

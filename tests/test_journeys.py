@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bnstudy import cli
-from bnstudy.plan.plan import PROFILES
-from experiments import EXPERIMENTS
+from bnstudy.experiments import EXPERIMENTS
+from bnstudy.plan import PROFILES
 
 TINY = ["--profile", "tiny", "--data", "sample"]
 

@@ -10,8 +10,7 @@ import numpy as np
 from bnstudy.errors import ConfigError, StoreError
 from bnstudy.inference import holm
 from bnstudy.judging.decisions import ALPHA, examine_many
-from bnstudy.plan.claim import Claim, Pilot
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Claim, Pilot, Plan
 from bnstudy.runs.store import CALIBRATION
 
 

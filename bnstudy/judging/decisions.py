@@ -21,7 +21,7 @@ from bnstudy.inference import (
     t_test,
 )
 from bnstudy.judging.verdict import Outcome
-from bnstudy.plan.claim import Claim
+from bnstudy.plan import Claim
 
 ALPHA = 0.05  # of the whole family
 POWER = 0.8  # least, of an equivalence test at the pilot's spread

@@ -8,8 +8,7 @@ from bnstudy.errors import ConfigError
 from bnstudy.inference import power_of_equivalence, seeds_needed, smallest_p
 from bnstudy.judging.decisions import ALPHA, POWER
 from bnstudy.judging.measures import find_measure
-from bnstudy.plan.claim import Claim
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Claim, Plan
 
 
 @dataclass(frozen=True)

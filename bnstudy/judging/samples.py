@@ -18,8 +18,7 @@ from bnstudy.inference import (
     spans,
 )
 from bnstudy.judging.measures import Run, RunName, read
-from bnstudy.plan.claim import Claim, Estimand, Option
-from bnstudy.plan.plan import Plan, PlannedExperiment
+from bnstudy.plan import Claim, Estimand, Option, Plan, PlannedExperiment
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from bnstudy.inference import Interval
-from bnstudy.plan.claim import Claim
+from bnstudy.plan import Claim
 
 
 class Outcome(StrEnum):

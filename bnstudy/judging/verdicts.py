@@ -14,8 +14,7 @@ from bnstudy.judging.measures import Run, RunName, finished_runs
 from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.judging.sentence import write_sentence
 from bnstudy.judging.verdict import Outcome, Row, Verdict
-from bnstudy.plan.claim import Claim
-from bnstudy.plan.plan import Plan, PlannedExperiment
+from bnstudy.plan import Claim, Plan, PlannedExperiment
 from bnstudy.runs.store import Tables
 
 

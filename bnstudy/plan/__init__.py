@@ -1,1 +1,38 @@
-"""What is asked before the first run: claims, arms, experiments, and the plan that freezes them."""
+"""Plan of a study, fixed before its first run: claims, arms, experiments and their size.
+
+An experiment imports from here all that it is made of::
+
+    from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile, Variant
+"""
+
+from bnstudy.plan.claim import Claim, Estimand, Option, Pilot, Variant
+from bnstudy.plan.experiment import (
+    PILOT_SEED,
+    PROFILES,
+    Arm,
+    Exhibit,
+    Experiment,
+    Profile,
+    find_profile,
+)
+from bnstudy.plan.plan import DataIdentity, Plan, PlannedExperiment, PlannedRun, make_plan
+
+__all__ = [
+    "PILOT_SEED",
+    "PROFILES",
+    "Arm",
+    "Claim",
+    "DataIdentity",
+    "Estimand",
+    "Exhibit",
+    "Experiment",
+    "Option",
+    "Pilot",
+    "Plan",
+    "PlannedExperiment",
+    "PlannedRun",
+    "Profile",
+    "Variant",
+    "find_profile",
+    "make_plan",
+]

@@ -1,9 +1,9 @@
-"""What a claim about batch normalization is: a sentence that data can refute, as frozen data.
+"""A claim about batch normalization: a sentence that data can refute, as frozen data.
 
-A claim names everything its verdict depends on before the first run: which
-arms, what is read of each run, how that becomes one number a seed, the test,
-and the direction or margin.  A claim can lose: 'there is some difference' is
-not one, since no data could contradict it.
+Before the first run a claim names everything that its verdict depends on: the
+arms, the measure of each run, how measures become one number per seed, the
+test, and the direction or margin.  A claim can lose: 'there is some
+difference' is not one, since no data could contradict it.
 """
 
 import math
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
+from bnstudy.config import check_choice
 from bnstudy.errors import ConfigError
 
 Option: TypeAlias = bool | int | float | str
@@ -26,12 +27,12 @@ FAMILIES = ("confirmatory", "exploratory")
 
 @dataclass(frozen=True)
 class Estimand:
-    """How the runs of some arms become one number a seed.
+    """Rule by which the runs of some arms become one number per seed.
 
     Attributes
     ----------
     measure
-        What is read of each run: a name of :data:`bnstudy.judging.MEASURES`.
+        Measure of each run: a name of :data:`bnstudy.judging.MEASURES`.
     arms
         One, two or four groups of arms, by name.  Two are compared, the first
         to the second; four are a 2x2: with both treatments, the first alone,
@@ -39,22 +40,22 @@ class Estimand:
     options
         Of the measure, for example ``{"target": 0.8, "epochs": 5}``.
     baseline_options
-        Those that differ for the second group of a pair: the same arm may be
-        read in two ways.
+        Options that differ for the second group of a pair: the same arm may be
+        measured in two ways.
     summary
-        What a group comes to in each seed: the ``value`` of its one arm; over
+        Summary of a group in each seed: the ``value`` of its one arm; over
         several arms the ``slope`` on their levels, the ``range`` of levels in
         decades whose arms have a positive value, the ``knee`` of a fit by two
         lines; or all its values, whose ``order`` is tested.  A ``correlation``
-        is that of ranks with a second measure: over the arms in each seed, or
-        of one arm over the seeds.
+        is the rank correlation with a second measure: over the arms in each
+        seed, or of one arm over the seeds.
     levels
         The level of each arm of a group, in its order, for example batch sizes.
     level_scale
-        How levels enter: ``linear``, ``log``, ``log2`` or ``log10``.
+        Scale of the levels: ``linear``, ``log``, ``log2`` or ``log10``.
     scale
         ``difference`` between groups, or ``ratio``: then measures are taken as
-        natural logarithms, and one value a group comes out as a ratio again.
+        natural logarithms, and a single value per group is reported as a ratio.
     against, against_options
         The second measure of a correlation, and its options.
     """
@@ -71,9 +72,9 @@ class Estimand:
     against_options: Mapping[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("measure scale", self.scale, SCALES)
-        one_of("summary", self.summary, SUMMARIES)
-        one_of("level scale", self.level_scale, LEVEL_SCALES)
+        check_choice("measure scale", self.scale, SCALES)
+        check_choice("summary", self.summary, SUMMARIES)
+        check_choice("level scale", self.level_scale, LEVEL_SCALES)
         if len(self.arms) not in (1, 2, 4) or not all(self.arms):
             raise ConfigError(
                 f"an estimand compares 1, 2 or 4 groups of arms, got {len(self.arms)} "
@@ -120,12 +121,13 @@ class Estimand:
 
     @property
     def in_ratios(self) -> bool:
-        """Whether the number of a seed is the logarithm of a ratio, not a slope or a knee."""
+        """True if the number per seed is the logarithm of a ratio, not a slope or a knee."""
         return self.scale == "ratio" and self.summary == "value"
 
-    def options_of(self, place: int) -> dict[str, Option]:
-        """Return the options that a group of arms is read with: 0 for the first."""
-        return {**self.options, **(self.baseline_options if place % 2 else {})}
+    def options_of(self, position: int) -> dict[str, Option]:
+        """Return the options of the measure for the group at a position, from 0."""
+        # Odd positions are baselines: the second of a pair, the second and fourth of a 2x2.
+        return {**self.options, **(self.baseline_options if position % 2 else {})}
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -135,16 +137,16 @@ class Estimand:
 
 @dataclass(frozen=True)
 class Variant:
-    """A robustness row: the claim computed in another registered way.  It has no verdict.
+    """A robustness check: the claim computed in another registered way, without a verdict.
 
     Attributes
     ----------
     label
-        What is different, in words.
+        Short description of the difference.
     options
-        Options of the measure that differ, for both sides.
+        Options of the measure that differ, for both groups.
     test, summary, scale, unit, centre, margin
-        What replaces the claim's, where given.
+        Replace those of the claim, where given.
     """
 
     label: str
@@ -159,18 +161,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class Pilot:
-    """What pilot seeds, which no claim uses, said of the number a seed.
+    """Estimate of the number per seed from pilot seeds, which no claim uses.
 
     Attributes
     ----------
     effect, spread
-        Its mean and standard deviation, on the scale of analysis (a natural
+        Mean and standard deviation, on the scale of analysis (a natural
         logarithm for a ratio).  Of an order: the rise from the first level to
         the last, and the deviation of seeds about the mean at each level.
     seeds
-        Which they were.
+        The pilot seeds.
     censored
-        The share of runs that were censored in the arm with more of them.
+        Share of censored runs, in the arm that has more of them.
     """
 
     effect: float
@@ -202,28 +204,29 @@ class Claim:
         What is claimed.
     source
         Who says so, with the year.
-    quote
-        The words of the lecture notes, where they say it; else empty.
     estimand
-        The number a seed that it is about.
-    unit
-        Of that number: ``points`` for a difference of shares, ``times`` for a
-        ratio, or any noun.
+        The number per seed that it is about.
     direction
         ``greater`` or ``less`` than ``centre``, or ``within`` its margin.
+    unit
+        Of that number: any noun.  If not given, ``times`` for a ratio and
+        ``points`` for a difference of accuracies.
     test
         ``sign-flip``, ``t``, ``sign`` or ``page`` (of an order), two-sided;
-        ``tost`` of equivalence.
+        ``tost`` of equivalence.  If not given, ``tost`` within a margin and
+        ``sign-flip`` otherwise.
+    quote
+        The words of the lecture notes, where they say it; else empty.
     centre
-        In the natural unit; 0 if not given, 1 for a ratio.
+        In the unit of the claim; 0 if not given, 1 for a ratio.
     margin
-        Of equivalence, in the natural unit: a distance from the centre, or for
-        a ratio a factor above 1.
+        Of equivalence, in the unit of the claim: a distance from the centre, or
+        for a ratio a factor above 1.
     family
-        ``confirmatory``: judged, Holm-corrected with all of its kind in the
-        plan.  ``exploratory``: an estimate without p or verdict.
+        ``confirmatory``: judged, Holm-corrected with all confirmatory claims of
+        the plan.  ``exploratory``: an estimate without p or verdict.
     pilot
-        What the pilot said; needed for the power of an equivalence claim.
+        Estimate from pilot seeds; needed for the power of an equivalence claim.
     robustness
         Other ways of computing it, shown beside the verdict.
     """
@@ -232,9 +235,9 @@ class Claim:
     sentence: str
     source: str
     estimand: Estimand
-    unit: str
     direction: str
-    test: str
+    unit: str = ""
+    test: str = ""
     quote: str = ""
     centre: float | None = None
     margin: float | None = None
@@ -243,6 +246,11 @@ class Claim:
     robustness: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
+        # Filled in here, so that the canonical form states them whether given or not.
+        if not self.unit:
+            object.__setattr__(self, "unit", self._usual_unit())
+        if not self.test:
+            object.__setattr__(self, "test", "tost" if self.direction == "within" else "sign-flip")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.id):
             raise ConfigError(
                 f"a claim's id must be lower-case letters, digits and '-', got {self.id!r}"
@@ -255,15 +263,23 @@ class Claim:
                 f"the source of claim {self.id!r} must state a year, or the notes be quoted, "
                 f"got {self.source!r}"
             )
-        one_of("direction", self.direction, DIRECTIONS)
-        one_of("test", self.test, TESTS)
-        one_of("family", self.family, FAMILIES)
+        check_choice("direction", self.direction, DIRECTIONS)
+        check_choice("test", self.test, TESTS)
+        check_choice("family", self.family, FAMILIES)
         labels = [variant.label for variant in self.robustness]
         if len(set(labels)) < len(labels) or not all(labels):
-            raise ConfigError(f"robustness rows of claim {self.id!r} need a label each, once")
+            raise ConfigError(
+                f"each robustness check of claim {self.id!r} needs a label of its own, got {labels}"
+            )
         self._check_rule()
-        for variant in self.robustness:
+        for variant in self.robustness:  # an impossible one must not wait for the report
             self.varied(variant)
+
+    def _usual_unit(self) -> str:
+        if self.estimand.in_ratios:
+            return "times"
+        is_accuracy = self.estimand.measure == "accuracy" and self.estimand.summary == "value"
+        return "points" if is_accuracy else ""
 
     def _check_rule(self) -> None:
         if (self.direction == "within") != (self.test == "tost"):
@@ -281,10 +297,10 @@ class Claim:
                 f"claim {self.id!r}: a claim of equivalence, and no other, has a margin, "
                 f"got {self.margin!r} with direction {self.direction!r}"
             )
-        least = 1.0 if self.estimand.in_ratios else 0.0
+        least = 1 if self.estimand.in_ratios else 0
         if self.margin is not None and not least < self.margin < math.inf:
             raise ConfigError(
-                f"claim {self.id!r}: its margin must be above {least:g}, got {self.margin!r}"
+                f"claim {self.id!r}: its margin must be above {least}, got {self.margin!r}"
             )
         if (
             self.centre is not None
@@ -299,20 +315,20 @@ class Claim:
 
     @property
     def null(self) -> float:
-        """The centre on the scale of analysis: a logarithm for a ratio."""
+        """The centre on the scale of analysis: its logarithm for a ratio."""
         if not self.estimand.in_ratios:
             return self.centre or 0.0
         return math.log(1.0 if self.centre is None else self.centre)
 
     @property
     def analysis_margin(self) -> float:
-        """The margin on the scale of analysis: a logarithm for a ratio; 0 without one."""
+        """The margin on the scale of analysis: its logarithm for a ratio; 0 if not given."""
         if self.margin is None:
             return 0.0
         return math.log(self.margin) if self.estimand.in_ratios else self.margin
 
     def varied(self, variant: Variant) -> "Claim":
-        """Return the claim computed in another way, itself without robustness rows.
+        """Return the claim computed in another way, itself without robustness checks.
 
         Raises
         ------
@@ -335,18 +351,6 @@ class Claim:
         """Return the claim as plain data: everything that its verdict depends on."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
-
-
-def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not among the choices.
-
-    Raises
-    ------
-    ConfigError
-        Naming them.
-    """
-    if value not in choices:
-        raise ConfigError(f"a {name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _plain(value: Any) -> Any:

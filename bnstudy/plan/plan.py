@@ -1,205 +1,21 @@
-"""What a study consists of, as frozen data: arms, experiments, profiles, the plan.
+"""Plan of a study: the frozen set of its experiments, seeds, claims and images.
 
-Nothing here trains or computes.  A :class:`Plan` is the resolved whole; its
-canonical JSON has a sha256 that is stored before the first run and printed in
-every report.
+The canonical JSON of a :class:`Plan` has a sha256 that is stored before the
+first run and printed in every report.
 """
 
-import difflib
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from bnstudy.config import RunConfig, check_seed, digest
+from bnstudy.config import check_seed, digest
 from bnstudy.data import Dataset
-from bnstudy.errors import ConfigError
+from bnstudy.errors import ConfigError, find
 from bnstudy.networks.norm import parse_norm
 from bnstudy.plan.claim import Claim
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The size of a study.
-
-    Attributes
-    ----------
-    name
-        ``tiny`` (tests), ``quick`` (a first look), ``standard`` (what
-        ``make all-experiments`` does) or ``full``.
-    seeds
-        How many seeds each arm is trained with: 0, 1, ..., seeds - 1.
-    cost
-        What to expect of it, in words, for the help text.
-    """
-
-    name: str
-    seeds: int
-    cost: str
-
-
-PILOT_SEED = 1_000  # no claim ever uses this seed or one above
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("tiny", 2, "seconds: for tests, shows nothing"),
-        Profile("quick", 16, "minutes: a first look on a few images"),
-        Profile("standard", 16, "what the verdicts need"),
-        Profile("full", 32, "the long horizons: hours on two cores"),
-    )
-}
-
-
-def find_profile(name: str) -> Profile:
-    """Return the profile of that name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    return known("profile", name, PROFILES)
-
-
-def known(kind: str, name: str, choices: Mapping[str, T]) -> T:
-    """Look a name up, or say which one was probably meant.
-
-    Raises
-    ------
-    ConfigError
-        If the name is unknown.
-    """
-    if name in choices:
-        return choices[name]
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(choices)}"
-    raise ConfigError(f"there is no {kind} {name!r}: {hint}")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A named :class:`RunConfig`: what is compared.
-
-    Attributes
-    ----------
-    name
-        For example ``none``, ``bn``, ``bn+dropout``, ``bn/lr=0.3``.
-    config
-        Its settings.
-    label
-        How figures and tables call it; the name if not given.
-    by_reference
-        Whether the reference engine must train it: where a layer's own code is
-        what is tested, a kernel that computes the same formula is no witness.
-    probes
-        What looks inside its runs while they are trained, by name with options:
-        see :mod:`bnstudy.engines.probes`.  Such runs are apart from those of the same
-        settings without probes, and the reference engine trains them.
-    """
-
-    name: str
-    config: RunConfig
-    label: str = ""
-    by_reference: bool = False
-    probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.name or self.name != self.name.strip() or re.search(r"[\x00-\x1f]", self.name):
-            raise ConfigError(
-                f"an arm's name must be printable and not padded with spaces, got {self.name!r}"
-            )
-        if not self.label:
-            object.__setattr__(self, "label", self.name)
-
-    def canonical(self) -> dict[str, Any]:
-        """Return everything that a run of the arm depends on, as plain data."""
-        config = self.config.canonical()
-        return {**config, "probes": dict(self.probes)} if self.probes else config
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """A figure, or a table, that an experiment's page shows.
-
-    Attributes
-    ----------
-    kind
-        Name of a maker in :mod:`bnstudy.report`, for example ``learning-curves``.
-    caption
-        What the reader sees and how to read it; the finding is computed.
-    options
-        Options of the maker, for example ``{"arms": ["none", "bn"]}``.
-    profiles
-        Those whose studies have the arms it shows; all if not given.
-    """
-
-    kind: str
-    caption: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    profiles: tuple[str, ...] = ()
-
-
-def no_claims(profile: Profile) -> tuple[Claim, ...]:
-    """Return nothing: what an experiment registers that only shows."""
-    return ()
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A question, its arms, and what its page shows.
-
-    Attributes
-    ----------
-    name
-        Of its file in ``experiments/``.
-    title
-        Of its page.
-    question
-        What it asks, in a sentence or two.
-    literature
-        What is said of it, with sources.
-    design
-        What differs between the arms, what is held equal, and why.
-    limits
-        What it does not show.
-    arms
-        The arms, given the profile.
-    targets
-        Validation accuracies in 0..1 whose first crossing is reported; the
-        first one is the primary target.  Fixed before the runs.
-    exhibits
-        What its page shows, in this order.
-    claims
-        What it registers, given the profile.
-    """
-
-    name: str
-    title: str
-    question: str
-    literature: str
-    design: str
-    limits: str
-    arms: Callable[[Profile], tuple[Arm, ...]]
-    targets: tuple[float, ...] = ()
-    exhibits: tuple[Exhibit, ...] = ()
-    claims: Callable[[Profile], tuple[Claim, ...]] = no_claims
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
-            raise ConfigError(
-                f"an experiment's name must be lower-case letters, digits and '-', "
-                f"got {self.name!r}"
-            )
-        for target in self.targets:
-            if not 0.0 < target < 1.0:
-                raise ConfigError(
-                    f"a target must be an accuracy between 0 and 1, got {target!r} "
-                    f"in experiment {self.name!r}"
-                )
+from bnstudy.plan.experiment import Arm, Experiment, Profile
 
 
 @dataclass(frozen=True)
@@ -227,21 +43,21 @@ class PlannedExperiment:
         ConfigError
             If there is none.
         """
-        return known("arm", name, {arm.name: arm for arm in self.arms})
+        return find("arm", name, {arm.name: arm for arm in self.arms})
 
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """Which images a plan is about.
+    """Identity of the images that a plan is about.
 
     Attributes
     ----------
     name
         For example ``fashion-mnist``.
     digest
-        One sha256 over the uncompressed files.
+        A sha256 over the uncompressed files.
     sample
-        Whether it is the bundled sample instead of the whole data set.
+        True if it is the bundled sample instead of the full data set.
     """
 
     name: str
@@ -283,27 +99,10 @@ class Plan:
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"each seed may stand in a plan once, got {list(self.seeds)}")
         for planned in self.experiments:
-            names = [arm.name for arm in planned.arms]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ConfigError(
-                    f"experiment {planned.experiment.name!r} has two arms named {twice[0]!r}: "
-                    f"rename one"
-                )
-            for arm in planned.arms:
-                try:
-                    parse_norm(arm.config.norm)
-                except ConfigError as error:
-                    raise ConfigError(
-                        f"experiment {planned.experiment.name!r}, arm {arm.name!r}: {error}"
-                    ) from None
-            for claim in planned.claims:
-                for name in claim.estimand.arm_names:
-                    planned.arm(name)
-        ids = [claim.id for claim in self.claims]
-        twice = sorted({name for name in ids if ids.count(name) > 1})
+            _check_experiment(planned)
+        twice = _repeated(claim.id for claim in self.claims)
         if twice:
-            raise ConfigError(f"a claim stands in a plan once, got {twice[0]!r} twice: rename one")
+            raise ConfigError(f"a claim stands in a plan once, got {twice!r} twice: rename one")
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -312,7 +111,7 @@ class Plan:
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
-        """All runs: seed by seed, so that an interrupted study has whole pairs."""
+        """All runs, seed by seed, so that an interrupted study has complete pairs."""
         return tuple(
             PlannedRun(planned.experiment.name, arm, seed)
             for seed in self.seeds
@@ -323,7 +122,8 @@ class Plan:
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain data, with everything that a run or a verdict depends on.
 
-        Experiments stand by name, in whichever order they were asked for.
+        Experiments are sorted by name, so that the order of a command line does
+        not matter.
         """
         return {
             "profile": self.profile,
@@ -345,13 +145,36 @@ class Plan:
         return digest(self.canonical())
 
 
+def _check_experiment(planned: PlannedExperiment) -> None:
+    """Refuse arms that cannot be trained and claims about arms that are not there."""
+    name = planned.experiment.name
+    twice = _repeated(arm.name for arm in planned.arms)
+    if twice:
+        raise ConfigError(f"experiment {name!r} has two arms named {twice!r}: rename one")
+    for arm in planned.arms:
+        try:
+            # A misspelled word must not wait for its turn in hours of training.
+            parse_norm(arm.config.norm)
+        except ConfigError as error:
+            raise ConfigError(f"experiment {name!r}, arm {arm.name!r}: {error}") from None
+    for claim in planned.claims:
+        for arm_name in claim.estimand.arm_names:
+            planned.arm(arm_name)
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """Return the first name, in alphabetical order, that occurs more than once; else empty."""
+    return min((name for name, count in Counter(names).items() if count > 1), default="")
+
+
 def _canonical(planned: PlannedExperiment) -> dict[str, Any]:
     plain = {
         "name": planned.experiment.name,
         "targets": list(planned.experiment.targets),
         "arms": {arm.name: arm.canonical() for arm in planned.arms},
     }
-    if not planned.claims:  # hashed as before claims existed
+    # Without the key an experiment without claims keeps the hash it had before claims existed.
+    if not planned.claims:
         return plain
     return {**plain, "claims": {claim.id: claim.canonical() for claim in planned.claims}}
 
@@ -368,15 +191,15 @@ def make_plan(
     Parameters
     ----------
     experiments
-        Which to plan.
+        The experiments of the study.
     profile
-        Their size.
+        Its size.  Claims are registered only if the profile judges.
     data
         The images that will be used.
     seeds
-        How many seeds, instead of the profile's number.
+        Number of seeds, instead of the profile's.
     first_seed
-        The first of them: :data:`PILOT_SEED` for a pilot.
+        The first of them: :data:`~bnstudy.plan.PILOT_SEED` for a pilot.
 
     Raises
     ------
@@ -391,7 +214,7 @@ def make_plan(
         seeds=tuple(range(first_seed, first_seed + count)),
         data=data,
         experiments=tuple(
-            PlannedExperiment(experiment, experiment.arms(profile), experiment.claims(profile))
+            PlannedExperiment(experiment, experiment.arms(profile), experiment.registered(profile))
             for experiment in experiments
         ),
     )

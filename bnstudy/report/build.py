@@ -8,7 +8,7 @@ import pandas as pd
 
 from bnstudy.config import RunConfig
 from bnstudy.judging import Calibration, Verdict, finished_runs
-from bnstudy.plan.plan import PILOT_SEED, PROFILES, Arm, Plan
+from bnstudy.plan import PILOT_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
 from bnstudy.report.captions import data_name
 from bnstudy.report.effects import effects, judgement_chart

@@ -1,6 +1,6 @@
 """The line at the foot of every figure, and the name of the images in text."""
 
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 
 DATA_NAMES = {"fashion-mnist": "Fashion-MNIST"}
 

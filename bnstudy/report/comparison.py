@@ -16,7 +16,7 @@ from bnstudy.errors import ReportError
 from bnstudy.inference import Interval
 from bnstudy.judging import Verdict
 from bnstudy.judging.verdict import Row
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 from bnstudy.report.verdicts import effect, number
 
 VERDICTS = "verdicts.json"

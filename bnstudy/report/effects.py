@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bnstudy.judging import Outcome, Row, Verdict
-from bnstudy.plan.claim import Claim
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Claim, Plan
 from bnstudy.report import drawing, text
 from bnstudy.report.captions import source_line
 from bnstudy.report.model import Chart, Finding, Table

@@ -14,8 +14,7 @@ import pandas as pd
 
 from bnstudy.errors import ConfigError, NotMeasuredError
 from bnstudy.judging.measures import Run, RunName, curve_points, probe_rows, read
-from bnstudy.plan.claim import Option
-from bnstudy.plan.plan import Arm, Plan, PlannedExperiment
+from bnstudy.plan import Arm, Option, Plan, PlannedExperiment
 
 READING_COLUMNS = ["arm", "seed", "value", "censored"]
 

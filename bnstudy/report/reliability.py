@@ -2,7 +2,7 @@
 
 from bnstudy.judging import Calibration
 from bnstudy.judging.decisions import ALPHA
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 from bnstudy.report import text
 from bnstudy.report.model import Link, Table
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bnstudy.judging import Outcome, Row, Verdict
-from bnstudy.plan.claim import Claim, Estimand, Option
+from bnstudy.plan import Claim, Estimand, Option
 from bnstudy.report import text
 from bnstudy.report.model import Chart, Judgement, Link, Table
 

@@ -12,7 +12,7 @@ import pandas as pd
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.judging import Calibration, judge
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 from bnstudy.report.build import build
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.model import Report

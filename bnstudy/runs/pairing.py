@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bnstudy.errors import StoreError
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 
 
 def refuse_broken_pairs(plan: Plan, runs: pd.DataFrame) -> None:

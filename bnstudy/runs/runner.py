@@ -16,7 +16,7 @@ import torch
 
 from bnstudy.data import Dataset
 from bnstudy.errors import BnstudyError, ConfigError, StoreError
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 from bnstudy.runs.jobs import (
     Job,
     Outcome,

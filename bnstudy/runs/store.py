@@ -36,7 +36,7 @@ from bnstudy.data.idx import sha256
 from bnstudy.engines.probes import modules_of
 from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
-from bnstudy.plan.plan import Plan, PlannedRun
+from bnstudy.plan import Plan, PlannedRun
 from bnstudy.runs.pairing import refuse_broken_pairs
 from bnstudy.runs.provenance import code_digest
 from bnstudy.runs.tables import KEY_COLUMNS, Stacking

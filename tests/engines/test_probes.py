@@ -16,7 +16,7 @@ from bnstudy.engines.record import MEASURE_COLUMNS
 from bnstudy.engines.reference import train
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet
-from bnstudy.plan.plan import PROFILES, Arm, DataIdentity, PlannedRun, make_plan
+from bnstudy.plan import PROFILES, Arm, DataIdentity, PlannedRun, make_plan
 from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.provenance import code_digest
 from bnstudy.runs.runner import run_study

@@ -7,8 +7,16 @@ import pandas as pd
 
 from bnstudy.config import RunConfig
 from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
-from bnstudy.plan.claim import Claim, Estimand, Pilot
-from bnstudy.plan.plan import Arm, DataIdentity, Experiment, Plan, PlannedExperiment
+from bnstudy.plan import (
+    Arm,
+    Claim,
+    DataIdentity,
+    Estimand,
+    Experiment,
+    Pilot,
+    Plan,
+    PlannedExperiment,
+)
 from bnstudy.runs.store import Tables
 
 PER_EPOCH, EPOCHS = 100, 4

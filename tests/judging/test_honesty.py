@@ -15,7 +15,7 @@ from bnstudy.inference import (
 )
 from bnstudy.judging import calibrate
 from bnstudy.judging.calibration import Calibration
-from bnstudy.plan.claim import Pilot
+from bnstudy.plan import Pilot
 from tests.judging.claimed import ACCURACY, claim, plan, same
 from tests.plan.test_claim import ORDER
 

@@ -15,7 +15,7 @@ from bnstudy.judging import Outcome, judge, measure, refuse_what_cannot_come_out
 from bnstudy.judging.decisions import examine, examine_many
 from bnstudy.judging.measures import Run, read
 from bnstudy.judging.sentence import plain
-from bnstudy.plan.claim import Estimand, Pilot, Variant
+from bnstudy.plan import Estimand, Pilot, Variant
 from bnstudy.runs.store import Tables
 from tests.judging.claimed import ACCURACY, EPOCHS, HORIZON, NAN, STEPS, claim, plan, same, tables
 

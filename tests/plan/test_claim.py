@@ -1,4 +1,4 @@
-"""Claims: what they refuse, and what their canonical JSON holds."""
+"""Claims: refusals, defaults and canonical JSON."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import pytest
 
 from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError
-from bnstudy.plan.claim import Claim, Estimand, Pilot, Variant
+from bnstudy.plan import Claim, Estimand, Pilot, Variant
 
 PAIR = (("bn",), ("none",))
 STEPS = Estimand("steps-to-target", PAIR, {"target": 0.8, "epochs": 4}, scale="ratio")
@@ -36,17 +36,23 @@ SAME = {"direction": "within", "test": "tost", "margin": 1.25}
     [
         ({"id": "Speed!"}, "a claim's id must be lower-case letters, digits and '-', got 'Speed!'"),
         ({"sentence": " "}, "claim 'speed' needs a sentence, got none"),
-        ({"unit": ""}, "claim 'speed' needs a unit, got none"),
+        ({"unit": " "}, "claim 'speed' needs a unit, got none"),
         (
             {"source": "folklore"},
             "the source of claim 'speed' must state a year, or the notes be quoted, got 'folklore'",
         ),
         (
             {"direction": "different"},
-            "a direction must be one of greater, less, within, got 'different'",
+            "there is no direction 'different': choose one of greater, less, within",
         ),
-        ({"test": "anova"}, "a test must be one of sign-flip, t, sign, tost, page, got 'anova'"),
-        ({"family": "x"}, "a family must be one of confirmatory, exploratory, got 'x'"),
+        (
+            {"test": "anova"},
+            "there is no test 'anova': choose one of sign-flip, t, sign, tost, page",
+        ),
+        (
+            {"family": "x"},
+            "there is no family 'x': choose one of confirmatory, exploratory",
+        ),
         (
             {"test": "tost"},
             "claim 'speed': 'within' is tested by 'tost', and nothing else is, "
@@ -82,7 +88,7 @@ SAME = {"direction": "within", "test": "tost", "margin": 1.25}
         ),
         (
             {"robustness": (Variant("x"), Variant("x"))},
-            "robustness rows of claim 'speed' need a label each, once",
+            "each robustness check of claim 'speed' needs a label of its own, got ['x', 'x']",
         ),
         (
             {"robustness": (Variant("x", test="tost"),)},
@@ -100,7 +106,7 @@ def test_an_impossible_claim_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": "odds"}, "a measure scale must be one of difference, ratio, got 'odds'"),
+        ({"scale": "odds"}, "there is no measure scale 'odds': choose one of difference, ratio"),
         ({"arms": (("a",),) * 3}, "compares 1, 2 or 4 groups of arms, got 3"),
         ({"arms": ((),)}, "compares 1, 2 or 4 groups of arms, got 1"),
         ({"levels": (1.0, 2.0)}, "levels are for slopes, ranges, knees and orders"),
@@ -154,6 +160,33 @@ def test_an_impossible_pilot_is_refused(pilot, message):
 
 def test_the_notes_need_no_year_when_they_are_quoted():
     assert claim(source="the notes", quote="speeds up convergence").quote
+
+
+@pytest.mark.parametrize(
+    ("estimand", "unit"),
+    [
+        (STEPS, "times"),
+        (Estimand("accuracy", PAIR), "points"),
+        (Estimand("accuracy", PAIR, scale="ratio"), "times"),
+    ],
+)
+def test_a_ratio_is_in_times_and_a_difference_of_accuracies_in_points(estimand, unit):
+    assert claim(estimand=estimand, unit="").unit == unit
+    assert claim(estimand=estimand, unit="of my own").unit == "of my own"
+
+
+@pytest.mark.parametrize("estimand", [Estimand("loss", PAIR), SIZES])
+def test_any_other_number_needs_a_unit(estimand):
+    with pytest.raises(ConfigError) as refusal:
+        claim(estimand=estimand, unit="")
+    assert str(refusal.value) == "claim 'speed' needs a unit, got none"
+
+
+def test_a_margin_is_tested_by_tost_and_all_else_by_sign_flips_unless_said():
+    assert claim(test="").test == "sign-flip"
+    assert claim(direction="within", margin=1.25, test="").test == "tost"
+    assert claim(test="") == claim(test="sign-flip")
+    assert claim(test="").canonical()["test"] == "sign-flip"
 
 
 def test_the_canonical_form_holds_every_field_and_is_json():

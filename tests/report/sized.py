@@ -5,7 +5,7 @@ import pandas as pd
 
 from bnstudy.config import RunConfig
 from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
-from bnstudy.plan.plan import Arm, DataIdentity, Exhibit, Experiment, Plan, PlannedExperiment
+from bnstudy.plan import Arm, DataIdentity, Exhibit, Experiment, Plan, PlannedExperiment
 from bnstudy.runs.store import Tables
 from tests.judging import claimed
 

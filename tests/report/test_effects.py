@@ -10,7 +10,7 @@ import pytest
 from bnstudy.errors import StoreError
 from bnstudy.inference import Interval
 from bnstudy.judging import Calibration, Outcome, Row, Verdict, stored_calibration
-from bnstudy.plan.claim import Estimand, Variant
+from bnstudy.plan import Estimand, Variant
 from bnstudy.report import build, drawing, write
 from bnstudy.report.build import mix
 from bnstudy.report.effects import effects, judgement_chart, scales

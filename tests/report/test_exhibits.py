@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bnstudy.errors import ConfigError
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import build, drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make

@@ -21,7 +21,7 @@ from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, ReportError
 from bnstudy.inference import Interval
 from bnstudy.networks.lenet import trace
-from bnstudy.plan.plan import Exhibit, Plan, PlannedExperiment
+from bnstudy.plan import Exhibit, Plan, PlannedExperiment
 from bnstudy.report import build, text, trace_table, write_report
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.evidence import Evidence, running_means

@@ -8,7 +8,7 @@ import pytest
 
 from bnstudy.config import canonical_json
 from bnstudy.judging import Outcome, judge
-from bnstudy.plan.claim import Variant
+from bnstudy.plan import Variant
 from bnstudy.report import build
 from bnstudy.report.render import render
 from bnstudy.report.verdicts import COLUMNS, MEANINGS, SYMBOLS

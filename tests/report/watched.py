@@ -4,7 +4,7 @@ import pandas as pd
 
 from bnstudy.activations.builtin import bin_labels
 from bnstudy.config import RunConfig
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, PlannedExperiment
+from bnstudy.plan import Arm, Exhibit, Experiment, PlannedExperiment
 from bnstudy.runs.store import Tables
 from tests.report import studies
 

@@ -12,7 +12,7 @@ import pytest
 
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, StoreError
-from bnstudy.plan.plan import Arm, DataIdentity, Experiment, Profile, make_plan
+from bnstudy.plan import Arm, DataIdentity, Experiment, Profile, make_plan
 from bnstudy.runs import jobs, runner
 from bnstudy.runs.jobs import Outcome
 from bnstudy.runs.processes import ENVIRONMENT, Pool, worker_environment

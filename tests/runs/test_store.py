@@ -16,7 +16,7 @@ from bnstudy.config import RunConfig, canonical_json, digest
 from bnstudy.engines.probes import modules_of
 from bnstudy.engines.record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
-from bnstudy.plan.plan import Arm, DataIdentity, Experiment, PlannedRun, make_plan
+from bnstudy.plan import Arm, DataIdentity, Experiment, PlannedRun, Profile, make_plan
 from bnstudy.runs import provenance
 from bnstudy.runs.store import Store, folder_name, identify, parquet_bytes, write_whole
 from tests.judging.claimed import claim
@@ -36,7 +36,7 @@ def record(status="done", steps=10, weights="w", order="o") -> Record:
 def plan(arms=("none", "bn"), seeds=2, targets=(0.7,), profile_name="quick", data=DATA, **changes):
     made = tuple(Arm(arm, RunConfig(norm=arm, **changes)) for arm in arms)
     experiment = Experiment("speed", "T", "Q", "L", "D", "S", lambda profile: made, targets)
-    profile = dataclasses.make_dataclass("P", ["name", "seeds"])(profile_name, seeds)
+    profile = Profile(profile_name, seeds, "")
     return make_plan((experiment,), profile, data)
 
 

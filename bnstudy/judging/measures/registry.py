@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bnstudy.errors import ConfigError, NotMeasuredError, find
 from bnstudy.judging.measures.run import Run
-from bnstudy.plan.claim import Option
+from bnstudy.plan import Option
 
 
 @dataclass(frozen=True)

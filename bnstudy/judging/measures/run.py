@@ -8,7 +8,7 @@ import pandas as pd
 
 from bnstudy.config import RunConfig
 from bnstudy.networks.lenet import CLASSES
-from bnstudy.plan.plan import Plan
+from bnstudy.plan import Plan
 from bnstudy.runs.store import Tables
 from bnstudy.runs.tables import KEY_COLUMNS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.inference import Interval, difference_interval
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts

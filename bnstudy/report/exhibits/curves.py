@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bnstudy.errors import find
-from bnstudy.plan.plan import Arm
+from bnstudy.plan import Arm
 from bnstudy.report import text
 from bnstudy.report.drawing import PAPER, STYLE, Scale, canvas, looks
 from bnstudy.report.drawing.marks import dress, label_ends, thin_lines

@@ -11,7 +11,7 @@ from bnstudy.inference import (
 from bnstudy.inference import (
     interaction as contrasts,
 )
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence
 from bnstudy.report.exhibits import parts

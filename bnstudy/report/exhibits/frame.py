@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bnstudy.errors import ConfigError, find
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import text
 from bnstudy.report.captions import source_line
 from bnstudy.report.drawing import to_svg

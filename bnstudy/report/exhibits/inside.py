@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import gmean
 
 from bnstudy.inference import Interval, mean_interval, ratio_interval
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts

@@ -12,7 +12,7 @@ from bnstudy.inference import (
     mean_interval,
     ratio_interval,
 )
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, grouped
 from bnstudy.report.exhibits import parts

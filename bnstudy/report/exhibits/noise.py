@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.inference import Interval, mean_interval, ratio_interval, slopes
-from bnstudy.plan.plan import Exhibit
+from bnstudy.plan import Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits import parts

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bnstudy.inference import Interval
-from bnstudy.plan.plan import Arm, Exhibit, Plan
+from bnstudy.plan import Arm, Exhibit, Plan
 from bnstudy.report import text
 from bnstudy.report.drawing import to_svg
 from bnstudy.report.evidence import Evidence

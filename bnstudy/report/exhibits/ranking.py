@@ -8,7 +8,7 @@ import pandas as pd
 
 from bnstudy.errors import ConfigError
 from bnstudy.inference import Interval, difference_interval, mean_interval, ratio_interval
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, pair_up
 from bnstudy.report.exhibits import parts

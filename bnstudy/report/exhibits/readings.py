@@ -7,7 +7,7 @@ import pandas as pd
 
 from bnstudy.engines.probes.base import NETWORK
 from bnstudy.inference import Interval, difference_interval, mean_interval
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts

@@ -5,7 +5,7 @@ import pandas as pd
 
 from bnstudy.errors import ConfigError
 from bnstudy.inference import Interval, ratio_interval
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import CHANCE, Evidence, grouped, pair_up
 from bnstudy.report.exhibits import parts

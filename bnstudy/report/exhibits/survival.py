@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.inference import Survival, survival
-from bnstudy.plan.plan import Arm, Exhibit
+from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import parts

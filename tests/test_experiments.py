@@ -1,4 +1,4 @@
-"""Every registered claim reads what the runs of its arms will hold."""
+"""Experiments: every registered claim and exhibit can be computed from its arms' runs."""
 
 import math
 import re
@@ -11,27 +11,27 @@ import pytest
 from bnstudy.config import Step
 from bnstudy.data.splits import evaluation_steps
 from bnstudy.engines.record import CURVE_COLUMNS
+from bnstudy.experiments import EXPERIMENTS
 from bnstudy.judging.measures import Run, read
-from bnstudy.plan.plan import PROFILES
-from experiments import EXPERIMENTS
+from bnstudy.plan import PROFILES
 
 PER_EPOCH = 240  # optimizer steps, enough for forty evaluations
-SEEN = ("drift", "layer-ratio", "probe", "probe-at-loss")  # measures of what probes saw
+OF_PROBES = ("drift", "layer-ratio", "probe", "probe-at-loss")  # measures that read probes
 
 
 def registered():
     for profile in ("standard", "full"):
         for experiment in EXPERIMENTS.values():
             arms = {arm.name: arm for arm in experiment.arms(PROFILES[profile])}
-            for claim in experiment.claims(PROFILES[profile]):
-                ways = {"as registered": claim}
-                ways |= {variant.label: claim.varied(variant) for variant in claim.robustness}
-                for label, way in ways.items():
-                    yield pytest.param(way, arms, id=f"{profile}-{claim.id}-{label}")
+            for claim in experiment.registered(PROFILES[profile]):
+                versions = {"as registered": claim}
+                versions |= {variant.label: claim.varied(variant) for variant in claim.robustness}
+                for label, version in versions.items():
+                    yield pytest.param(version, arms, id=f"{profile}-{claim.id}-{label}")
 
 
 def curve_of(config):
-    """The rows that a trainer would write, with a half for every figure."""
+    """Return the curve that a trainer would write, with 0.5 for every number."""
     points = evaluation_steps(PER_EPOCH, config.evaluations_per_epoch)
     steps = [epoch * PER_EPOCH + point for epoch in range(config.epochs) for point in points]
     frame = pd.DataFrame({column: np.full(len(steps), 0.5) for column in CURVE_COLUMNS})
@@ -45,14 +45,14 @@ def curve_of(config):
 
 
 def reads(measure, options, arm):
-    """Return whether a run of an arm will hold what a measure reads."""
-    if measure in SEEN:
-        look = arm.probes[options.get("probe", "activations")]
+    """Return True if a run of an arm will hold what a measure reads."""
+    if measure in OF_PROBES:
+        probe = arm.probes[options.get("probe", "activations")]
         if "start" in options or "end" in options:
-            moments = look.get("epochs", [0, arm.config.epochs])  # a recorder sees all of it
+            moments = probe.get("epochs", [0, arm.config.epochs])  # a recorder sees all of it
             start, end = options.get("start", 0.0), options.get("end", math.inf)
             return any(start <= moment <= end for moment in moments)
-        return bool(look)
+        return bool(probe)
     empty = pd.DataFrame()
     run = Run(arm.config, False, PER_EPOCH, curve_of(arm.config), empty, empty)
     return math.isfinite(read(run, measure, options).value)
@@ -61,9 +61,9 @@ def reads(measure, options, arm):
 @pytest.mark.parametrize(("claim", "arms"), list(registered()))
 def test_a_claim_reads_what_its_runs_will_hold(claim, arms):
     estimand = claim.estimand
-    for place, group in enumerate(estimand.arms):
+    for position, group in enumerate(estimand.arms):
         for name in group:
-            assert reads(estimand.measure, estimand.options_of(place), arms[name])
+            assert reads(estimand.measure, estimand.options_of(position), arms[name])
             if estimand.against:
                 assert reads(estimand.against, estimand.against_options, arms[name])
 
