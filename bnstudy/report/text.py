@@ -7,6 +7,7 @@ A minus is a real minus sign.
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -171,3 +172,45 @@ def mean_and_range(values: Iterable[float], write: Writer) -> str:
 def csv(table: pd.DataFrame) -> str:
     """Write a table as CSV, numbers to twelve digits."""
     return table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
+
+
+def fixed(digits: int, *, sign: bool = False) -> Writer:
+    """Return what writes numbers with a fixed count of decimals, for use as a ``write``."""
+    return partial(decimal, digits=digits, sign=sign)
+
+
+def whole_percent(value: float | None) -> str:
+    """Write a share in 0..1 as a percentage without decimals: 84%."""
+    return percent(value, 0)
+
+
+def loss_difference(value: float | None) -> str:
+    """Write a difference of two cross-entropies: +0.012."""
+    return loss(value, sign=True)
+
+
+def significant(value: float | None) -> str:
+    """Write a number with three significant digits and without an exponent: 272,000, 0.0357."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if abs(value) <= 1e-9:
+        return f"{value:g}"
+    rounded = float(f"{value:.3g}")
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    text = decimal(rounded, digits)
+    return text.rstrip("0").rstrip(".") if digits else text
+
+
+def percentiles(values: Iterable[float]) -> str:
+    """Write percentiles of one quantity in their order: −0.52 / 0.10 / 0.71."""
+    return " / ".join(decimal(float(value), 2) for value in values) or MISSING
+
+
+def tick(value: float) -> str:
+    """Write a tick label: whole from 1 on, with thousands separators, else as short as possible."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
+def signed_tick(value: float) -> str:
+    """Write a tick label of an axis of effects, as short as possible: −0.5, 1.2, 30."""
+    return f"{value:g}".replace("-", MINUS)

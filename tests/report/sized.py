@@ -110,6 +110,8 @@ def measures(arm: Arm, seed: int) -> pd.DataFrame:
                 for stat, factor in (("mean_noise", 2.0), ("sd_noise", 1.0)):
                     value = factor * size**-0.5
                     rows.append((step, "batch-noise", layer, "in", f"{stat}_{size}", value))
+            for stat in ("mean_slope", "sd_slope"):
+                rows.append((step, "batch-noise", layer, "in", stat, -0.5))
         # BN's loss falls from 2 to 1, the other's from 2.5 to 1.5; beta doubles
         loss = (2.0 if arm.name == "after" else 2.5) - step / last
         beta = 6.0 if arm.name == "after" else 2.0

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from bnstudy.report import drawing
 from bnstudy.report.drawing import LOOKS, Scale, intervals, styles, svg, to_svg
 from bnstudy.report.drawing.marks import MOST_TICKS, apart, epoch_ticks, steps_ticks
+from bnstudy.report.exhibits.curves import draw_learning_curves
+from bnstudy.report.exhibits.layer_lines import draw_layer_lines
+from bnstudy.report.exhibits.variance_shift import draw_prediction
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -69,7 +72,7 @@ def test_no_two_arms_share_color_marker_or_line():
 
 def test_learning_curves_draw_every_seed_and_their_mean():
     points = curves()
-    figure = drawing.learning_curves(points, LABELS, PERCENT, "source")
+    figure = draw_learning_curves(points, LABELS, PERCENT, "source")
     (axes,) = figure.axes
     thin = [line for line in axes.lines if line.get_linewidth() < 1]
     thick = [line for line in axes.lines if line.get_linewidth() > 2]
@@ -83,18 +86,18 @@ def test_learning_curves_draw_every_seed_and_their_mean():
 def test_curves_of_a_lone_epoch_are_dots_since_a_line_would_draw_nothing():
     points = curves()
     points = points[points["epoch"] == points["epoch"].max()]
-    (axes,) = drawing.learning_curves(points, LABELS, PERCENT, "source").axes
+    (axes,) = draw_learning_curves(points, LABELS, PERCENT, "source").axes
     for arm, look in zip(LABELS, LOOKS, strict=False):
         values = points.loc[points["arm"] == arm, "value"]
         seeds, mean = (line for line in axes.lines if line.get_marker() == look.marker)
         assert sorted(seeds.get_ydata()) == sorted(values)
         np.testing.assert_allclose(mean.get_ydata(), [values.mean()])
-    (axes,) = drawing.learning_curves(curves(), LABELS, PERCENT, "source").axes
+    (axes,) = draw_learning_curves(curves(), LABELS, PERCENT, "source").axes
     assert {line.get_marker() for line in axes.lines} == {"None"}
 
 
 def test_arms_are_named_beside_their_lines_not_in_a_legend():
-    figure = drawing.learning_curves(curves(), LABELS, PERCENT, "source")
+    figure = draw_learning_curves(curves(), LABELS, PERCENT, "source")
     (axes,) = figure.axes
     assert axes.get_legend() is None
     assert {text.get_text() for text in axes.texts} == set(LABELS.values())
@@ -140,12 +143,12 @@ def test_differences_of_rounding_size_are_not_blown_up():
 
 def test_drawing_leaves_the_global_style_alone():
     before = dict(mpl.rcParams)
-    to_svg(drawing.learning_curves(curves(), LABELS, PERCENT, "source"), "a", "t", "d")
+    to_svg(draw_learning_curves(curves(), LABELS, PERCENT, "source"), "a", "t", "d")
     assert dict(mpl.rcParams) == before
 
 
 def drawn(name: str = "figure-1", labels: dict[str, str] = LABELS) -> str:
-    return to_svg(drawing.learning_curves(curves(), labels, PERCENT, "source"), name, "t", "d")
+    return to_svg(draw_learning_curves(curves(), labels, PERCENT, "source"), name, "t", "d")
 
 
 def test_the_same_table_gives_the_same_text():
@@ -167,7 +170,7 @@ def test_every_reference_in_a_drawing_has_its_target():
 
 
 def test_title_and_description_are_text_whatever_they_hold():
-    figure = drawing.learning_curves(curves(), LABELS, PERCENT, "source")
+    figure = draw_learning_curves(curves(), LABELS, PERCENT, "source")
     root = ET.fromstring(to_svg(figure, "f", "a < b & <script>", "批量 'd'"))
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == "a < b & <script>"
@@ -296,7 +299,7 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
         "none": "0.3 before BN", "bn": "0.5 before BN", "third": "0.7 before BN", "far": "far",
     }  # fmt: skip
     scales = Scale("Predicted"), Scale("Observed")
-    figure = drawing.prediction(rows, labels, ("norm1",), scales, "source")
+    figure = draw_prediction(rows, labels, ("norm1",), scales, "source")
     figure.draw_without_rendering()
     names = [text for text in figure.axes[0].texts if text.get_text() in labels.values()]
     boxes = [name.get_window_extent() for name in names]
@@ -351,7 +354,7 @@ def test_long_names_of_arms_do_not_touch_under_paired_dots(names):
 def test_a_single_record_of_a_layer_is_a_dot_for_every_seed_and_one_for_the_mean():
     rows = [("bn", "network", seed, 1.0, 2.0 + seed) for seed in range(3)]
     points = pd.DataFrame(rows, columns=["arm", "layer", "seed", "epoch", "value"])
-    figure = drawing.layer_lines(points, {"bn": "BN"}, ["network"], Scale("Loss"), "source")
+    figure = draw_layer_lines(points, {"bn": "BN"}, ["network"], Scale("Loss"), "source")
     (axes,) = figure.axes
     assert [line.get_marker() for line in axes.lines] == [LOOKS[0].marker] * 4
 

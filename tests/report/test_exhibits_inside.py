@@ -5,19 +5,20 @@ import re
 import numpy as np
 import pytest
 
+from bnstudy.judging.measures import finished_runs
 from bnstudy.report import build
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render
 from tests.report import studies
-from tests.report.test_report import shown
+from tests.report.pages import shown
 from tests.report.watched import experiment, tables
 
 
 def finding_of(kind, seeds=4, **gaps):
     planned = experiment()
     plan = studies.plan(planned, seeds=seeds)
-    evidence = Evidence.of(plan, planned, tables(plan, **gaps))
+    evidence = Evidence(plan, planned, finished_runs(plan, tables(plan, **gaps)))
     (exhibit,) = [each for each in planned.experiment.exhibits if each.kind == kind]
     return make(evidence, exhibit, kind)
 

@@ -143,22 +143,26 @@ def histogram_change(
     probe: str = "activations",
     since: str = "start",
 ) -> Reading:
-    """Return the share of a layer's values that lie in other bins at the end than before.
+    """Return the share of values that lie in other bins at the end than before, mean over layers.
 
     Two histograms p and q differ by sum |p - q| / 2, the least share of values that have
     to change their bin to make one of the other (their total variation).  ``since`` the
     ``start``, or the record ``before`` the last: what is left when hardly anything changes.
+    Layers are those named, separated by spaces, that have two histograms.
     """
     if since not in SINCE:
         raise ConfigError(unknown("moment to compare with", since, SINCE))
-    rows = probe_rows(run, probe, tensor, [layer])
-    shares = rows[rows["stat"].str.startswith("hist[")].pivot(
-        index="step", columns="stat", values="value"
-    )
-    known = shares.dropna().to_numpy(dtype=float)  # a run that diverged has no shares at its end
-    if len(known) < 2:
+    rows = probe_rows(run, probe, tensor, layer.split())
+    changes = []
+    for _, mine in rows[rows["stat"].str.startswith("hist[")].groupby("layer", sort=True):
+        shares = mine.pivot(index="step", columns="stat", values="value")
+        known = shares.dropna().to_numpy(dtype=float)  # a diverged run has no shares at its end
+        if len(known) > 1:
+            earlier = known[0 if since == "start" else -2]
+            changes.append(np.abs(earlier - known[-1]).sum() / 2)
+    if not changes:
         raise NotMeasuredError(f"probe {probe} saw no two histograms of {layer}")
-    return Reading(float(np.abs(known[0 if since == "start" else -2] - known[-1]).sum() / 2))
+    return Reading(float(np.mean(changes)))
 
 
 @measure("distance-from-start")

@@ -7,12 +7,9 @@ until text in them has a contrast of 4.5:1 on white; each arm also has a marker
 and a line style of its own.  An open triangle is always a censored value.
 """
 
-from bnstudy.report.drawing.bands import bands, by_loss
-from bnstudy.report.drawing.heat import Map, histogram_maps
-from bnstudy.report.drawing.inside import affine_paths, layer_lines, percentile_bands
 from bnstudy.report.drawing.intervals import effect_intervals
 from bnstudy.report.drawing.levels import Guide, levels
-from bnstudy.report.drawing.pairs import interaction, prediction, survival_curves
+from bnstudy.report.drawing.pairs import interaction, survival_curves
 from bnstudy.report.drawing.plots import (
     evaluation_statistics,
     learning_rates,
@@ -45,24 +42,16 @@ __all__ = [
     "STYLE",
     "Guide",
     "Look",
-    "Map",
     "Scale",
-    "affine_paths",
-    "bands",
-    "by_loss",
     "canvas",
     "effect_intervals",
     "evaluation_statistics",
-    "histogram_maps",
     "interaction",
-    "layer_lines",
     "learning_rates",
     "levels",
     "looks",
     "paired_differences",
     "paired_steps",
-    "percentile_bands",
-    "prediction",
     "printed_results",
     "ranking",
     "sorted_parameters",
