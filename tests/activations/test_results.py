@@ -26,10 +26,10 @@ from bnstudy.activations import (
     spaced,
     watch,
 )
+from bnstudy.activations.reading.measurements import COLUMNS
 from bnstudy.activations.rules import findings
 from bnstudy.activations.schedule import by_mode, due
 from bnstudy.activations.selection import select
-from bnstudy.activations.table import COLUMNS
 from bnstudy.errors import WatchError
 from tests.activations.nets import built, conv_net, fc_net, images, labels, sgd, train, vectors
 
@@ -58,7 +58,7 @@ def test_f9_schedules(when, expected):
     ("bad", "says"),
     [
         (lambda: Every(0), "every >= 1"), (lambda: due("often"), "must be an integer, 'log'"),
-        (lambda: due(True), "got True"), (lambda: by_mode({"test": 1}), "modes are 'train' and 'eval'"),
+        (lambda: due(True), "got True"), (lambda: by_mode({"test": 1}), "there is no mode 'test': choose one of train, eval"),
     ],
 )  # fmt: skip
 def test_f9_impossible_schedules_are_refused(bad, says):
@@ -79,7 +79,9 @@ def test_f9_a_statistic_may_have_a_schedule_of_its_own():
     bins = [stat for stat in steps if stat.startswith("hist[")]
     assert len(bins) == 84  # of sigmoids, in 0..1, and of the rest
     assert all(steps[stat] == [0, 4] for stat in bins)
-    with pytest.raises(WatchError, match="stats must name presets or statistics, got 'histgram'"):
+    with pytest.raises(
+        WatchError, match="there is no statistic 'histgram': did you mean 'histogram'"
+    ):
         spaced("histgram", 4)
 
 
@@ -154,7 +156,7 @@ def test_f2_selection_by_glob_pattern_type_module_predicate_and_unit():
 def test_f2_a_pattern_without_a_match_names_close_layers():
     net = nn.Sequential()
     net.add_module("conv1", nn.ReLU())
-    with pytest.raises(WatchError, match="'conv2' matches none: layers are conv1"):
+    with pytest.raises(WatchError, match="there is no layer 'conv2': did you mean 'conv1'"):
         watch(net, layers="conv2")
 
 
@@ -241,10 +243,12 @@ def test_f34_the_wide_frame_holds_the_same_numbers(recording):
 
 def test_f34_an_unknown_layer_or_statistic_is_refused_with_the_nearest(recording):
     with pytest.raises(
-        WatchError, match="no stat 'quantile' was recorded: did you mean 'quantiles'"
+        WatchError, match="there is no recorded stat 'quantile': did you mean 'quantiles'"
     ):
         recording.frame("quantile")
-    with pytest.raises(WatchError, match="no layer '9' was recorded: there are 0"):
+    with pytest.raises(
+        WatchError, match="there is no recorded layer '9': choose one of 0, 1, 2, 3"
+    ):
         recording.frame(layer="9")
 
 
@@ -393,7 +397,7 @@ def test_f38_the_colours_of_a_layer_map_are_the_recorded_numbers(recording):
 
 
 def test_f38_a_picture_of_what_was_not_recorded_is_refused(recording):
-    with pytest.raises(WatchError, match="no stat 'skewness' was recorded"):
+    with pytest.raises(WatchError, match="there is no recorded stat 'skewness'"):
         recording.plot("0", "skewness")
     with pytest.raises(WatchError, match="has several: ask for one label"):
         plots.layers(recording, "quantiles")
