@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.shadow import generators_kept, shadow
+from bnstudy.activations.copies import generators_kept, shared_copy
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, scale
 from bnstudy.engines.observer import Training
@@ -140,7 +140,7 @@ def twin_of(net: nn.Module, masks: np.random.Generator | None = None) -> Iterato
         Where the copy's dropout draws from; else from where the run would go on.
     """
     with generators_kept():
-        twin = shadow(net)
+        twin = shared_copy(net)
         for layer in twin.modules():
             if masks is not None and isinstance(layer, StreamDropout):
                 layer.rng = masks

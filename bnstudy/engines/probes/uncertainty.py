@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.layer import batch_moments
+from bnstudy.activations.batchnorm.moments import batch_moments
 from bnstudy.config import Step
 from bnstudy.data import Images, batches
 from bnstudy.engines.observer import Training

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from bnstudy.activations import (
-    Probe,
+    FixedBatch,
     gradient_shift,
     population,
     running_gap,
@@ -18,9 +18,9 @@ from bnstudy.activations import (
     train_eval_gap,
     watch,
 )  # fmt: skip
-from bnstudy.activations.bn import share_active, share_outside
-from bnstudy.activations.gaps import noise_floor
-from bnstudy.activations.layer import image_noise
+from bnstudy.activations.batchnorm.gaps import noise_floor
+from bnstudy.activations.batchnorm.moments import image_noise
+from bnstudy.activations.batchnorm.results import share_active, share_outside
 from bnstudy.errors import WatchError
 from bnstudy.networks.norm import BatchNorm
 from tests.activations.nets import (
@@ -217,7 +217,7 @@ def test_b8_without_learning_nothing_shifts():
 
 def test_b8_w1_of_a_moved_input_is_the_distance_it_moved():
     net = built(lambda: nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)))
-    probe = Probe(net, vectors(50), ["1"])
+    probe = FixedBatch(net, vectors(50), ["1"])
     probe.observe(0)
     before = net[0](vectors(50)).detach()
     with torch.no_grad():

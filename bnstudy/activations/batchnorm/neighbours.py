@@ -1,7 +1,7 @@
-"""Which layer feeds which BN layer, and which activation follows: seen, not guessed.
+"""The neighbours of BN layers: which layer feeds one, and which activation follows it.
 
-A tensor that one module returned and another was called with is the same
-object; that is watched during recorded passes.
+They are observed, not guessed: a tensor that one module returned and another was
+called with is the same object during a recorded pass.
 """
 
 import weakref
@@ -9,14 +9,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bnstudy.activations.batchnorm.layer import is_batch_norm
 from bnstudy.activations.builtin import BOUNDED, RECTIFIERS
-from bnstudy.activations.layer import is_batch_norm
 
 ACTIVATIONS = (*BOUNDED, *RECTIFIERS)
 
 
 def role(module: nn.Module) -> str:
-    """Return what a module can be to a BN layer: ``norm``, ``producer``, ``activation`` or none."""
+    """Return ``norm``, ``producer``, ``activation`` or nothing: what a module can be beside BN.
+
+    Examples
+    --------
+    >>> [role(m) for m in (nn.BatchNorm1d(2), nn.ReLU(), nn.Flatten())]
+    ['norm', 'activation', '']
+    """
     if is_batch_norm(module):
         return "norm"
     if isinstance(module, ACTIVATIONS):
@@ -25,8 +31,8 @@ def role(module: nn.Module) -> str:
     return "producer" if isinstance(weight, Tensor) and weight.dim() > 1 else ""
 
 
-class Wiring:
-    """The neighbours of the BN layers.
+class Neighbours:
+    """The neighbours of the BN layers of a model.
 
     Attributes
     ----------
@@ -41,13 +47,13 @@ class Wiring:
         self.followers: dict[str, str] = {}
         self._last: dict[str, tuple[str, weakref.ref[Tensor]]] = {}
 
-    def leaves(self, name: str, part: str, output: Any) -> None:
-        """See what a producer or a BN layer returned."""
+    def returned(self, name: str, part: str, output: Any) -> None:
+        """Note the output of a producer or of a BN layer."""
         if isinstance(output, Tensor):
             self._last[part] = name, weakref.ref(output)
 
-    def enters(self, name: str, part: str, args: tuple[Any, ...]) -> None:
-        """See what a BN layer or an activation is called with."""
+    def called(self, name: str, part: str, args: tuple[Any, ...]) -> None:
+        """Compare the input of a BN layer or of an activation with the last output before it."""
         before = "producer" if part == "norm" else "norm"
         last, reference = self._last.get(before, ("", None))
         if reference is not None and args and args[0] is reference():

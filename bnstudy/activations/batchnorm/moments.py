@@ -1,4 +1,4 @@
-"""What a batch normalization layer is, whoever wrote it, and its batch's exact moments.
+"""The exact moments of the batch that a BN layer has just normalized, channel by channel.
 
 Autograd already holds the mean and 1 / sqrt(var + eps) of the batch that a
 native layer normalized by: reading them costs nothing and is exact.  Where it
@@ -8,73 +8,22 @@ from the layer's input.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
-from bnstudy.activations.scanned import column_powers
-from bnstudy.activations.view import Images, View
+from bnstudy.activations.batchnorm.layer import read_state
+from bnstudy.activations.reading.compiled import column_powers
+from bnstudy.activations.reading.reader import ImageSums
+from bnstudy.activations.reading.tensor import MeasuredTensor
 
-SCRATCH = ("moving_mean", "moving_var", "gamma", "beta", "eps")
 NATIVE = ("NativeBatchNormBackward", "CudnnBatchNormBackward", "MiopenBatchNormBackward")
 CHANNEL_STATS = (
     "batch_mean", "batch_var", "image_mean_var", "image_square_var", "running_mean",
     "running_var", "gamma", "beta",
 )  # fmt: skip
-
-
-def is_batch_norm(module: nn.Module) -> bool:
-    """Whether a module is torch's BN or one with ``moving_mean``, ``gamma``, ``eps``, ...."""
-    return isinstance(module, _BatchNorm) or all(hasattr(module, name) for name in SCRATCH)
-
-
-@dataclass(frozen=True)
-class Norm:
-    """The state of a batch normalization layer, in one vocabulary.
-
-    Attributes
-    ----------
-    mean, var
-        (C,) running moments, or None if there are none.
-    gamma, beta
-        (C,), or None without.
-    eps
-        Added to the variance.
-    momentum
-        Weight of the NEW value in the running moments; None for a plain
-        average over all batches so far.
-    """
-
-    mean: Tensor | None
-    var: Tensor | None
-    gamma: Tensor | None
-    beta: Tensor | None
-    eps: float
-    momentum: float | None
-
-
-def read_norm(module: Any) -> Norm:
-    """Return the state of a layer, its tensors detached but not copied."""
-    if isinstance(module, _BatchNorm):
-        names = ("running_mean", "running_var", "weight", "bias")
-        momentum = module.momentum
-    else:
-        names = SCRATCH[:4]
-        momentum = 1.0 - float(getattr(module, "keep", getattr(module, "momentum", 0.9)))
-    parts: list[Tensor | None] = [getattr(module, name) for name in names]
-    mean, var, gamma, beta = (None if part is None else part.detach() for part in parts)
-    return Norm(mean, var, gamma, beta, eps=float(module.eps), momentum=momentum)
-
-
-def uses_batch(module: Any) -> bool:
-    """Whether a layer normalizes by its batch now."""
-    if isinstance(module, _BatchNorm):
-        return module.training or module.running_mean is None
-    return bool(module.training)
 
 
 def batch_moments(module: Any, args: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor]:
@@ -83,17 +32,17 @@ def batch_moments(module: Any, args: tuple[Any, ...], output: Any) -> tuple[Tens
     Parameters
     ----------
     module
-        A layer for which :func:`uses_batch` holds.
+        A layer for which :func:`~bnstudy.activations.batchnorm.layer.uses_batch` holds.
     args
-        What it was called with.
+        Its positional arguments.
     output
-        What it returned.
+        Its result.
     """
     saved = saved_moments(output)
     if saved is not None:
         return moments_of(*saved, float(module.eps))
-    both = View(args[0]).sums.channel_moments
-    return torch.as_tensor(both[0]), torch.as_tensor(both[1])
+    mean, var = MeasuredTensor(args[0]).sums.channel_moments
+    return torch.as_tensor(mean), torch.as_tensor(var)
 
 
 def moments_of(mean: Tensor, inverse: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -119,9 +68,9 @@ def saved_moments(output: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def image_noise(
-    X: Tensor, mean: Tensor, images: Images | None = None
+    X: Tensor, mean: Tensor, images: ImageSums | None = None
 ) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
-    """Return how much images differ, channel by channel: (N, C, ...) -> (C,), (C,).
+    """Return the variances between images, channel by channel: (N, C, ...) -> (C,), (C,).
 
     Parameters
     ----------
@@ -156,24 +105,24 @@ def image_noise(
 
 
 def _image_noise_on_host(
-    X: Tensor, mean: np.ndarray, images: Images | None
+    X: Tensor, mean: np.ndarray, images: ImageSums | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    images = images or View(X).sums.images
+    images = images or MeasuredTensor(X).sums.images
     if images is None:
         return noise_of_columns(column_powers(X.detach(), mean), len(X))
     return noise_of_images(images, math.prod(X.shape[2:]), mean)
 
 
 def noise_of_columns(powers: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what :func:`image_noise` does of images without places, from their powers."""
+    """Return the same as :func:`image_noise` of images without positions, from their powers."""
     ones, squares, fourths = powers
     return _variance(count, ones, squares), _variance(count, squares, fourths)
 
 
 def noise_of_images(
-    images: Images, positions: int, mean: np.ndarray
+    images: ImageSums, positions: int, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what :func:`image_noise` does from the sums of at least 2 images of some places."""
+    """Return the same as :func:`image_noise` from the sums of at least 2 images."""
     own = images[0] / positions - mean
     squares = images[1] / positions - (2 * own + mean) * mean
     return _variance_of(own), _variance_of(squares)
@@ -196,43 +145,43 @@ def _variance(count: int, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
 
 
 def channel_state(
-    module: Any, X: Tensor, moments: tuple[Tensor, Tensor], images: Images | None = None
+    module: Any, X: Tensor, moments: tuple[Tensor, Tensor], images: ImageSums | None = None
 ) -> list[Tensor | np.ndarray]:
     """Return the (C,) numbers of CHANNEL_STATS; NaN for what a layer does not have."""
     mean, var = moments
-    return [mean, var, *image_noise(X, mean, images), *kept_state(module, mean)]
+    return [mean, var, *image_noise(X, mean, images), *held_state(module, mean)]
 
 
-def kept_state(module: Any, like: Tensor) -> list[Tensor]:
+def held_state(module: Any, like: Tensor) -> list[Tensor]:
     """Return running moments, gamma and beta, (C,) each; NaN for what a layer does not have."""
-    norm = read_norm(module)
-    state = (norm.mean, norm.var, norm.gamma, norm.beta)
-    return [torch.full_like(like, torch.nan) if part is None else part for part in state]
+    state = read_state(module)
+    found = (state.mean, state.var, state.gamma, state.beta)
+    return [torch.full_like(like, torch.nan) if part is None else part for part in found]
 
 
 def _copied(parts: list[Tensor]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def channel_state_later(
-    module: Any, X: Tensor, saved: tuple[Tensor, Tensor], images: Images | None
+def deferred_channel_state(
+    module: Any, X: Tensor, saved: tuple[Tensor, Tensor], images: ImageSums | None
 ) -> Callable[[], list[Tensor | np.ndarray]] | None:
-    """Return what does as :func:`channel_state` when called, without the input; None if it cannot.
+    """Return a function that gives :func:`channel_state` without the input, or None.
 
-    Of a layer on a CPU, with what autograd saved of it.
+    There is one for a layer on a CPU whose moments autograd saved.
     """
     (mean, inverse), count = saved, len(X)
     if count < 2 or not X.is_cpu or (images is None and X.dim() > 2):
         return None
     positions = math.prod(X.shape[2:])
     powers = None if images else column_powers(X.detach(), _in_float64(mean))
-    eps, state = float(module.eps), _copied(kept_state(module, mean))  # for they change
+    eps, state = float(module.eps), _copied(held_state(module, mean))  # copied: they will change
 
-    def make() -> list[Tensor | np.ndarray]:
+    def compute() -> list[Tensor | np.ndarray]:
         if powers is not None:
             noise = noise_of_columns(powers, count)
         else:
-            noise = noise_of_images(cast(Images, images), positions, _in_float64(mean))
+            noise = noise_of_images(cast(ImageSums, images), positions, _in_float64(mean))
         return [*moments_of(mean, inverse, eps), *noise, state]
 
-    return make
+    return compute

@@ -8,8 +8,8 @@ mean_noise (B1)     rms over channels and batches of (mu_B - mu) / sqrt(v):
                     1 / sqrt(m) for independent values
 scale_noise (B2)    rms of log(v_B / v) / 2; beside it variance_cv, the standard
                     deviation of v_B over its mean: sqrt(2 / (m - 1)) if Gaussian
-effective_size (B3) 1 / mean_noise^2: how many independent values a batch is
-                    worth; over images it tells what the positions add
+effective_size (B3) 1 / mean_noise^2: the number of independent values with
+                    that noise; over images it tells what the positions add
 output_noise (B4)   rms of gamma (x - mu_B) / s_B - gamma (x - mu) / s, the noise
                     that BN injects, where s^2 is a variance plus eps; from the
                     moments alone, since the difference is affine in x
@@ -26,9 +26,21 @@ import pandas as pd
 import torch
 from torch import nn
 
-from bnstudy.activations.layer import Norm, batch_moments, is_batch_norm, read_norm, uses_batch
+from bnstudy.activations.batchnorm.layer import (
+    BatchNormState,
+    is_batch_norm,
+    read_state,
+    uses_batch,
+)
+from bnstudy.activations.batchnorm.moments import batch_moments
+from bnstudy.activations.copies import (
+    Forward,
+    call_with_input,
+    first_batches,
+    generators_kept,
+    shared_copy,
+)
 from bnstudy.activations.selection import named, unwrap
-from bnstudy.activations.shadow import Forward, first_of, generators_kept, shadow, some
 from bnstudy.errors import WatchError
 
 
@@ -41,7 +53,7 @@ class Population:
     means, variances
         (T, C) of each batch, biased.
     values, images
-        (T,) values a channel and images in each batch.
+        (T,) values per channel and images in each batch.
     gamma
         (C,), ones if the layer has none.
     eps
@@ -117,9 +129,13 @@ def _named(
 
 
 def population(
-    model: nn.Module, loader: Iterable[Any], *, batches: int = 200, forward: Forward = first_of
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    batches: int = 200,
+    forward: Forward = call_with_input,
 ) -> dict[str, Population]:
-    """Measure the moments of every BN layer's input at the weights of now.
+    """Measure the moments of every BN layer's input at the current weights.
 
     The model is not touched: a copy that shares its weights runs, in training
     mode, without gradients, so that each layer sees what it sees in training.
@@ -132,7 +148,7 @@ def population(
     loader
         Batches: inputs, or tuples that start with them.
     batches
-        How many to use at most.
+        Number of batches to use at most.
     forward
         ``forward(model, batch)``, to run the model otherwise.
 
@@ -146,19 +162,26 @@ def population(
     ------
     WatchError
         If there is no BN layer, or no batch.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.BatchNorm1d(1))
+    >>> moments = population(model, [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [6.0]])])
+    >>> moments["0"].mean.tolist(), moments["0"].variance.tolist()
+    ([3.0], [5.0])
     """
     norms = [name for name, module in named(unwrap(model)) if is_batch_norm(module)]
     if not norms:
         raise WatchError("population moments need a batch normalization layer, the model has none")
     seen: dict[str, list[tuple[np.ndarray, np.ndarray, int, int]]] = {name: [] for name in norms}
     with generators_kept(), torch.no_grad():
-        twin = shadow(model).train()
-        layers = dict(named(twin))
+        copied = shared_copy(model).train()
+        layers = dict(named(copied))
         for name in norms:
             layers[name].register_forward_hook(partial(_collect, seen[name]))
-        for batch in some(loader, batches):
-            forward(twin, batch)
-    return {name: _pooled(rows, read_norm(layers[name])) for name, rows in seen.items() if rows}
+        for batch in first_batches(loader, batches):
+            forward(copied, batch)
+    return {name: _pooled(rows, read_state(layers[name])) for name, rows in seen.items() if rows}
 
 
 def _collect(rows: list[Any], module: nn.Module, args: Any, output: Any) -> None:
@@ -168,10 +191,10 @@ def _collect(rows: list[Any], module: nn.Module, args: Any, output: Any) -> None
         rows.append((mean.double().cpu().numpy(), var.double().cpu().numpy(), values, images))
 
 
-def _pooled(rows: list[Any], norm: Norm) -> Population:
+def _pooled(rows: list[Any], state: BatchNormState) -> Population:
     means, variances, values, images = (np.array(column) for column in zip(*rows, strict=True))
-    gamma = np.ones(means.shape[1]) if norm.gamma is None else norm.gamma.double().cpu().numpy()
-    return Population(means, variances, values, images, gamma, norm.eps)
+    gamma = np.ones(means.shape[1]) if state.gamma is None else state.gamma.double().cpu().numpy()
+    return Population(means, variances, values, images, gamma, state.eps)
 
 
 def recorded_noise(table: pd.DataFrame, eps: float) -> dict[str, float]:
@@ -216,5 +239,5 @@ def recorded_noise(table: pd.DataFrame, eps: float) -> dict[str, float]:
 
 
 def noise_table(moments: dict[str, Population]) -> pd.DataFrame:
-    """Return :meth:`Population.noise` of every layer, a row each."""
+    """Return :meth:`Population.noise` of every layer, one row per layer."""
     return pd.DataFrame([{"layer": name} | each.noise() for name, each in moments.items()])

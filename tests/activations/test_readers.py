@@ -1,4 +1,4 @@
-"""The compiled way through a tensor, number by number against float64 numpy."""
+"""The readers of a tensor, number by number against float64 numpy."""
 
 import math
 import weakref
@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bnstudy import compiling
-from bnstudy.activations import histogram, scanned, statistic, table, watch
-from bnstudy.activations.meter import WatchWarning
-from bnstudy.activations.rows import Rows, stride
-from bnstudy.activations.scanned import (
+from bnstudy.activations import WatchWarning, histogram, statistic, watch
+from bnstudy.activations.reading import compiled, measurements
+from bnstudy.activations.reading.compiled import (
     ABOVE,
     ABSOLUTE,
     COLUMNS,
@@ -23,15 +22,16 @@ from bnstudy.activations.scanned import (
     MOMENTS,
     OUTSIDE,
     ZEROS,
+    CompiledReader,
     Scan,
-    Scanned,
     column_powers,
-    rows_of,
 )
-from bnstudy.activations.view import View
+from bnstudy.activations.reading.plain import PlainReader
+from bnstudy.activations.reading.reader import stride
+from bnstudy.activations.reading.tensor import MeasuredTensor, reader_of
 from tests.activations.nets import built
 
-pytestmark = pytest.mark.skipif(scanned.scanner() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(compiled.scanner() is None, reason="no C++ compiler")
 EVERYTHING = sum(COLUMNS)
 ALWAYS = {"train": 1, "eval": 1}
 
@@ -72,14 +72,14 @@ def test_every_column_of_every_row_equals_numpy(width, rows, centre, scale, want
     read = Scan(torch.from_numpy(x).view(-1), width, wanted, centre, limit, low, high)
     columns = expected(x, centre, limit, low, high)
     sizes = np.abs(x.astype(np.float64) - centre).max() ** np.arange(5) * width
-    for bit, place in read.places.items():
+    for bit, first in read.columns.items():
         for offset, column in enumerate(columns.get(bit, [])):
             power = {MOMENTS: 1, HIGHER: 3}.get(bit, 0) + offset
             near = 1e-12 * sizes[power]
-            assert read.rows[place + offset] == pytest.approx(column, rel=1e-12, abs=near)
+            assert read.rows[first + offset] == pytest.approx(column, rel=1e-12, abs=near)
             fold = (np.min, np.max)[offset] if bit == ENDS else np.sum
             total = pytest.approx(fold(column), rel=1e-12, abs=near * rows)
-            assert read.totals[place + offset] == total
+            assert read.totals[first + offset] == total
 
 
 def test_what_is_not_asked_for_is_not_there():
@@ -91,22 +91,24 @@ def test_what_is_not_asked_for_is_not_there():
 
 @pytest.mark.parametrize(("rows", "width"), [(1, 10_000), (7, 4_097), (300, 16), (1, 5), (3, 17)])
 @pytest.mark.parametrize("sizes", [(), (1,), (40, 4_096), (4, 3, 2, 1)])
-def test_samples_are_taken_on_the_way_at_their_places(rows, width, sizes):
+def test_samples_are_taken_in_the_same_pass_at_their_positions(rows, width, sizes):
     x = normal(rows, width)
     read = Scan(x.view(-1), width, MOMENTS | ENDS, 0.0, 0.0, 0.0, 0.0, sizes=sizes)
     assert list(read.samples) == list(sizes)
     for size in sizes:
-        places = View(x).sample(size)
+        places = MeasuredTensor(x).sample(size)
         assert len(places) <= size
         assert np.array_equal(read.samples[size], places.numpy())
     assert read.totals[0] == pytest.approx(x.double().sum().item(), rel=1e-12, abs=1e-9)
 
 
-def test_more_samples_than_are_taken_on_the_way_are_still_right():
+def test_more_samples_than_one_pass_takes_are_still_right():
     x, sizes = normal(3, 400), (70, 60, 50, 40, 30, 20)
-    view = View(x, ("mean",), None, sizes)
+    tensor = MeasuredTensor(x, ("mean",), None, sizes)
     for size in sizes:
-        assert np.array_equal(view.sample_on_host(size), x.view(-1)[:: stride(1200, size)].numpy())
+        assert np.array_equal(
+            tensor.sample_on_host(size), x.view(-1)[:: stride(1200, size)].numpy()
+        )
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (256, 120), (33, 7)])
@@ -133,7 +135,7 @@ def test_a_value_that_is_not_finite_reaches_what_it_must(odd):
     x = normal(5, 3, 4, 4)
     x[2, 1, 0, 3] = odd
     wanted = ("min", "max", "dead")
-    got, plain = (kind(x, x.view(-1), wanted) for kind in (Scanned, Rows))
+    got, plain = CompiledReader(x, x.view(-1), wanted), PlainReader(x)
     for rows in (got, plain):
         assert not math.isfinite(rows.moments[0])
         assert math.isnan(rows.moments[1])
@@ -148,7 +150,7 @@ def test_moments_are_right_however_far_the_mean(mean):
     x = torch.from_numpy((generator.gamma(2.0, size=(40, 5, 6, 6)) + mean).astype(np.float32))
     v = x.double().numpy().ravel()
     for wanted in ((), ("skew", "std")):
-        rows = Scanned(x, x.view(-1), wanted)
+        rows = CompiledReader(x, x.view(-1), wanted)
         c = (v - v.mean()) / v.std()
         assert rows.moments == (
             pytest.approx(v.mean(), rel=1e-12),
@@ -179,30 +181,30 @@ def test_memory_that_is_not_what_it_seems_is_read_as_it_is_meant():
 
 def test_limits_that_are_known_beforehand_give_the_same_shares():
     x = torch.rand(20, 4, 7, 7, generator=torch.Generator().manual_seed(0))
-    late, early = Scanned(x, x.view(-1)), Scanned(x, x.view(-1), (), (0.05, 0.95))
+    late, early = CompiledReader(x, x.view(-1)), CompiledReader(x, x.view(-1), (), (0.05, 0.95))
     assert early.outside(0.05, 0.95) == late.outside(0.05, 0.95)
     assert early.outside(0.2, 0.95) == late.outside(0.2, 0.95) != early.outside(0.05, 0.95)
     shares = ((x < 0.05) | (x > 0.95)).double().mean((0, 2, 3)).numpy()
     assert early.channel_outside(0.05, 0.95) == pytest.approx(shares)
-    assert Scanned(x, x.view(-1), ("active",)).above(0.0) == late.above(0.0) == 1.0
-    assert Scanned(x, x.view(-1), ("active",)).above(0.5) == late.above(0.5)
+    assert CompiledReader(x, x.view(-1), ("active",)).above(0.0) == late.above(0.0) == 1.0
+    assert CompiledReader(x, x.view(-1), ("active",)).above(0.5) == late.above(0.5)
 
 
-def test_without_a_compiler_torch_reads(monkeypatch):
+def test_without_a_compiler_numpy_reads(monkeypatch):
     x = normal(4, 3, 5, 5)
-    assert type(rows_of(x, x.view(-1))) is Scanned
-    assert type(rows_of(x.double(), x.double().view(-1))) is Rows
+    assert type(reader_of(x, x.view(-1))) is CompiledReader
+    assert type(reader_of(x.double(), x.double().view(-1))) is PlainReader
     monkeypatch.setenv("BNSTUDY_KERNEL", "off")
-    for known in (compiling.compiled, scanned.scanner):
+    for known in (compiling.compiled, compiled.scanner):
         known.cache_clear()
     try:
-        assert type(rows_of(x, x.view(-1))) is Rows
+        assert type(reader_of(x, x.view(-1))) is PlainReader
     finally:
-        for known in (compiling.compiled, scanned.scanner):
+        for known in (compiling.compiled, compiled.scanner):
             known.cache_clear()
 
 
-# What is reckoned at the end of the step ---------------------------------------------------
+# Numbers computed at the end of the step ---------------------------------------------------
 
 
 def watched_pass(net, x, **options):
@@ -240,15 +242,15 @@ def test_a_tensor_that_waits_for_its_numbers_is_not_kept():
 
 
 def test_rows_come_in_the_order_of_the_layers_and_none_waits_for_ever(monkeypatch):
-    monkeypatch.setattr(table, "WAITING", 7)
+    monkeypatch.setattr(measurements, "WAITING", 7)
     net = built(lambda: nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)), nn.Sigmoid()))
     own = statistic(lambda x: x.mean(), name="own")
     with torch.no_grad(), watch(net, stats=["mean", "stuck", own, "std"], every=ALWAYS) as run:
         for _ in range(5):
             net.eval()(normal(4, 3))
-        assert len(run._table._later) == 4  # of 5 passes through 5 layers
+        assert len(run._measurements._deferred) == 4  # of 5 passes through 5 layers
         frame = run.frame()
-        assert run._table._later == []
+        assert run._measurements._deferred == []
     assert list(frame["layer"][::3][:4]) == ["0", "1", "2", "3"]
     assert list(frame["layer"]) == [*"000111222333", *"4444"] * 5
     assert list(frame["stat"][:3]) == ["mean", "own", "std"]
@@ -260,7 +262,7 @@ def test_values_that_are_not_finite_are_measured_at_once():
     x = normal(4, 3)
     x[0, 0] = math.inf
     for run in watched_pass(nn.Sequential(nn.Identity()), x, layers="0"):
-        assert run._table._later == []
+        assert run._measurements._deferred == []
         got = numbers(run)
         assert (got["0", "nonfinite"], got["0", "max"]) == (1.0, math.inf)
 
@@ -299,7 +301,7 @@ def test_no_way_of_reading_keeps_a_tensor():
 
 def test_tensors_without_memory_of_their_own_are_no_danger():
     zero = torch._efficientzerotensor((4, 3))
-    assert type(rows_of(zero, zero.view(-1))) is Rows
+    assert type(reader_of(zero, zero.view(-1))) is PlainReader
     negated = torch._neg_view(normal(6, 4))
     for run in watched_pass(nn.Sequential(nn.Identity()), negated, layers="0"):
         got = numbers(run)
@@ -307,8 +309,8 @@ def test_tensors_without_memory_of_their_own_are_no_danger():
         assert got["0", "q50"] == pytest.approx(np.median(negated.resolve_neg().numpy()), rel=1e-5)
 
 
-def test_maps_of_few_places_are_one_row():
+def test_maps_of_few_positions_are_one_row():
     x = normal(8, 32, 2, 2)
-    rows = Scanned(x, x.view(-1))
-    assert rows._read.rows.shape[1] == 1
+    rows = CompiledReader(x, x.view(-1))
+    assert rows._first.rows.shape[1] == 1
     assert rows.channel_moments[1] == pytest.approx(x.double().var((0, 2, 3), correction=0).numpy())

@@ -1,4 +1,4 @@
-"""One recording from several of the same model: of the processes of a distributed run.
+"""One recording from several of the same model: those of the processes of a distributed run.
 
 Each process records its own share of a batch; nothing is sent between them while
 they train.  Afterwards moments are merged about the common mean (Chan, Golub &
@@ -17,18 +17,18 @@ from bnstudy.errors import WatchError
 
 KEYS = ["step", "mode", "forward", "layer", "call", "tensor", "channel", "stat"]
 AVERAGED = ("mean", "abs_mean", "zeros", "saturated", "active", "slope")
-Parts = Mapping[str, np.ndarray]  # statistic -> (rows, recordings)
+Columns = Mapping[str, np.ndarray]  # statistic -> (rows, recordings)
 
 
 def merge(recordings: Sequence[Recording], weights: Sequence[float] | None = None) -> Recording:
-    """Return one recording of what several saw together.
+    """Merge the recordings of several processes into one.
 
     Parameters
     ----------
     recordings
-        Of the same model and the same steps, one a process.
+        Of the same model and the same steps, one per process.
     weights
-        How many values each saw, or images; equal by default.
+        Number of values, or images, that each saw; equal by default.
 
     Returns
     -------
@@ -39,6 +39,15 @@ def merge(recordings: Sequence[Recording], weights: Sequence[float] | None = Non
     ------
     WatchError
         If there is no recording, the weights do not fit, or no row is common.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({
+    ...     "step": 0, "mode": "train", "forward": 0, "layer": "fc", "call": 0,
+    ...     "tensor": "out", "channel": -1, "stat": ["mean", "max"], "value": [1.0, 4.0]})
+    >>> other = rows.assign(value=[3.0, 9.0])
+    >>> merge([Recording(rows), Recording(other)], weights=[3, 1]).rows["value"].tolist()
+    [1.5, 9.0]
     """
     shares = np.array([1.0] * len(recordings) if weights is None else weights, dtype=float)
     if not len(recordings) or shares.shape != (len(recordings),) or not (shares > 0).all():
@@ -80,7 +89,7 @@ def _merged(wide: pd.DataFrame, shares: np.ndarray) -> np.ndarray:
     """Return the merged value of each row, NaN where there is no merger."""
     stats = wide.index.get_level_values("stat")
     result = np.full(len(wide), np.nan)
-    whole = wide.index.get_level_values("channel") == -1
+    of_tensor = wide.index.get_level_values("channel") == -1
     averaged = stats.isin(AVERAGED) | stats.str.fullmatch(r"(log_)?hist\[.*")
     simple: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "min": lambda v: v.min(axis=1),
@@ -90,12 +99,12 @@ def _merged(wide: pd.DataFrame, shares: np.ndarray) -> np.ndarray:
         "rms": lambda v: np.sqrt((v**2) @ shares),
     }
     values = wide.to_numpy(dtype=float)
-    result[averaged & whole] = values[averaged & whole] @ shares
+    result[averaged & of_tensor] = values[averaged & of_tensor] @ shares
     for stat, function in simple.items():
-        where = (stats == stat) & whole
+        where = (stats == stat) & of_tensor
         result[where] = function(values[where])
     for stat in ("std", "skew", "kurtosis"):
-        where = (stats == stat) & whole
+        where = (stats == stat) & of_tensor
         parts = {name: _beside(wide, where, name) for name in ("mean", "std", "skew", "kurtosis")}
         result[where] = _central(stat, parts, shares)
     return result
@@ -108,7 +117,7 @@ def _beside(wide: pd.DataFrame, where: np.ndarray, stat: str) -> np.ndarray:
     return found.to_numpy(dtype=float)
 
 
-def _central(stat: str, parts: Parts, shares: np.ndarray) -> np.ndarray:
+def _central(stat: str, parts: Columns, shares: np.ndarray) -> np.ndarray:
     """Merge a central moment, the recordings' own ones moved to the common mean."""
     d = parts["mean"] - (parts["mean"] @ shares)[:, None]
     m2 = parts["std"] ** 2

@@ -1,18 +1,19 @@
-"""A tensor on an accelerator: one kernel for all values, and sums stay there.
+"""A tensor on an accelerator, read by torch where it is: one kernel for all values.
 
-The twin of :class:`~bnstudy.activations.rows.Rows`; numbers are 0-d float64 tensors,
-so that nothing waits for the device.  Moments are taken about the mean and moved by
-what is left of it (shifted data; Chan, Golub & LeVeque 1983).
+Numbers are 0-d float64 tensors that stay on the device, so that nothing waits for it.
+Moments are taken about the mean and moved by what is left of it (shifted data; Chan,
+Golub & LeVeque 1983).
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bnstudy.activations.lazy import Lazy
+from bnstudy.activations.reading.reader import ImageSums, computed_once
 
 
-class Whole:
-    """The statistics of one tensor; see ``Rows`` for what each is.
+class DeviceReader:
+    """The :class:`~bnstudy.activations.reading.reader.Reader` of one tensor on any device.
 
     Parameters
     ----------
@@ -22,23 +23,24 @@ class Whole:
         All its values, (n,).
     """
 
-    images = images_at_hand = None
+    images: ImageSums | None = None  # a BN layer computes them where it needs them
+    images_at_hand: ImageSums | None = None
 
     def __init__(self, wide: Tensor, flat: Tensor) -> None:
         self.wide, self.flat, self.count = wide, flat, flat.numel()
 
-    @Lazy
+    @computed_once
     def _centre(self) -> Tensor:
         return self.flat.mean()
 
-    @Lazy
+    @computed_once
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance."""
         c = self.flat - self._centre
         d, square = c.sum().double() / self.count, c.square_().sum().double() / self.count
         return self._centre.double() + d, square - d * d
 
-    @Lazy
+    @computed_once
     def higher(self) -> tuple[Tensor, Tensor]:
         """Third and fourth moment of (x - mean) / std; NaN where std is 0."""
         mean, variance = self.moments
@@ -48,7 +50,7 @@ class Whole:
         third = c.mul_(squares).sum().double() / self.count
         return third, squares.square_().sum().double() / self.count
 
-    @Lazy
+    @computed_once
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Least and greatest value; NaN if any value is."""
         low, high = torch.aminmax(self.flat)
@@ -86,12 +88,12 @@ class Whole:
         counts = self._far(self.wide, low, high).sum(self._axes).reshape(-1)
         return counts.double() / (self.count // counts.numel())
 
-    @Lazy
+    @computed_once
     def channel_mean(self) -> Tensor:
         """Mean of each channel, (C,), in float64."""
         return self.wide.mean(self._axes).reshape(-1).double()
 
-    @Lazy
+    @computed_once
     def channel_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each channel, (C,) each, in float64."""
         shape = (1, -1, *[1] * (self.wide.dim() - 2)) if self.wide.dim() > 1 else (-1,)
@@ -112,3 +114,14 @@ class Whole:
     def channel_maximum(self) -> Tensor:
         """Greatest value of each channel, (C,)."""
         return self.wide.amax(self._axes).reshape(-1)
+
+    def sampled(self, size: int) -> np.ndarray | None:
+        """Return None: no sample is taken on the way."""
+        return None
+
+    def keep(self) -> bool:
+        """Return False: kernels are queued while the tensor is there."""
+        return False
+
+    def let_go(self) -> None:
+        """Do nothing: nothing was kept."""

@@ -1,7 +1,7 @@
-r"""How far running statistics are from the population's, and what that does to the output.
+r"""The distance of running statistics from the population's, and its effect on the output.
 
 With r_mu, r_v the running moments, mu, v the population's (see
-:mod:`bnstudy.activations.population`) and k the weight of a new value:
+:mod:`bnstudy.activations.batchnorm.population`) and k the weight of a new value:
 
 =================  =============================================================
 mean_gap (B5)      rms over channels of (r_mu - mu) / sqrt(v)
@@ -25,55 +25,66 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.layer import Norm, is_batch_norm, read_norm
-from bnstudy.activations.population import Population, population
+from bnstudy.activations.batchnorm.layer import BatchNormState, is_batch_norm, read_state
+from bnstudy.activations.batchnorm.population import Population, population
+from bnstudy.activations.copies import Forward, call_with_input, generators_kept, shared_copy
 from bnstudy.activations.selection import named, unwrap
-from bnstudy.activations.shadow import Forward, first_of, generators_kept, shadow
 from bnstudy.errors import WatchError
 
 
 def running_gap(
-    model: nn.Module, loader: Iterable[Any], *, batches: int = 200, forward: Forward = first_of
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    batches: int = 200,
+    forward: Forward = call_with_input,
 ) -> pd.DataFrame:
     """Compare the running statistics of every BN layer with the population's.
 
     Parameters
     ----------
     model, loader, batches, forward
-        As in :func:`~bnstudy.activations.population.population`; batches of the
+        As in :func:`~bnstudy.activations.batchnorm.population.population`; batches of the
         size trained with, or the noise floor is that of another size.
 
     Returns
     -------
     pandas.DataFrame
-        A row a layer, columns as in the table of this module.
+        One row per layer, columns as in the table of this module.
 
     Raises
     ------
     WatchError
         If no BN layer keeps running statistics, or there is one batch only.
+
+    Examples
+    --------
+    >>> layer = nn.BatchNorm1d(1)  # its running mean is 0, its running variance 1
+    >>> batches = [torch.tensor([[2.0], [4.0]])] * 2  # mean 3, variance 1
+    >>> running_gap(layer, batches)["mean_gap"].round(6).tolist()
+    [3.0]
     """
     layers = dict(named(unwrap(model)))
     moments = population(model, loader, batches=batches, forward=forward)
     rows = [
-        {"layer": name} | _gap(read_norm(layers[name]), each)
+        {"layer": name} | _gap(state, each)
         for name, each in moments.items()
-        if read_norm(layers[name]).mean is not None
+        if (state := read_state(layers[name])).mean is not None
     ]
     if not rows:
         raise WatchError("a running gap needs running statistics, no BN layer keeps them")
     return pd.DataFrame(rows)
 
 
-def _gap(norm: Norm, truth: Population) -> dict[str, float]:
-    r_mu, r_v = _array(norm.mean), _array(norm.var)
+def _gap(state: BatchNormState, truth: Population) -> dict[str, float]:
+    r_mu, r_v = _array(state.mean), _array(state.var)
     live = (truth.variance > 0) & (r_v > 0)
     r_mu, r_v, mu, v = r_mu[live], r_v[live], truth.mean[live], truth.variance[live]
     mean_gap = float(np.sqrt(((r_mu - mu) ** 2 / v).mean()))
     kl = 0.5 * (r_v / v + v / r_v - 2 + (r_mu - mu) ** 2 * (1 / v + 1 / r_v))
     floor = np.nan
-    if norm.momentum is not None:
-        floor = noise_floor(norm.momentum, truth.noise()["mean_noise"])
+    if state.momentum is not None:
+        floor = noise_floor(state.momentum, truth.noise()["mean_noise"])
     return {
         "mean_gap": mean_gap,
         "log_var_gap": float(np.sqrt((np.log(r_v / v) ** 2).mean())),
@@ -112,8 +123,15 @@ def split_gap(
     -------
     lag, noise
         (T, C) each: after step t, the running average of the true means less
-        the true mean of now, and the running average of the batches'
+        the current true mean, and the running average of the batches'
         deviations.  Their sum is the gap.
+
+    Examples
+    --------
+    >>> ones = np.ones((2, 1))
+    >>> lag, noise = split_gap(ones, 2 * ones, momentum=0.5, start=np.zeros(1))
+    >>> lag.ravel().tolist(), noise.ravel().tolist()
+    ([-0.5, -0.25], [0.5, 0.75])
     """
     average, deviation = np.array(start, dtype=float), np.zeros(np.shape(start))
     lag, noise = [], []
@@ -126,7 +144,7 @@ def split_gap(
 
 
 def train_eval_gap(
-    model: nn.Module, batch: Any, *, forward: Forward = first_of
+    model: nn.Module, batch: Any, *, forward: Forward = call_with_input
 ) -> dict[str, float]:
     """Compare the model's outputs on one batch in training and in evaluation mode (B7).
 
@@ -147,15 +165,15 @@ def train_eval_gap(
     outputs = {}
     with generators_kept(), torch.no_grad():
         for training in (True, False):
-            twin = shadow(model).eval()
-            norms = [module for module in twin.modules() if is_batch_norm(module)]
+            copied = shared_copy(model).eval()
+            norms = [module for module in copied.modules() if is_batch_norm(module)]
             if not norms:
                 raise WatchError(
                     "a train/eval gap needs a batch normalization layer, there is none"
                 )
             for module in norms:
                 module.train(training)
-            outputs[training] = forward(twin, batch)
+            outputs[training] = forward(copied, batch)
     train, evaluation = outputs[True], outputs[False]
     if not isinstance(train, Tensor):
         raise WatchError(

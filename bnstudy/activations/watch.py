@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bnstudy.activations.recorder import Recorder, Sink
+from bnstudy.activations.options import Sink, WatchOptions
+from bnstudy.activations.recorder import Recorder
 from bnstudy.activations.schedule import When
 from bnstudy.activations.selection import Layers
 from bnstudy.activations.statistics import Statistic
@@ -29,16 +30,7 @@ def watch(
     sinks: Iterable[Sink] = (),
     keep: int | None = None,
 ) -> Recorder:
-    """Record what the layers of a model do while it is trained, without changing it.
-
-    ::
-
-        with watch(model, optimizer, every=20) as run:
-            for x, y in loader:
-                optimizer.zero_grad()
-                F.cross_entropy(model(x), y).backward()
-                optimizer.step()
-        run.frame("saturated", wide=True)
+    """Record the statistics of a model's layers while it is trained, without changing it.
 
     Parameters
     ----------
@@ -52,7 +44,7 @@ def watch(
         themselves or a function; a mapping for ``train`` and ``eval`` apart.
         Evaluation passes are recorded only if asked for.
     layers
-        Which layers, see :func:`~bnstudy.activations.selection.select`; the
+        Layers to watch, see :func:`~bnstudy.activations.selection.select`; the
         leaves by default.
     tensors
         Of each layer ``"out"``, ``"in"`` or ``"both"``.
@@ -71,7 +63,7 @@ def watch(
         The ``GradScaler`` in use, so that gradients are recorded unscaled.
     probe
         A fixed batch, sent through a copy of the model on due steps before its
-        pass, to see what the change of weights alone does: ``run.shift()``.
+        pass, to see the effect of the change of weights alone: ``run.shift()``.
     sinks
         Functions called with new rows after each recorded step.
     keep
@@ -86,11 +78,28 @@ def watch(
     ------
     WatchError
         If a layer pattern matches nothing, or an argument is impossible.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(64, 3, generator=generator)
+    >>> model = nn.Sequential(nn.BatchNorm1d(3), nn.Sigmoid())
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with watch(model, optimizer, every=2, stats=["mean", "saturated"]) as run:
+    ...     for _ in range(4):
+    ...         optimizer.zero_grad()
+    ...         model(x).square().mean().backward()
+    ...         optimizer.step()
+    >>> run.frame("mean", layer="1")[["step", "value"]].round(3).to_dict("list")
+    {'step': [0, 2], 'value': [0.5, 0.497]}
+    >>> run.bn.frame()["values"].unique()
+    array([64.])
     """
-    _check(model, tensors, keep)
-    return Recorder(
-        model,
-        optimizer,
+    if not isinstance(model, nn.Module):
+        raise WatchError(f"watch() needs a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise WatchError("a TorchScript module runs no Python hooks: watch the module it came from")
+    options = WatchOptions(
         every=every,
         layers=layers,
         tensors=tensors,
@@ -103,14 +112,4 @@ def watch(
         sinks=sinks,
         keep=keep,
     )
-
-
-def _check(model: object, tensors: str, keep: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise WatchError(f"watch() needs a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise WatchError("a TorchScript module runs no Python hooks: watch the module it came from")
-    if tensors not in ("in", "out", "both"):
-        raise WatchError(f"tensors must be 'in', 'out' or 'both', got {tensors!r}")
-    if keep is not None and (not isinstance(keep, int) or keep < 1):
-        raise WatchError(f"keep must be a number of steps of at least 1, got {keep!r}")
+    return Recorder(model, optimizer, options)

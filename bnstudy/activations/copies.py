@@ -1,4 +1,4 @@
-"""A copy of a model that shares its weights: run it, and the model stays as it was.
+"""Copies of a model that share its weights: running one leaves the model as it was.
 
 The copy has buffers, modes and generators of its own, and inert hooks.  The
 global generators of torch, numpy and Python are put back afterwards.
@@ -21,7 +21,7 @@ from bnstudy.errors import WatchError
 Forward = Callable[[Any, Any], Any]
 
 
-def shadow(model: nn.Module) -> nn.Module:
+def shared_copy(model: nn.Module) -> nn.Module:
     """Return a deep copy of a model, its parameters not copied but shared."""
     inner = unwrap(model)
     return copy.deepcopy(inner, {id(p): p for p in inner.parameters()})
@@ -40,12 +40,12 @@ def generators_kept() -> Iterator[None]:
         np.random.set_state(legacy)  # noqa: NPY002
 
 
-def first_of(model: Any, batch: Any) -> Any:
+def call_with_input(model: Any, batch: Any) -> Any:
     """Run a model on a batch that is its input, or a tuple that starts with it."""
     return model(batch[0] if isinstance(batch, list | tuple) else batch)
 
 
-def some(loader: Iterable[Any], batches: int) -> Iterator[Any]:
+def first_batches(loader: Iterable[Any], batches: int) -> Iterator[Any]:
     """Yield at most so many batches, at least one.
 
     Raises

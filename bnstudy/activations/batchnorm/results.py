@@ -1,24 +1,19 @@
-"""``run.bn``: what a recording and its model tell about batch normalization."""
-
-from __future__ import annotations
+"""The face ``run.bn``: results on batch normalization, of a recording and of its model."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from bnstudy.activations.gaps import running_gap, train_eval_gap
-from bnstudy.activations.layer import CHANNEL_STATS
-from bnstudy.activations.population import noise_table, population, recorded_noise
-from bnstudy.activations.shadow import Forward, first_of
+from bnstudy.activations.batchnorm.gaps import running_gap, train_eval_gap
+from bnstudy.activations.batchnorm.moments import CHANNEL_STATS
+from bnstudy.activations.batchnorm.population import noise_table, population, recorded_noise
+from bnstudy.activations.copies import Forward, call_with_input
 from bnstudy.errors import WatchError
-
-if TYPE_CHECKING:
-    from bnstudy.activations.recording import Recording
 
 SMALL_GAMMA = 0.01
 SIGMOID_EDGE = math.log(19.0)  # sigmoid(z) = 0.95 at 2.944, and 0.05 at -2.944
@@ -31,17 +26,18 @@ class BatchNorms:
 
     Attributes
     ----------
-    recording
-        With rows of BN layers.
+    rows, info
+        As in :class:`~bnstudy.activations.recording.Recording`, with rows of BN layers.
     model
         The model watched, for what needs one; None of a loaded recording.
     """
 
-    recording: Recording
+    rows: pd.DataFrame
+    info: dict[str, Any]
     model: nn.Module | None = None
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a step, layer, call and channel.
+        """Return one row per step, layer, call and channel.
 
         Columns ``step``, ``forward``, ``layer``, ``call``, ``channel``,
         ``batch_mean``, ``batch_var`` (biased, exact), ``running_mean``,
@@ -52,7 +48,7 @@ class BatchNorms:
         WatchError
             If no BN layer was recorded.
         """
-        rows = self.recording.rows
+        rows = self.rows
         rows = rows[rows["tensor"] == "norm"]
         if rows.empty:
             raise WatchError(
@@ -67,7 +63,7 @@ class BatchNorms:
         sizes = rows[rows["channel"] < 0].pivot(index=by, columns="stat", values="value")
         table = channels.join(sizes).reset_index()
         table.columns.name = None
-        order = {name: place for place, name in enumerate(dict.fromkeys(rows["layer"]))}
+        order = {name: rank for rank, name in enumerate(dict.fromkeys(rows["layer"]))}
         table = table.sort_values(
             [*by, "channel"],
             key=lambda column: column.map(order) if column.name == "layer" else column,
@@ -79,17 +75,17 @@ class BatchNorms:
         loader: Iterable[Any] | None = None,
         *,
         batches: int = 200,
-        forward: Forward = first_of,
+        forward: Forward = call_with_input,
     ) -> pd.DataFrame:
-        """Return the noise of batch statistics, a row a layer (B1 to B4).
+        """Return the noise of batch statistics, one row per layer (B1 to B4).
 
         Parameters
         ----------
         loader, batches, forward
-            With a loader, exactly: at the weights of now, see
-            :func:`~bnstudy.activations.population.population`.  Without, over
-            all recorded steps, from how the images of each batch differ: see
-            :func:`~bnstudy.activations.population.recorded_noise`.
+            With a loader, exactly: at the current weights, see
+            :func:`~bnstudy.activations.batchnorm.population.population`.  Without,
+            over all recorded steps, from the differences between the images of each
+            batch: see :func:`~bnstudy.activations.batchnorm.population.recorded_noise`.
 
         Raises
         ------
@@ -104,7 +100,7 @@ class BatchNorms:
         frame = frame[frame["images"] > 1]
         if frame.empty:
             raise WatchError("batch noise needs batches of at least 2 images, got 1 each")
-        norms = self.recording.info["norms"]
+        norms = self.info["norms"]
         return pd.DataFrame(
             [
                 {"layer": layer} | recorded_noise(table, norms[layer]["eps"])
@@ -113,13 +109,13 @@ class BatchNorms:
         )
 
     def gap(
-        self, loader: Iterable[Any], *, batches: int = 200, forward: Forward = first_of
+        self, loader: Iterable[Any], *, batches: int = 200, forward: Forward = call_with_input
     ) -> pd.DataFrame:
-        """Return how stale running statistics are: see ``gaps.running_gap``."""
+        """Compare running with population statistics: see ``gaps.running_gap``."""
         return running_gap(self._need_model(), loader, batches=batches, forward=forward)
 
-    def train_eval_gap(self, batch: Any, *, forward: Forward = first_of) -> dict[str, float]:
-        """Return what mode changes: :func:`~bnstudy.activations.gaps.train_eval_gap`."""
+    def train_eval_gap(self, batch: Any, *, forward: Forward = call_with_input) -> dict[str, float]:
+        """Compare training with evaluation mode: see ``gaps.train_eval_gap``."""
         return train_eval_gap(self._need_model(), batch, forward=forward)
 
     def _need_model(self) -> nn.Module:
@@ -128,22 +124,20 @@ class BatchNorms:
         return self.model
 
     def parameters(self) -> pd.DataFrame:
-        """Return the paths of gamma and beta, a row a step, layer and channel (B10).
+        """Return gamma and beta over training, one row per step, layer and channel (B10).
 
         ``distance`` is that of (gamma, beta) from (1, 0), ``scale`` the
         effective one, gamma / sqrt(batch_var + eps).
         """
         table = self.frame().drop_duplicates(["step", "layer", "channel"]).copy()
-        eps = table["layer"].map(
-            {n: each["eps"] for n, each in self.recording.info["norms"].items()}
-        )
+        eps = table["layer"].map({n: each["eps"] for n, each in self.info["norms"].items()})
         table["distance"] = np.hypot(table["gamma"] - 1, table["beta"])
         table["scale"] = table["gamma"] / np.sqrt(table["batch_var"] + eps)
         columns = ["step", "layer", "channel", "gamma", "beta", "distance", "scale"]
         return table[columns].reset_index(drop=True)
 
     def small_gamma(self, below: float = SMALL_GAMMA) -> pd.DataFrame:
-        """Return the share of channels with |gamma| < ``below``, a row a step and layer."""
+        """Return the share of channels with |gamma| < ``below``, one row per step and layer."""
         table = self.parameters()
         table["share"] = (table["gamma"].abs() < below).astype(float)
         return table.groupby(["step", "layer"], sort=False)["share"].mean().reset_index()
@@ -166,19 +160,19 @@ class BatchNorms:
         WatchError
             If no activation module takes a BN layer's output, or none was watched.
         """
-        paths = self.parameters()
+        parameters = self.parameters()
         rows = []
-        for layer, activation in self.recording.info["followers"].items():
-            kind = self.recording.info["kinds"].get(activation, "")
+        for layer, activation in self.info["followers"].items():
+            kind = self.info["kinds"].get(activation, "")
             if kind not in PREDICTIONS:
                 continue
             stat, share = PREDICTIONS[kind]
-            seen = self.recording.rows
+            seen = self.rows
             seen = seen[
                 (seen["layer"] == activation) & (seen["stat"] == stat) & (seen["mode"] == "train")
             ]
             observed = seen.groupby("step")["value"].mean()
-            for step, table in paths[paths["layer"] == layer].groupby("step"):
+            for step, table in parameters[parameters["layer"] == layer].groupby("step"):
                 if step in observed.index:
                     value = share(table["gamma"].to_numpy(), table["beta"].to_numpy()).mean()
                     rows.append((step, layer, activation, stat, value, observed[step]))
@@ -205,8 +199,8 @@ class BatchNorms:
         WatchError
             If parameters were not recorded, or no layer feeds a BN layer.
         """
-        after = {before: bn for bn, before in self.recording.info["producers"].items()}
-        rows = self.recording.rows
+        after = {before: bn for bn, before in self.info["producers"].items()}
+        rows = self.rows
         rows = rows[(rows["tensor"] == "weight") & rows["layer"].isin(list(after))]
         if rows.empty:
             raise WatchError(
