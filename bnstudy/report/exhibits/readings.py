@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from bnstudy.engines.probes.base import NETWORK
+from bnstudy.engines.probes.probe import NETWORK
 from bnstudy.inference import Interval, difference_interval, mean_interval
 from bnstudy.plan.plan import Arm, Exhibit
 from bnstudy.report import drawing, text
