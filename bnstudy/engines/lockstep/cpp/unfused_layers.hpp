@@ -1,8 +1,8 @@
-// What stands between two layers with weights where no fused stage is worth while:
-// normalization, activation and dropout in any order, each a pass over [N][UNITS] of V.
+// The layers between two layers with weights, outside of convolution blocks: normalization,
+// activation and dropout in any order, each of them a pass over [N][UNITS] of V.
 #pragma once
 
-#include "norm.hpp"
+#include "normalization.hpp"
 
 namespace lockstep {
 
@@ -11,11 +11,11 @@ enum OpKind { NORMALIZE, ACTIVATE, DROP };
 struct Op {
   OpKind kind;
   V* out;      // [N][UNITS]
-  Norm* norm;  // of NORMALIZE
+  Normalization* norm;  // of NORMALIZE
   V* keep;     // of DROP: [N][UNITS], 0 or 1 / (1 - rate)
 };
 
-struct Gap {
+struct UnfusedLayers {
   int units, count;
   V* in;  // [N][UNITS]
   Op ops[3];
@@ -23,8 +23,8 @@ struct Gap {
   V* input_of(int k) const { return k == 0 ? in : ops[k - 1].out; }
   V* out() const { return input_of(count); }
 
-  // False if it stopped at the normalization layer whose moments are `wanted`
-  template <int ACT> bool forward(int images, bool training, I active, const Norm* wanted) {
+  // Stops at the normalization layer whose moments are `wanted` and returns false, else true
+  template <int ACT> bool forward(int images, bool training, I active, const Normalization* wanted) {
     const size_t size = size_t(images) * units;
     for (int k = 0; k < count; ++k) {
       const V* x = input_of(k);
@@ -34,21 +34,21 @@ struct Gap {
       if (ops[k].kind == DROP)
         for (size_t j = 0; j < size; ++j) out[j] = training ? x[j] * ops[k].keep[j] : x[j];
       if (ops[k].kind == NORMALIZE) {
-        Norm& norm = *ops[k].norm;
-        const bool own = norm.counts(training);
-        if (own) norm.begin(norm.parts_of(images));
+        Normalization& norm = *ops[k].norm;
+        const bool own = norm.takes_moments(training);
+        if (own) norm.reset(norm.subbatches_of(images));
         for (int n = 0; n < images && (own || wanted == &norm); ++n)
-          norm.count(n, x + size_t(n) * units);
+          norm.add_image(n, x + size_t(n) * units);
         if (wanted == &norm) return false;
-        if (own) norm.settle(active);
+        if (own) norm.finish_moments(active);
         norm.forward(x, out, images);
       }
     }
     return true;
   }
 
-  // The gradient by out() becomes that by `in`, in place
-  template <int ACT> void backward(V* gradient, int images, const Descent& sgd) {
+  // Turns the gradient by out() into that by `in`, in place
+  template <int ACT> void backward(V* gradient, int images, const Sgd& sgd) {
     const size_t size = size_t(images) * units;
     for (int k = count - 1; k >= 0; --k) {
       const V* out = ops[k].out;

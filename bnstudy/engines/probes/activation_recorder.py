@@ -10,26 +10,26 @@ from bnstudy.activations import Statistic, histogram, watch
 from bnstudy.activations.recorder import Recorder
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import Scene, table
+from bnstudy.engines.probes.probe import ProbedRun, table
 from bnstudy.engines.record import MEASURE_COLUMNS
 
 
 class Activations:
-    """The public recorder: :func:`bnstudy.activations.watch`, with its options.
+    """The public recorder, :func:`bnstudy.activations.watch`, with its options.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     histogram
-        Options of :func:`bnstudy.activations.histogram`, for one of what comes
-        into layers only: it makes ``bins + 2`` rows a layer and record.
+        Options of :func:`bnstudy.activations.histogram`, for a histogram of layers'
+        inputs only: it makes ``bins + 2`` rows per layer and recorded step.
     **options
         Of ``watch``.
     """
 
     def __init__(
-        self, scene: Scene, histogram: Mapping[str, Any] | None = None, **options: Any
+        self, run: ProbedRun, histogram: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
         self._options = options
         if histogram is not None:
@@ -39,7 +39,7 @@ class Activations:
         self._recorder: Recorder | None = None
 
     def __call__(self, step: Step, training: Training) -> None:
-        """Attach the recorder before the first step; it sees the others by itself."""
+        """Attach the recorder before the first step; its own hooks record the others."""
         if step.count == 0:
             self._recorder = watch(training.net, training.optimizer, **self._options)
 
@@ -54,6 +54,6 @@ class Activations:
 
 
 def inputs_histogram(options: Mapping[str, Any]) -> Statistic:
-    """Return the histogram that is recorded of layers' inputs, and not of their outputs."""
+    """Return a histogram that is recorded of layers' inputs, not of their outputs."""
     made = histogram(**options)
     return replace(made, bind=lambda site: made.bind(site) if site.kind == "in" else None)
