@@ -17,7 +17,7 @@ from bnstudy.judging import (
     finished_runs,
     judge,
     pilot_of,
-    refuse_what_cannot_come_out,
+    require_decidable,
     stored_calibration,
     take_sample,
 )
@@ -34,6 +34,7 @@ from bnstudy.plan import (
 from bnstudy.report import trace_table, write_report
 from bnstudy.report.comparison import compare as compare_reports
 from bnstudy.report.comparison import comparison_text, load_filed
+from bnstudy.report.sentences import verdict_record, write_sentence
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import CALIBRATION, Store, refuse_other_plan, write_whole
 from experiments import EXPERIMENTS
@@ -170,7 +171,7 @@ def run(
     for line in dataset.notes:
         click.echo(line)
     if not options["pilot"]:
-        refuse_what_cannot_come_out(plan)
+        require_decidable(plan)
     summary = run_study(
         plan,
         store,
@@ -228,11 +229,11 @@ def claims(as_json: bool, **options: Any) -> None:
     _, plan, store, _ = open_study(**options)
     verdicts = judge(plan, store.tables(plan), store.stored_plan() or plan.canonical())
     if as_json:
-        click.echo(json.dumps([verdict.as_dict() for verdict in verdicts], indent=2))
+        click.echo(json.dumps([verdict_record(verdict) for verdict in verdicts], indent=2))
     elif not verdicts:
         click.echo(f"the {plan.profile} profile registers no claims of these experiments")
     for verdict in () if as_json else verdicts:
-        click.echo(f"{verdict.claim.id}: {verdict.sentence}")
+        click.echo(f"{verdict.claim.id}: {write_sentence(verdict)}")
 
 
 @main.group(name="plan")
@@ -255,7 +256,7 @@ def show(**options: Any) -> None:
 def freeze(**options: Any) -> None:
     """Store the plan now; the first run does it too."""
     study, plan, store, _ = open_study(**options)
-    refuse_what_cannot_come_out(plan)
+    require_decidable(plan)
     store.freeze(plan)
     click.echo(f"study {study}: plan {plan.sha256[:12]} with {len(plan.claims)} claims is stored")
 
@@ -266,7 +267,7 @@ def freeze(**options: Any) -> None:
 def check(**options: Any) -> None:
     """Say whether the seeds can decide the claims, and whether the stored plan is this one."""
     study, plan, store, _ = open_study(**options)
-    refuse_what_cannot_come_out(plan)
+    require_decidable(plan)
     stored = store.stored_plan()
     if stored is None:
         click.echo(f"study {study}: no plan is stored yet")

@@ -118,7 +118,7 @@ MUTANTS = (
     ),
     Mutant(
         "use the whole alpha for every claim",
-        "judging/feasibility.py",
+        "judging/planning.py",
         "ALPHA / len(claims)",
         "ALPHA",
     ),

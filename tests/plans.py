@@ -1,7 +1,7 @@
 """Plans of one small experiment, for tests of whatever runs or stores them."""
 
 from bnstudy.config import RunConfig
-from bnstudy.plan.plan import Arm, DataIdentity, Experiment, Profile, make_plan
+from bnstudy.plan import Arm, DataIdentity, Experiment, Profile, make_plan
 
 SMALL = RunConfig(
     batch_size=50,

@@ -11,7 +11,9 @@ from bnstudy.errors import ReportError
 from bnstudy.judging import judge
 from bnstudy.report.comparison import VERDICTS, compare, comparison_text, filed_text, load_filed
 from tests.judging import claimed
-from tests.report.test_verdict_tables import FAST, SLOW
+
+FAST = [80, 90, 100, 110, 120, 80, 90, 100, 110, 120]
+SLOW = [240, 260, 280, 300, 320, 340, 240, 250, 260, 270]
 
 
 def file_report(folder, *claims, **given):
@@ -46,7 +48,7 @@ def test_a_study_is_like_itself(reports):
 def test_a_reversed_effect_is_another_verdict_and_far_apart(reports):
     found = compare(load_filed("a", reports), load_filed("b", reports))
     pair = found.pairs[0]
-    assert pair.words == ("SUPPORTED", "REFUTED")
+    assert pair.outcomes == ("SUPPORTED", "REFUTED")
     assert pair.changed
     assert pair.apart
     # arms are swapped, so the second ratio is one over the first

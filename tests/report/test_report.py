@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 import os
 import re
 import subprocess
@@ -19,7 +18,6 @@ import scipy.stats
 
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, ReportError
-from bnstudy.inference import Interval
 from bnstudy.networks.lenet import trace
 from bnstudy.plan import Exhibit, Plan, PlannedExperiment
 from bnstudy.report import build, text, trace_table, write_report
@@ -88,59 +86,6 @@ def finding_of(planned: PlannedExperiment, kind: str, plan: Plan | None = None, 
     evidence = Evidence.of(plan, planned, studies.tables(plan, **gaps))
     exhibit = next(each for each in planned.experiment.exhibits if each.kind == kind)
     return make(evidence, exhibit, kind)
-
-
-# Numbers ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
-@pytest.mark.parametrize(
-    "write", [text.percent, text.points, text.loss, text.steps, text.factor, text.fine_points]
-)
-def test_what_is_no_number_is_written_as_a_dash(write, value):
-    assert write(value) == "–"
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (text.percent(0.8434), "84.3%"),
-        (text.points(-0.22849), "−22.8"),
-        (text.points(0.22849), "+22.8"),
-        (text.points(-0.0001), "+0.0"),
-        (text.factor(4.1249), "4.12"),
-        (text.factor(13.37), "13.4"),
-        (text.factor(9.996), "10.0"),
-        (text.factor(99.96), "100"),
-        (
-            text.typeset("-0.5 (interval -0.6 to 0.1) of B^(-1/2), a-1"),
-            "−0.5 (interval −0.6 to 0.1) of B^(-1/2), a-1",
-        ),
-        (text.factor(271_703.1), "272,000"),
-        (text.steps(2150.4), "2,150"),
-        (text.steps(47.0), "47"),
-        (text.steps(47.5), "47.5"),
-        (text.target(0.7), "70%"),
-        (text.target(0.825), "82.5%"),
-        (text.duration(59.6), "1 min 0 s"),
-        (text.duration(7265), "2 h 1 min"),
-        (text.epoch_count(1.0), "1 epoch"),
-        (text.epoch_count(2.4), "2.4 epochs"),
-        (text.span("3.60", "–"), "–"),
-        (text.listing(["a", "b", "c"]), "a, b and c"),
-        (text.setting(True), "yes"),
-        (text.setting(60_000), "60,000"),
-    ],
-)
-def test_numbers_are_written_as_one_would_say_them(written, expected):
-    assert written == expected
-
-
-def test_the_interval_of_one_seed_is_a_dash():
-    assert text.interval_span(Interval(1.0, -math.inf, math.inf, 1), text.factor) == "–"
-
-
-# Evidence -----------------------------------------------------------------------------
 
 
 def test_running_means_start_anew_with_each_epoch_and_weigh_by_images():

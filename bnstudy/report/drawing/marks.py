@@ -17,6 +17,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from bnstudy.report import text
 from bnstudy.report.drawing.styles import MUTED, Look, Scale, looks, short, side_by_side, two_lines
 
 MOST_TICKS = 9
@@ -100,7 +101,7 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     """Label and scale the axes."""
     if scale.log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text.power_of_ten(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
@@ -128,18 +129,6 @@ def epoch_ticks(axes: Axes) -> None:
     )
 
 
-def power_of_ten(value: float) -> str:
-    """Write a power of ten with raised digits, which need no mathematical typesetting: 10⁻⁴."""
-    exponent = round(math.log10(value)) if value > 0 else 0
-    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{raised}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
-
-
-def plain_number(value: float) -> str:
-    """Write a tick: whole from 1 on, with thousands separators, else as short as it is."""
-    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
-
-
 def keep_span(axes: Axes, least: float) -> None:
     """Widen a vertical axis to at least this span, so that rounding errors look like none."""
     low, high = axes.get_ylim()
@@ -165,7 +154,7 @@ def steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
     for axes in panels:
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text.tick(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(FixedLocator([]))
 

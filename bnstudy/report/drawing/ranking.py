@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from bnstudy.report import text
 from bnstudy.report.drawing.intervals import round_numbers
-from bnstudy.report.drawing.marks import aside, dots, plain_number
+from bnstudy.report.drawing.marks import aside, dots
 from bnstudy.report.drawing.styles import INK, LOOKS, MUTED, STYLE, Scale, canvas, two_lines
 
 ROW = 0.33  # inches
@@ -76,5 +77,5 @@ def _across(axes: Axes, values: pd.Series, scale: Scale) -> None:
     axes.set_xlim(low, high)
     percent = scale.percent
     axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{100 * value:g}%" if percent else plain_number(value))
+        FuncFormatter(lambda value, _: f"{100 * value:g}%" if percent else text.tick(value))
     )

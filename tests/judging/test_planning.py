@@ -1,11 +1,12 @@
-"""How often the machinery errs and finds, over thousands of simulated studies with fixed seeds."""
+"""Seeds that claims need, and error and power over thousands of simulated studies."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from bnstudy.errors import ConfigError
+from bnstudy.errors import ConfigError, StoreError
 from bnstudy.inference import (
     mean_interval,
     power_of_equivalence,
@@ -13,10 +14,16 @@ from bnstudy.inference import (
     restricted_steps,
     sign_flip_p,
 )
-from bnstudy.judging import calibrate
-from bnstudy.judging.calibration import Calibration
-from bnstudy.plan import Pilot
-from tests.judging.claimed import ACCURACY, claim, plan, same
+from bnstudy.judging import (
+    Calibration,
+    calibrate,
+    require_decidable,
+    shortfalls,
+    store_calibration,
+    stored_calibration,
+)
+from bnstudy.plan import Pilot, Variant
+from tests.judging.claimed import ACCURACY, STEPS, claim, plan, same
 from tests.plan.test_claim import ORDER
 
 STUDIES = 2_000
@@ -149,3 +156,69 @@ def test_intervals_cover_as_often_as_they_say(n):
     ends = [mean_interval(sample) for sample in samples]
     covered = np.mean([end.low <= 0.3 <= end.high for end in ends])
     assert abs(covered - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 4_000)
+
+
+def test_a_plan_that_can_decide_its_claims_is_not_refused():
+    require_decidable(plan(claim(), same()))
+    assert shortfalls(plan()) == ()
+
+
+def test_a_plan_says_how_many_seeds_it_would_take():
+    few = plan(
+        claim(), same(pilot=Pilot(0, 0.01, (1000, 1001))), same("no-pilot", pilot=None), seeds=5
+    )
+    with pytest.raises(ConfigError) as refusal:
+        require_decidable(few)
+    assert str(refusal.value) == (
+        "a plan must be able to decide its claims, but 5 seeds cannot decide "
+        "speed (even its smallest possible p is not significant after Holm's correction: "
+        "takes 7 seeds); "
+        "same (its test of equivalence has too little power at the pilot's spread: "
+        "takes 15 seeds); "
+        "no-pilot (a test of equivalence needs a pilot's spread, got none: "
+        "no number of seeds is enough): "
+        "plan more seeds, fewer claims or wider margins"
+    )
+
+
+def test_the_seeds_it_names_are_enough():
+    claims = (claim(), same(pilot=Pilot(0, 0.01, (1000, 1001))))
+    needed = max(each.seeds for each in shortfalls(plan(*claims, seeds=3)))
+    assert shortfalls(plan(*claims, seeds=needed)) == ()
+    assert shortfalls(plan(*claims, seeds=needed - 1)) != ()
+
+
+def test_a_plan_is_refused_for_what_no_measure_reads():
+    wrong = dataclasses.replace(STEPS, options={"epochs": 8})
+    for made in (claim(estimand=wrong), claim(robustness=(Variant("x", options={"tarjet": 0.7}),))):
+        with pytest.raises(ConfigError, match="measure 'steps-to-target' does not take the opt"):
+            shortfalls(plan(made))
+
+
+def test_exploratory_claims_need_no_power():
+    assert shortfalls(plan(claim(family="exploratory"), seeds=2)) == ()
+
+
+CALIBRATION = Calibration(2000, ("speed",), 2, 0.021, 0.003, {"speed": 0.87})
+
+
+def stored(folder, plan, /, **changes):
+    """Store a calibration, change fields of its file, and read it."""
+    store_calibration(folder, plan, CALIBRATION)
+    path = folder / "calibration.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}), encoding="utf-8")
+    return stored_calibration(folder, plan)
+
+
+def test_a_stored_calibration_comes_back(tmp_path):
+    assert stored_calibration(tmp_path, plan(claim())) is None
+    assert stored(tmp_path, plan(claim())) == CALIBRATION
+
+
+def test_a_calibration_of_another_plan_does_not_count(tmp_path):
+    assert stored(tmp_path, plan(claim()), plan="ab") is None
+
+
+def test_an_edited_calibration_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match=r"calibration\.json was cut or edited: write it again"):
+        stored(tmp_path, plan(claim()), another=1)

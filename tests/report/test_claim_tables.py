@@ -10,8 +10,9 @@ from bnstudy.config import canonical_json
 from bnstudy.judging import Outcome, judge
 from bnstudy.plan import Variant
 from bnstudy.report import build
+from bnstudy.report.claim_tables import COLUMNS, MEANINGS, SYMBOLS
 from bnstudy.report.render import render
-from bnstudy.report.verdicts import COLUMNS, MEANINGS, SYMBOLS
+from bnstudy.report.sentences import write_sentence
 from tests.judging import claimed
 from tests.report import studies
 
@@ -27,7 +28,7 @@ def files_of(*claims, **given):
     return verdicts, render(build(plan, tables, None, verdicts))
 
 
-def plain(page: str) -> str:
+def text_of(page: str) -> str:
     """Return the text of an HTML page in one line."""
     body = html5lib.HTMLParser(strict=True).parse(page).find(".//{*}body")
     return " ".join("".join(body.itertext()).split())
@@ -41,7 +42,7 @@ def test_the_index_opens_with_the_verdicts():
         Outcome.REFUTED,
         Outcome.SUPPORTED,
     ]
-    index = plain(files["index.html"])
+    index = text_of(files["index.html"])
     assert index.index("Verdicts") < index.index("Experiments and what they found")
     for verdict in verdicts:
         word = f"{SYMBOLS[verdict.outcome]} {verdict.outcome.value}"
@@ -57,7 +58,7 @@ def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_amo
     )
     _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
     said = "Of 2 claims registered before the first run: 1 supported and 1 refuted."
-    for page in (plain(files["index.html"]), files["README.md"]):
+    for page in (text_of(files["index.html"]), files["README.md"]):
         assert said in page
         judged, _, rest = page.partition("Further questions, explored without a verdict")
         assert "A question besides." not in judged
@@ -68,7 +69,7 @@ def test_every_number_of_the_table_stands_in_both_formats():
     _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
     markdown = files["README.md"]
     row = next(line for line in markdown.splitlines() if line.startswith("| BN reaches"))
-    page = plain(files["index.html"])
+    page = text_of(files["index.html"])
     numbers = re.findall(r"\d+\.\d+", row)
     assert len(numbers) >= 4  # estimate, two ends, p
     for number in numbers:
@@ -78,10 +79,10 @@ def test_every_number_of_the_table_stands_in_both_formats():
 def test_a_page_shows_rule_source_quote_and_robustness_rows():
     claim = claimed.claim(quote="加速收敛", robustness=(Variant("sign test", test="sign"),))
     (verdict,), files = files_of(claim, reached={"bn": FAST, "none": SLOW})
-    for text in (plain(files["speed.html"]), files["speed.md"]):
+    for text in (text_of(files["speed.html"]), files["speed.md"]):
         for part in ("Ioffe", "加速收敛", "sign test", "less than 1.00", "Holm"):
             assert part in text, part
-    assert verdict.sentence in plain(files["speed.html"])
+    assert write_sentence(verdict) in text_of(files["speed.html"])
     assert 'lang="zh"' in files["speed.html"]
 
 
@@ -98,7 +99,7 @@ def test_a_page_shows_rule_source_quote_and_robustness_rows():
 def test_what_cannot_be_judged_says_so_and_shows_no_nan(given, word):
     _, files = files_of(claimed.claim(), claimed.same(), **given)
     for name in ("index.html", "speed.html"):
-        page = plain(files[name])
+        page = text_of(files[name])
         assert word in page
         assert not re.search(r"\b(nan|inf)\b", page, re.IGNORECASE)
 
@@ -108,7 +109,7 @@ def test_hostile_words_of_a_claim_are_text():
     for name, content in files.items():
         if name.endswith((".html", ".md")):
             assert "<script>" not in content, name
-    assert studies.HOSTILE in plain(files["speed.html"])
+    assert studies.HOSTILE in text_of(files["speed.html"])
     row = next(line for line in files["README.md"].splitlines() if "批量" in line and "|" in line)
     assert len(re.findall(r"(?<!\\)\|", row)) == 8  # seven columns: the hostile bar is escaped
 
@@ -121,7 +122,7 @@ def test_a_study_without_claims_has_no_table_of_verdicts():
 
 def test_every_verdict_word_and_column_is_explained_in_both_formats():
     _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
-    index, markdown = plain(files["index.html"]), files["README.md"]
+    index, markdown = text_of(files["index.html"]), files["README.md"]
     for outcome in Outcome:
         assert f"{SYMBOLS[outcome]} {outcome.value}{MEANINGS[outcome]}" in index
         assert f"| {SYMBOLS[outcome]} {outcome.value} | {MEANINGS[outcome]} |" in markdown
@@ -129,5 +130,5 @@ def test_every_verdict_word_and_column_is_explained_in_both_formats():
     explained = {head.strip() for head in heads.strip("|").split("|")} & set(COLUMNS)
     assert explained == {"Effect", "p, adjusted", "Censored runs", "Diverged"}
     (page,) = (name for name in files if name.endswith(".html") and name != "index.html")
-    assert 'href="index.html#words"' in files[page]
-    assert 'id="words"' in files["index.html"]
+    assert 'href="index.html#glossary"' in files[page]
+    assert 'id="glossary"' in files["index.html"]
