@@ -16,8 +16,8 @@ from bnstudy.inference import (
 from bnstudy.judging import calibrate
 from bnstudy.judging.calibration import Calibration
 from bnstudy.plan.claim import Pilot
-from tests.judging.claimed import ACCURACY, claim, plan, same
-from tests.plan.test_claim import ORDER
+from tests.synthetic.examples import ACCURACY, ORDER, accuracy_claim, claim
+from tests.synthetic.studies import claims_plan as plan
 
 STUDIES = 2_000
 BOUND = 0.05 + 3 * np.sqrt(0.05 * 0.95 / STUDIES)
@@ -63,7 +63,7 @@ def test_null_studies_decide_anything_wrongly_in_at_most_five_of_a_hundred(censo
 
 def test_one_equivalence_at_its_margin_errs_as_often_as_its_level_says():
     # The least favourable null: the test is exact there, so neither much below nor above.
-    wide = same(margin=5.0, pilot=Pilot(0.0, 1.0, SEEDS))
+    wide = accuracy_claim(margin=5.0, pilot=Pilot(0.0, 1.0, SEEDS))
     found = calibrate(plan(wide, seeds=16), rng(), STUDIES)
     assert abs(found.family_wise_error - 0.05) < 3 * np.sqrt(0.05 * 0.95 / STUDIES)
 
@@ -80,7 +80,7 @@ def test_planted_effects_are_found_at_the_stated_power():
 
 
 def test_equivalence_is_found_at_the_power_that_the_plan_promises():
-    equal = same(pilot=Pilot(0.0, 0.012, SEEDS))
+    equal = accuracy_claim(pilot=Pilot(0.0, 0.012, SEEDS))
     found = calibrate(plan(equal, seeds=14), rng(), STUDIES)
     stated = power_of_equivalence(14, 0.01, 0.012, 0.05)
     assert 0.6 < stated < 0.9

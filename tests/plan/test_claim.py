@@ -8,11 +8,7 @@ import pytest
 from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError
 from bnstudy.plan.claim import Claim, Estimand, Pilot, Variant
-
-PAIR = (("bn",), ("none",))
-STEPS = Estimand("steps-to-target", PAIR, {"target": 0.8, "epochs": 4}, scale="ratio")
-SIZES = Estimand("loss", (("a", "b"),), {"epochs": 1}, summary="slope", levels=(2, 4))
-ORDER = dataclasses.replace(SIZES, summary="order")
+from tests.synthetic.examples import ORDER, STEPS
 
 
 def claim(**changes):

@@ -17,7 +17,7 @@ from bnstudy.plan.plan import (
     make_plan,
 )
 from bnstudy.runs.store import Store
-from tests.judging.claimed import STEPS, claim
+from tests.synthetic.examples import STEPS, claim
 
 DATA = DataIdentity("fashion-mnist", "0" * 64, sample=False)
 

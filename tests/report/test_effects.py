@@ -19,14 +19,16 @@ from bnstudy.report.render import render
 from bnstudy.report.surprises import surprises
 from bnstudy.report.verdicts import claimed, claimed_range, counts, rule
 from bnstudy.runs.provenance import commit_date
-from tests.judging import claimed as made
+from tests.synthetic import examples, studies
 
 POWERED = {"speed": 0.9}
 
 
 def verdict(claim=None, outcome=Outcome.SUPPORTED, ends=(0.5, 0.4, 0.6), others=()) -> Verdict:
     """A verdict with this effect; ``others`` are the ends of its robustness rows."""
-    claim = claim or made.claim(robustness=tuple(Variant(f"way {n}") for n, _ in enumerate(others)))
+    claim = claim or examples.claim(
+        robustness=tuple(Variant(f"way {n}") for n, _ in enumerate(others))
+    )
     low, high = claimed_range(claim)
 
     def row(label, found):
@@ -46,16 +48,20 @@ def kinds(*verdicts, power=None):
 @pytest.mark.parametrize(
     ("claim", "expected", "words"),
     [
-        (made.claim(direction="less"), (0.0, 1.0), "below 1.00"),
-        (made.claim(direction="greater", centre=0.8), (0.8, math.inf), "above 0.80"),
+        (examples.claim(direction="less"), (0.0, 1.0), "below 1.00"),
+        (examples.claim(direction="greater", centre=0.8), (0.8, math.inf), "above 0.80"),
         (
-            made.claim(direction="within", test="tost", margin=1.25, pilot=made.same().pilot),
+            examples.claim(
+                direction="within", test="tost", margin=1.25, pilot=examples.accuracy_claim().pilot
+            ),
             (0.8, 1.25),
             "0.80 to 1.25",
         ),
-        (made.same(margin=0.01, centre=0.02), (0.01, 0.03), "+1.00 to +3.00"),
+        (examples.accuracy_claim(margin=0.01, centre=0.02), (0.01, 0.03), "+1.00 to +3.00"),
         (
-            made.claim(estimand=made.ACCURACY, unit="points", direction="less", centre=0.005),
+            examples.claim(
+                estimand=examples.ACCURACY, unit="points", direction="less", centre=0.005
+            ),
             (-math.inf, 0.005),
             "below +0.50",
         ),
@@ -67,13 +73,13 @@ def test_the_claimed_range_is_that_of_the_rule(claim, expected, words):
 
 
 def test_charts_do_not_mix_units_and_count_their_marks():
-    slope = made.claim("slope", unit="of loss", estimand=Estimand("loss", (("bn",),)))
+    slope = examples.claim("slope", unit="of loss", estimand=Estimand("loss", (("bn",),)))
     found = effects(
-        made.plan(),
+        studies.claims_plan(),
         [
             verdict(),
-            verdict(made.claim("other"), Outcome.REFUTED, (2.0, 1.5, 3.0)),
-            verdict(made.same(), None, (0.02, 0.01, 0.03)),
+            verdict(examples.claim("other"), Outcome.REFUTED, (2.0, 1.5, 3.0)),
+            verdict(examples.accuracy_claim(), None, (0.02, 0.01, 0.03)),
             verdict(slope, Outcome.INCONCLUSIVE, (0.1, -0.1, 0.3)),
         ],
     )
@@ -88,7 +94,10 @@ def test_charts_do_not_mix_units_and_count_their_marks():
 
 
 def test_the_chart_holds_estimate_interval_and_claimed_range_as_numbers():
-    (chart,) = (each.chart for each in effects(made.plan(), [verdict(made.same(), None)]))
+    (chart,) = (
+        each.chart
+        for each in effects(studies.claims_plan(), [verdict(examples.accuracy_claim(), None)])
+    )
     head, row = chart.csv.splitlines()
     assert dict(zip(head.split(","), row.split(","), strict=True)) == {
         "claim": "same",
@@ -118,12 +127,14 @@ def test_the_claimed_range_is_drawn_where_the_rule_has_it():
 
 @pytest.mark.parametrize("end", [math.inf, math.nan])
 def test_an_effect_without_an_interval_is_a_point_alone(end):
-    found = effects(made.plan(), [verdict(ends=(0.5, -end, end))])
+    found = effects(studies.claims_plan(), [verdict(ends=(0.5, -end, end))])
     assert "nan" not in found[0].chart.svg.lower()
 
 
 def test_a_judgement_draws_its_ways_below_the_registered_computation():
-    chart = judgement_chart(made.plan(), verdict(others=((0.7, 0.6, 0.8), (1.2, 1.1, 1.3))))
+    chart = judgement_chart(
+        studies.claims_plan(), verdict(others=((0.7, 0.6, 0.8), (1.2, 1.1, 1.3)))
+    )
     labels = [line.split(",")[1].strip('"') for line in chart.csv.splitlines()[1:]]
     assert labels == ["as registered", "way 0", "way 1"]
 
@@ -131,8 +142,8 @@ def test_a_judgement_draws_its_ways_below_the_registered_computation():
 def test_a_claim_without_effect_has_no_chart():
     empty = dataclasses.replace(verdict().result, effect=None)
     nothing = dataclasses.replace(verdict(), result=empty)
-    assert judgement_chart(made.plan(), nothing) is None
-    assert effects(made.plan(), [nothing]) == ()
+    assert judgement_chart(studies.claims_plan(), nothing) is None
+    assert effects(studies.claims_plan(), [nothing]) == ()
 
 
 def test_a_refuted_claim_is_a_surprise():
@@ -169,7 +180,9 @@ CALIBRATION = Calibration(2000, ("speed",), 2, 0.021, 0.003, {"speed": 0.87})
 
 
 def test_reliability_states_error_and_power_of_the_simulated_studies():
-    sentences, power = reliability(made.plan(made.claim(), made.same()), CALIBRATION)
+    sentences, power = reliability(
+        studies.claims_plan(examples.claim(), examples.accuracy_claim()), CALIBRATION
+    )
     said = " ".join(sentences)
     assert "2,000 simulated studies" in said
     assert "2.1%" in said
@@ -178,8 +191,8 @@ def test_reliability_states_error_and_power_of_the_simulated_studies():
 
 
 def test_reliability_says_that_nothing_was_simulated():
-    assert reliability(made.plan(made.claim()), None) == ((NONE_YET,), None)
-    assert reliability(made.plan(), None) == ((), None)
+    assert reliability(studies.claims_plan(examples.claim()), None) == ((NONE_YET,), None)
+    assert reliability(studies.claims_plan(), None) == ((), None)
 
 
 def stored(folder, plan, /, **changes):
@@ -189,17 +202,17 @@ def stored(folder, plan, /, **changes):
 
 
 def test_a_stored_calibration_comes_back(tmp_path):
-    assert stored_calibration(tmp_path, made.plan(made.claim())) is None
-    assert stored(tmp_path, made.plan(made.claim())) == CALIBRATION
+    assert stored_calibration(tmp_path, studies.claims_plan(examples.claim())) is None
+    assert stored(tmp_path, studies.claims_plan(examples.claim())) == CALIBRATION
 
 
 def test_a_calibration_of_another_plan_does_not_count(tmp_path):
-    assert stored(tmp_path, made.plan(made.claim()), plan="ab") is None
+    assert stored(tmp_path, studies.claims_plan(examples.claim()), plan="ab") is None
 
 
 def test_an_edited_calibration_is_one_line(tmp_path):
     with pytest.raises(StoreError, match=r"calibration\.json was cut or edited: make it anew"):
-        stored(tmp_path, made.plan(made.claim()), another=1)
+        stored(tmp_path, studies.claims_plan(examples.claim()), another=1)
 
 
 def test_a_judgement_says_which_data_it_rests_on():
@@ -214,9 +227,9 @@ def test_a_judgement_says_which_data_it_rests_on():
 
 
 def test_an_exploratory_rule_promises_no_verdict():
-    assert rule(made.claim()).startswith("Read is steps-to-target")
-    assert "Supported if" in rule(made.claim())
-    explored = rule(made.claim(family="exploratory"))
+    assert rule(examples.claim()).startswith("Read is steps-to-target")
+    assert "Supported if" in rule(examples.claim())
+    explored = rule(examples.claim(family="exploratory"))
     assert "Supported" not in explored
     assert "no verdict" in explored
 
@@ -224,7 +237,7 @@ def test_an_exploratory_rule_promises_no_verdict():
 def test_a_rule_says_how_the_second_reading_differs_and_what_ranks_are_compared_with():
     options = {"epochs": 10, "statistics": "running"}
     twice = Estimand("accuracy", (("bn",), ("bn",)), options, {"statistics": "population"})
-    assert rule(made.claim(estimand=twice, unit="points")).startswith(
+    assert rule(examples.claim(estimand=twice, unit="points")).startswith(
         "Read is accuracy (epochs 10, statistics running): bn against bn (statistics population). "
     )
     ranks = Estimand(
@@ -235,7 +248,7 @@ def test_a_rule_says_how_the_second_reading_differs_and_what_ranks_are_compared_
         against="steps-to-target",
         against_options={"target": 0.7},
     )
-    assert rule(made.claim(estimand=ranks, unit="of rank")).startswith(
+    assert rule(examples.claim(estimand=ranks, unit="of rank")).startswith(
         "Read is probe (probe geometry, stat cosine), its rank correlation with steps-to-target "
         "(target 0.7): none + bn + group. "
     )
@@ -261,16 +274,18 @@ def test_only_a_revision_is_looked_up_in_git():
 
 
 def test_a_pilot_says_on_every_page_that_it_judges_nothing():
-    plan = dataclasses.replace(made.plan(made.claim()), seeds=tuple(range(1000, 1010)))
-    files = render(build(plan, made.tables(made.plan()), None))
+    plan = dataclasses.replace(
+        studies.claims_plan(examples.claim()), seeds=tuple(range(1000, 1010))
+    )
+    files = render(build(plan, studies.tables(studies.claims_plan()), None))
     for name in ("index.html", "speed.html", "README.md", "speed.md"):
         assert "These are pilot runs" in files[name]
     assert "--pilot" in files["speed.md"]
 
 
 def test_the_cost_of_an_arm_is_the_sum_of_its_runs_last_counts():
-    plan = made.plan()
-    tables = made.tables(plan, values={"bn": {"images": [1000.0] * 10}})
+    plan = studies.claims_plan()
+    tables = studies.tables(plan, values={"bn": {"images": [1000.0] * 10}})
     (page,) = build(plan, tables).pages
     assert page.arms.columns[-1] == "Image-passes"
     assert page.arms.rows[1][-1] == "10,000"
