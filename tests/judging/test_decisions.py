@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnstudy.judging.decisions import examine, examine_many
-from tests.judging.claimed import claim
+from tests.synthetic.examples import claim
 
 
 @pytest.mark.parametrize(

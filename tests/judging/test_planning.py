@@ -23,8 +23,8 @@ from bnstudy.judging import (
     stored_calibration,
 )
 from bnstudy.plan import Pilot, Variant
-from tests.judging.claimed import ACCURACY, STEPS, claim, plan, same
-from tests.plan.test_claim import ORDER
+from tests.synthetic.examples import ACCURACY, ORDER, STEPS, accuracy_claim, claim
+from tests.synthetic.studies import claims_plan as plan
 
 STUDIES = 2_000
 BOUND = 0.05 + 3 * np.sqrt(0.05 * 0.95 / STUDIES)
@@ -70,7 +70,7 @@ def test_null_studies_decide_anything_wrongly_in_at_most_five_of_a_hundred(censo
 
 def test_one_equivalence_at_its_margin_errs_as_often_as_its_level_says():
     # The least favourable null: the test is exact there, so neither much below nor above.
-    wide = same(margin=5.0, pilot=Pilot(0.0, 1.0, SEEDS))
+    wide = accuracy_claim(margin=5.0, pilot=Pilot(0.0, 1.0, SEEDS))
     found = calibrate(plan(wide, seeds=16), rng(), STUDIES)
     assert abs(found.family_wise_error - 0.05) < 3 * np.sqrt(0.05 * 0.95 / STUDIES)
 
@@ -87,7 +87,7 @@ def test_planted_effects_are_found_at_the_stated_power():
 
 
 def test_equivalence_is_found_at_the_power_that_the_plan_promises():
-    equal = same(pilot=Pilot(0.0, 0.012, SEEDS))
+    equal = accuracy_claim(pilot=Pilot(0.0, 0.012, SEEDS))
     found = calibrate(plan(equal, seeds=14), rng(), STUDIES)
     stated = power_of_equivalence(14, 0.01, 0.012, 0.05)
     assert 0.6 < stated < 0.9
@@ -159,13 +159,16 @@ def test_intervals_cover_as_often_as_they_say(n):
 
 
 def test_a_plan_that_can_decide_its_claims_is_not_refused():
-    require_decidable(plan(claim(), same()))
+    require_decidable(plan(claim(), accuracy_claim()))
     assert shortfalls(plan()) == ()
 
 
 def test_a_plan_says_how_many_seeds_it_would_take():
     few = plan(
-        claim(), same(pilot=Pilot(0, 0.01, (1000, 1001))), same("no-pilot", pilot=None), seeds=5
+        claim(),
+        accuracy_claim(pilot=Pilot(0, 0.01, (1000, 1001))),
+        accuracy_claim("no-pilot", pilot=None),
+        seeds=5,
     )
     with pytest.raises(ConfigError) as refusal:
         require_decidable(few)
@@ -182,7 +185,7 @@ def test_a_plan_says_how_many_seeds_it_would_take():
 
 
 def test_the_seeds_it_names_are_enough():
-    claims = (claim(), same(pilot=Pilot(0, 0.01, (1000, 1001))))
+    claims = (claim(), accuracy_claim(pilot=Pilot(0, 0.01, (1000, 1001))))
     needed = max(each.seeds for each in shortfalls(plan(*claims, seeds=3)))
     assert shortfalls(plan(*claims, seeds=needed)) == ()
     assert shortfalls(plan(*claims, seeds=needed - 1)) != ()

@@ -15,10 +15,20 @@ from bnstudy.judging import Outcome, judge, measure, shortfalls
 from bnstudy.judging.measures import Run, read
 from bnstudy.plan import Estimand, Variant
 from bnstudy.runs.store import Tables
-from tests.judging.claimed import ACCURACY, EPOCHS, HORIZON, NAN, STEPS, claim, plan, same, tables
+from tests.synthetic.examples import (
+    ACCURACY,
+    EPOCHS,
+    FAST,
+    HORIZON,
+    SLOW,
+    STEPS,
+    accuracy_claim,
+    claim,
+)
+from tests.synthetic.studies import claims_plan as plan
+from tests.synthetic.studies import tables
 
-FAST = [80, 90, 100, 110, 120, 80, 90, 100, 110, 120]
-SLOW = [240, 260, 280, 300, 320, 340, 240, 250, 260, 270]
+NAN = float("nan")
 
 
 def frozen(plan):
@@ -94,7 +104,7 @@ def test_a_diverged_run_counts_as_never_reaching_and_as_guessing():
     assert accuracy.result.effect.estimate == pytest.approx(0.85 - 0.1)
 
 
-@pytest.mark.parametrize("made", [claim(), same()])
+@pytest.mark.parametrize("made", [claim(), accuracy_claim()])
 def test_where_every_run_diverged_there_is_nothing_to_compare(made):
     lost = list(itertools.product(("bn", "none"), range(10)))
     verdict = one(made, diverged=lost)
@@ -133,7 +143,7 @@ def test_one_missing_run_makes_a_claim_inadmissible():
 
 def test_what_was_not_measured_is_missing():
     unmeasured = {"bn": {"test_accuracy_population": [[NAN] * EPOCHS] * 10}}
-    verdict = one(same(), values=unmeasured)
+    verdict = one(accuracy_claim(), values=unmeasured)
     assert verdict.reason == (
         "missing are bn: test_accuracy_population was not measured after 4 epochs (10 of 10)"
     )
@@ -167,7 +177,7 @@ def accuracies(mean, spread=0.003, n=10):
     ],
 )
 def test_equivalence_is_supported_within_and_refuted_beyond_the_margin(gain, outcome):
-    verdict = one(same(), values={"bn": accuracies(0.85 + gain)})
+    verdict = one(accuracy_claim(), values={"bn": accuracies(0.85 + gain)})
     assert verdict.outcome is outcome
     assert verdict.result.effect.estimate == pytest.approx(gain)
     assert verdict.result.effect.confidence == pytest.approx(0.9)
@@ -199,7 +209,7 @@ def test_targets_are_read_on_validation_and_accuracy_on_population_statistics():
         "none": {"test_accuracy": [0.99] * 10},
     }
     assert one(claim(), reached={"bn": FAST, "none": SLOW}, values=values).outcome == "SUPPORTED"
-    assert one(same(), values=values).result.effect.estimate == 0.0
+    assert one(accuracy_claim(), values=values).result.effect.estimate == 0.0
 
 
 def test_one_arm_can_be_read_in_two_ways():
@@ -256,7 +266,7 @@ def test_a_slope_is_compared_to_its_predicted_exponent():
         level_scale="log",
         scale="ratio",
     )
-    law = same(estimand=estimand, unit="exponent", centre=-0.5, margin=0.05)
+    law = accuracy_claim(estimand=estimand, unit="exponent", centre=-0.5, margin=0.05)
     rng = np.random.default_rng(0)
     for exponent, outcome in ((-0.5, "SUPPORTED"), (-0.8, "REFUTED")):
         values = {
@@ -435,9 +445,9 @@ def test_a_measure_can_be_added_once_and_is_known_by_name():
         measure("accuracy")(lambda run: None)
     assert str(refusal.value) == ("there is a measure 'accuracy' already: choose another name")
     with pytest.raises(ConfigError, match="there is no measure 'acuracy': did you mean 'accuracy'"):
-        one(same(estimand=dataclasses.replace(ACCURACY, measure="acuracy")))
+        one(accuracy_claim(estimand=dataclasses.replace(ACCURACY, measure="acuracy")))
     with pytest.raises(ConfigError, match="measure 'accuracy' does not take the options"):
-        one(same(estimand=dataclasses.replace(ACCURACY, options={"target": 0.8})))
+        one(accuracy_claim(estimand=dataclasses.replace(ACCURACY, options={"target": 0.8})))
 
 
 # The family and the frozen plan ---------------------------------------------------------
@@ -447,7 +457,7 @@ def test_holm_runs_over_the_whole_family_and_a_missing_claim_counts():
     made = plan(
         claim("speed"),
         claim("other"),
-        same(estimand=dataclasses.replace(ACCURACY, arms=(("gn",), ("none",)))),
+        accuracy_claim(estimand=dataclasses.replace(ACCURACY, arms=(("gn",), ("none",)))),
         arms=("none", "bn", "gn"),
     )
     found = verdicts(made, tables(made, {"bn": FAST, "none": SLOW}, missing=[("gn", 0)]))

@@ -3,13 +3,13 @@
 from bnstudy.inference import Interval
 from bnstudy.judging import Analysis, Outcome, Verdict, claimed_range
 from bnstudy.plan import Variant
-from tests.judging import claimed
+from tests.synthetic import examples
 
 
 def verdict(claim=None, outcome=Outcome.SUPPORTED, ends=(0.5, 0.4, 0.6), others=()) -> Verdict:
     """A verdict with this effect; ``others`` are the ends of its robustness analyses."""
     variants = tuple(Variant(f"way {n}") for n, _ in enumerate(others))
-    claim = claim or claimed.claim(robustness=variants)
+    claim = claim or examples.claim(robustness=variants)
     low, high = claimed_range(claim)
 
     def analysis(label, found):

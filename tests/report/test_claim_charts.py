@@ -10,18 +10,18 @@ from bnstudy.judging import Outcome
 from bnstudy.plan import Estimand
 from bnstudy.report import drawing
 from bnstudy.report.claim_charts import axis_scales, effect_charts, judgement_chart
-from tests.judging import claimed
 from tests.report.made_verdicts import verdict
+from tests.synthetic import examples, studies
 
 
 def test_charts_do_not_mix_units_and_count_their_marks():
-    slope = claimed.claim("slope", unit="of loss", estimand=Estimand("loss", (("bn",),)))
+    slope = examples.claim("slope", unit="of loss", estimand=Estimand("loss", (("bn",),)))
     found = effect_charts(
-        claimed.plan(),
+        studies.claims_plan(),
         [
             verdict(),
-            verdict(claimed.claim("other"), Outcome.REFUTED, (2.0, 1.5, 3.0)),
-            verdict(claimed.same(), None, (0.02, 0.01, 0.03)),
+            verdict(examples.claim("other"), Outcome.REFUTED, (2.0, 1.5, 3.0)),
+            verdict(examples.accuracy_claim(), None, (0.02, 0.01, 0.03)),
             verdict(slope, Outcome.INCONCLUSIVE, (0.1, -0.1, 0.3)),
         ],
     )
@@ -37,7 +37,8 @@ def test_charts_do_not_mix_units_and_count_their_marks():
 
 def test_the_chart_holds_estimate_interval_and_claimed_range_as_numbers():
     (chart,) = (
-        each.chart for each in effect_charts(claimed.plan(), [verdict(claimed.same(), None)])
+        each.chart
+        for each in effect_charts(studies.claims_plan(), [verdict(examples.accuracy_claim(), None)])
     )
     head, row = chart.csv.splitlines()
     assert dict(zip(head.split(","), row.split(","), strict=True)) == {
@@ -68,12 +69,14 @@ def test_the_claimed_range_is_drawn_where_the_rule_has_it():
 
 @pytest.mark.parametrize("end", [math.inf, math.nan])
 def test_an_effect_without_an_interval_is_a_point_alone(end):
-    found = effect_charts(claimed.plan(), [verdict(ends=(0.5, -end, end))])
+    found = effect_charts(studies.claims_plan(), [verdict(ends=(0.5, -end, end))])
     assert "nan" not in found[0].chart.svg.lower()
 
 
 def test_a_judgement_draws_its_robustness_analyses_below_the_registered_computation():
-    chart = judgement_chart(claimed.plan(), verdict(others=((0.7, 0.6, 0.8), (1.2, 1.1, 1.3))))
+    chart = judgement_chart(
+        studies.claims_plan(), verdict(others=((0.7, 0.6, 0.8), (1.2, 1.1, 1.3)))
+    )
     labels = [line.split(",")[1].strip('"') for line in chart.csv.splitlines()[1:]]
     assert labels == ["as registered", "way 0", "way 1"]
 
@@ -81,5 +84,5 @@ def test_a_judgement_draws_its_robustness_analyses_below_the_registered_computat
 def test_a_claim_without_effect_has_no_chart():
     empty = dataclasses.replace(verdict().result, effect=None)
     nothing = dataclasses.replace(verdict(), result=empty)
-    assert judgement_chart(claimed.plan(), nothing) is None
-    assert effect_charts(claimed.plan(), [nothing]) == ()
+    assert judgement_chart(studies.claims_plan(), nothing) is None
+    assert effect_charts(studies.claims_plan(), [nothing]) == ()

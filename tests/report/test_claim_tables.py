@@ -13,17 +13,15 @@ from bnstudy.report import build
 from bnstudy.report.claim_tables import COLUMNS, MEANINGS, SYMBOLS
 from bnstudy.report.render import render
 from bnstudy.report.sentences import write_sentence
-from tests.judging import claimed
-from tests.report import studies
+from tests.synthetic import examples, studies
+from tests.synthetic.examples import FAST, SLOW
 
 EVERY_RUN = [(arm, seed) for arm in ("none", "bn") for seed in range(10)]
-FAST = [80, 90, 100, 110, 120, 80, 90, 100, 110, 120]
-SLOW = [240, 260, 280, 300, 320, 340, 240, 250, 260, 270]
 
 
 def files_of(*claims, **given):
-    plan = claimed.plan(*claims)
-    tables = claimed.tables(plan, **given)
+    plan = studies.claims_plan(*claims)
+    tables = studies.tables(plan, **given)
     verdicts = judge(plan, tables, json.loads(canonical_json(plan.canonical())))
     return verdicts, render(build(plan, tables, None, verdicts))
 
@@ -35,7 +33,11 @@ def text_of(page: str) -> str:
 
 
 def test_the_index_opens_with_the_verdicts():
-    claims = (claimed.claim(), claimed.claim("slow", direction="greater"), claimed.same())
+    claims = (
+        examples.claim(),
+        examples.claim("slow", direction="greater"),
+        examples.accuracy_claim(),
+    )
     verdicts, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
     assert [verdict.outcome for verdict in verdicts] == [
         Outcome.SUPPORTED,
@@ -52,9 +54,9 @@ def test_the_index_opens_with_the_verdicts():
 
 def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_among_them():
     claims = (
-        claimed.claim(),
-        claimed.claim("slow", direction="greater"),
-        claimed.claim("aside", sentence="A question besides.", family="exploratory"),
+        examples.claim(),
+        examples.claim("slow", direction="greater"),
+        examples.claim("aside", sentence="A question besides.", family="exploratory"),
     )
     _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
     said = "Of 2 claims registered before the first run: 1 supported and 1 refuted."
@@ -66,7 +68,7 @@ def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_amo
 
 
 def test_every_number_of_the_table_stands_in_both_formats():
-    _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
+    _, files = files_of(examples.claim(), reached={"bn": FAST, "none": SLOW})
     markdown = files["README.md"]
     row = next(line for line in markdown.splitlines() if line.startswith("| BN reaches"))
     page = text_of(files["index.html"])
@@ -77,7 +79,7 @@ def test_every_number_of_the_table_stands_in_both_formats():
 
 
 def test_a_page_shows_rule_source_quote_and_robustness_rows():
-    claim = claimed.claim(quote="加速收敛", robustness=(Variant("sign test", test="sign"),))
+    claim = examples.claim(quote="加速收敛", robustness=(Variant("sign test", test="sign"),))
     (verdict,), files = files_of(claim, reached={"bn": FAST, "none": SLOW})
     for text in (text_of(files["speed.html"]), files["speed.md"]):
         for part in ("Ioffe", "加速收敛", "sign test", "less than 1.00", "Holm"):
@@ -97,7 +99,7 @@ def test_a_page_shows_rule_source_quote_and_robustness_rows():
     ],
 )
 def test_what_cannot_be_judged_says_so_and_shows_no_nan(given, word):
-    _, files = files_of(claimed.claim(), claimed.same(), **given)
+    _, files = files_of(examples.claim(), examples.accuracy_claim(), **given)
     for name in ("index.html", "speed.html"):
         page = text_of(files[name])
         assert word in page
@@ -105,11 +107,13 @@ def test_what_cannot_be_judged_says_so_and_shows_no_nan(given, word):
 
 
 def test_hostile_words_of_a_claim_are_text():
-    _, files = files_of(claimed.claim(sentence=studies.HOSTILE, source=f"{studies.HOSTILE} 2015"))
+    _, files = files_of(
+        examples.claim(sentence=examples.HOSTILE, source=f"{examples.HOSTILE} 2015")
+    )
     for name, content in files.items():
         if name.endswith((".html", ".md")):
             assert "<script>" not in content, name
-    assert studies.HOSTILE in text_of(files["speed.html"])
+    assert examples.HOSTILE in text_of(files["speed.html"])
     row = next(line for line in files["README.md"].splitlines() if "批量" in line and "|" in line)
     assert len(re.findall(r"(?<!\\)\|", row)) == 8  # seven columns: the hostile bar is escaped
 
@@ -121,7 +125,7 @@ def test_a_study_without_claims_has_no_table_of_verdicts():
 
 
 def test_every_verdict_word_and_column_is_explained_in_both_formats():
-    _, files = files_of(claimed.claim(), reached={"bn": FAST, "none": SLOW})
+    _, files = files_of(examples.claim(), reached={"bn": FAST, "none": SLOW})
     index, markdown = text_of(files["index.html"]), files["README.md"]
     for outcome in Outcome:
         assert f"{SYMBOLS[outcome]} {outcome.value}{MEANINGS[outcome]}" in index

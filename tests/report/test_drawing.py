@@ -18,23 +18,11 @@ from bnstudy.report.exhibits.curves import draw_learning_curves
 from bnstudy.report.exhibits.layer_lines import draw_layer_lines
 from bnstudy.report.exhibits.variance_shift import draw_prediction
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
+from tests.report.pages import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 PERCENT = Scale("Accuracy", percent=True)
 LABELS = {"none": "without BN", "bn": "with BN"}
-
-
-def luminance(color: str) -> float:
-    """Relative luminance of #rrggbb (WCAG 2.2)."""
-    shares = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours (WCAG 2.2): 1 to 21."""
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 def curves(seeds: int = 5) -> pd.DataFrame:

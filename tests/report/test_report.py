@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from bnstudy.report.exhibits import MAKERS, make
 from bnstudy.report.model import Finding
 from bnstudy.report.render import markdown_text, render
 from bnstudy.report.theme import DARK, LIGHT
-from tests.report import sized, studies, watched
-from tests.report.test_drawing import contrast
+from tests.report.pages import contrast, shown
+from tests.synthetic import examples, studies
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?")
@@ -49,7 +48,9 @@ class Kept:
 
 def hostile_plan() -> Plan:
     return studies.plan(
-        studies.source(title=studies.HOSTILE), studies.convergence(bn=studies.HOSTILE), sample=True
+        examples.source(title=examples.HOSTILE),
+        examples.convergence(bn=examples.HOSTILE),
+        sample=True,
     )
 
 
@@ -73,12 +74,6 @@ def html_of(files: dict[str, str]) -> dict[str, str]:
 
 def parsed(page: str):
     return html5lib.HTMLParser(strict=True).parse(page)
-
-
-def shown(page: str) -> str:
-    """Return all text of an HTML page, figures included, style left out."""
-    bare = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
-    return unescape(re.sub(r"<[^>]+>", " ", bare))
 
 
 def finding_of(planned: PlannedExperiment, kind: str, plan: Plan | None = None, **gaps) -> Finding:
@@ -112,7 +107,7 @@ def by_hand() -> tuple[PlannedExperiment, Evidence]:
         ("bn", 1): [0.2, 0.75, 0.8, 0.9],
         ("bn", 2): [0.2, 0.3, 0.72, 0.9],
     }
-    planned = studies.convergence()
+    planned = examples.convergence()
     plan, base = studies.plan(planned, seeds=3), studies.tables(studies.plan(planned, seeds=3))
     curves, runs = [], base.runs[base.runs["arm"].isin(["none", "bn"])].copy()
     runs["steps_per_epoch"] = 10
@@ -207,7 +202,7 @@ def test_learning_curves_compare_the_same_seeds_at_the_same_epoch():
 
 
 def test_evaluation_statistics_compare_seed_by_seed():
-    planned = studies.source()
+    planned = examples.source()
     plan = studies.plan(planned)
     tables = studies.tables(plan)
     ends = tables.curves.dropna(subset=["test_accuracy"])
@@ -221,7 +216,7 @@ def test_evaluation_statistics_compare_seed_by_seed():
 
 
 def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
-    planned = studies.source()
+    planned = examples.source()
     plan = studies.plan(planned)
     tables = studies.tables(plan)
     mine = tables.curves[tables.curves["arm"] == "scratch"]
@@ -235,7 +230,7 @@ def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
             (9.0, 0.1, 0.9),  # we have no epoch 9
         )
     }
-    exhibit = Exhibit("printed-results", "", {"printed": printed, "images": studies.IMAGES})
+    exhibit = Exhibit("printed-results", "", {"printed": printed, "images": examples.IMAGES})
     finding = make(Evidence.of(plan, planned, tables), exhibit, "p")
     assert finding.sentence == (
         "2 of 4 printed values lie within the spread of our 6 seeds widened by 0.02"
@@ -249,12 +244,12 @@ def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
 
 
 def test_printed_results_of_a_smaller_study_say_so_first():
-    finding = finding_of(studies.source(images=90_000), "printed-results")
+    finding = finding_of(examples.source(images=90_000), "printed-results")
     assert finding.sentence.startswith("With 60,000 training images instead of 90,000, ")
 
 
 def test_first_layer_parameters_are_compared_by_rank():
-    planned = studies.source()
+    planned = examples.source()
     plan = studies.plan(planned)
     tables = studies.tables(plan)
     layer = tables.norms[(tables.norms["arm"] == "scratch") & (tables.norms["layer"] == "norm1")]
@@ -271,14 +266,14 @@ def test_first_layer_parameters_are_compared_by_rank():
 
 
 def test_every_kind_of_exhibit_is_exercised_here():
-    experiments = [studies.source(), studies.convergence(), studies.inside()]
-    experiments += [sized.batches(), sized.square(), sized.probed(), watched.experiment()]
+    experiments = [examples.source(), examples.convergence(), examples.inside()]
+    experiments += [examples.batches(), examples.square(), examples.probed(), examples.histograms()]
     kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
     assert kinds == set(MAKERS)
 
 
 def test_an_unknown_exhibit_is_refused_by_name():
-    planned = studies.convergence()
+    planned = examples.convergence()
     evidence = Evidence.of(studies.plan(planned), planned, studies.tables(studies.plan(planned)))
     with pytest.raises(ConfigError) as refusal:
         make(evidence, Exhibit("learning-curve", ""), "a")
@@ -288,7 +283,7 @@ def test_an_unknown_exhibit_is_refused_by_name():
 
 
 def test_steps_to_target_needs_a_target():
-    planned = studies.source()
+    planned = examples.source()
     evidence = Evidence.of(studies.plan(planned), planned, studies.tables(studies.plan(planned)))
     with pytest.raises(ConfigError) as refusal:
         make(evidence, Exhibit("steps-to-target", ""), "a")
@@ -341,13 +336,13 @@ def test_a_store_without_runs_says_so():
 
 def test_one_seed_has_no_interval():
     finding = finding_of(
-        studies.convergence(), "steps-to-target", studies.plan(studies.convergence(), seeds=1)
+        examples.convergence(), "steps-to-target", studies.plan(examples.convergence(), seeds=1)
     )
     assert finding.sentence.endswith("(1 seed: no interval)")
 
 
 def test_a_target_that_nobody_reaches_is_no_factor_of_one():
-    planned = studies.convergence()
+    planned = examples.convergence()
     high = dataclasses.replace(planned.experiment, targets=(0.99,))
     finding = finding_of(dataclasses.replace(planned, experiment=high), "steps-to-target")
     assert finding.sentence == (
@@ -356,7 +351,7 @@ def test_a_target_that_nobody_reaches_is_no_factor_of_one():
 
 
 def test_runs_beyond_the_plan_change_nothing():
-    planned = studies.convergence()
+    planned = examples.convergence()
     small, large = (studies.plan(planned, seeds=seeds) for seeds in (3, 6))
     more = studies.tables(large)
     cut = dataclasses.replace(
@@ -373,7 +368,7 @@ def test_runs_beyond_the_plan_change_nothing():
 
 
 def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
-    planned = studies.inside()
+    planned = examples.inside()
     found = finding_of(planned, "percentile-bands")
     # four records, three ways of 0.1 or 0.05 each, the band 2 wide: 0.15 and 0.075
     assert found.sentence.startswith("In widths of their band, percentiles drift 2.0 times as far")
@@ -383,7 +378,7 @@ def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
 
 
 def test_the_ratio_of_two_layers_is_told_arm_by_arm():
-    found = finding_of(studies.inside(), "layer-lines")
+    found = finding_of(examples.inside(), "layer-lines")
     assert "is 1,000 times that of act1 for without BN" in found.sentence
     assert "and 2 times that of act1 for with BN" in found.sentence
 
@@ -391,7 +386,7 @@ def test_the_ratio_of_two_layers_is_told_arm_by_arm():
 @pytest.mark.parametrize("gaps", [{"missing"}, {"diverged"}, {"missing", "diverged"}])
 def test_pages_from_inside_survive_what_is_missing_or_diverged(gaps):
     arms = {"missing": frozenset({"none"}), "diverged": frozenset({"bn"})}
-    plan = studies.plan(studies.inside())
+    plan = studies.plan(examples.inside())
     files = pages_of(plan, **{name: arms[name] for name in gaps})
     assert "nan" not in shown(files["inside.html"]).lower().split()
     nothing = pages_of(plan, missing=frozenset({"none", "bn"}))
@@ -534,7 +529,7 @@ def test_hostile_names_are_text_in_html(hostile):
     cells = [
         "".join(cell.itertext()) for cell in parsed(hostile["convergence.html"]).iter(f"{HTML}th")
     ]
-    assert studies.HOSTILE in cells
+    assert examples.HOSTILE in cells
 
 
 def test_hostile_names_are_text_in_markdown(hostile):
@@ -556,7 +551,7 @@ def test_a_study_on_the_sample_warns_on_every_page(hostile, files):
 
 
 def test_a_page_of_another_size_says_whose_numbers_its_design_gives():
-    quick = studies.plan(studies.source())
+    quick = studies.plan(examples.source())
     standard = dataclasses.replace(quick, profile="standard")
     designs = [build(plan, studies.tables(plan)).pages[0].design for plan in (quick, standard)]
     assert "are those of the standard study" in designs[0]
@@ -578,7 +573,7 @@ DIGEST = """
 import hashlib
 from bnstudy.report import build
 from bnstudy.report.render import render
-from tests.report import sized, studies
+from tests.synthetic import studies
 plan = studies.plan()
 files = render(build(plan, studies.shuffled(studies.tables(plan))))
 print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
@@ -645,7 +640,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_an_experiment_cannot_take_the_name_of_the_index(tmp_path):
-    planned = studies.convergence()
+    planned = examples.convergence()
     named = dataclasses.replace(planned.experiment, name="index")
     plan = studies.plan(dataclasses.replace(planned, experiment=named))
     with pytest.raises(ReportError) as refusal:

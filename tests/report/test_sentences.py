@@ -20,10 +20,10 @@ from bnstudy.report.sentences import (
     write_rule,
     write_sentence,
 )
-from tests.judging import claimed
-from tests.judging.claimed import NAN
 from tests.report.made_verdicts import verdict
+from tests.synthetic import examples, studies
 
+NAN = float("nan")
 FAST = [80, 90, 100, 110, 120, 80, 90, 100, 110, 120]
 SLOW = [240, 260, 280, 300, 320, 340, 240, 250, 260, 270]
 DEGENERATE = {
@@ -37,16 +37,16 @@ CALIBRATION = Calibration(2000, ("speed",), 2, 0.021, 0.003, {"speed": 0.87})
 
 def judged(claim, seeds=10, **given):
     """The verdict on a claim whose runs have given figures."""
-    plan = claimed.plan(claim, seeds=seeds)
+    plan = studies.claims_plan(claim, seeds=seeds)
     (found,) = judge(
-        plan, claimed.tables(plan, **given), json.loads(canonical_json(plan.canonical()))
+        plan, studies.tables(plan, **given), json.loads(canonical_json(plan.canonical()))
     )
     return found
 
 
 def test_the_sentence_says_all_of_it():
     reached = {"bn": [100] * 10, "none": [200] * 8 + [NAN] * 2}
-    found = judged(claimed.claim(), reached=reached, diverged=[("none", 9)])
+    found = judged(examples.claim(), reached=reached, diverged=[("none", 9)])
     assert write_sentence(found) == (
         'The data support "BN reaches the target in fewer steps"; estimated 0.44 times '
         "(95% interval 0.35 to 0.50); p = 0.002, after Holm's correction over 1 claim = 0.002; "
@@ -58,7 +58,7 @@ def test_the_sentence_warns_where_the_horizon_cuts_most_of_an_arm():
     warning = "(more than half of an arm, so the effect is that within the horizon)."
     for lost, warned in ((5, False), (6, True)):
         reached = {"bn": FAST, "none": [200] * (10 - lost) + [NAN] * lost}
-        found = judged(claimed.claim(), reached=reached)
+        found = judged(examples.claim(), reached=reached)
         assert found.outcome is Outcome.SUPPORTED
         assert write_sentence(found).endswith(warning) == warned == found.crowded
 
@@ -70,7 +70,7 @@ def test_the_sentence_warns_where_the_horizon_cuts_most_of_an_arm():
 def test_no_sentence_holds_what_is_no_number(seeds, reached, lost, test):
     changes = {"direction": "within", "margin": 1.25} if test == "tost" else {}
     diverged = list(itertools.product(lost, range(seeds)))
-    claim = claimed.claim(test=test, **changes)
+    claim = examples.claim(test=test, **changes)
     found = judged(claim, seeds=seeds, reached=reached, diverged=diverged)
     sentence = write_sentence(found).lower().replace("infer", "")
     assert "nan" not in sentence
@@ -80,15 +80,15 @@ def test_no_sentence_holds_what_is_no_number(seeds, reached, lost, test):
 
 def test_missing_runs_one_seed_exploration_and_a_changed_plan_have_their_sentences():
     runs = {"bn": FAST, "none": SLOW}
-    missing = judged(claimed.claim(), reached=runs, missing=[("bn", 3)])
+    missing = judged(examples.claim(), reached=runs, missing=[("bn", 3)])
     assert write_sentence(missing) == (
         'There are no data to judge "BN reaches the target in fewer steps" '
         "(missing are runs of bn (1 of 10))."
     )
-    single = write_sentence(judged(claimed.claim(), seeds=1, reached={"bn": [90], "none": [300]}))
+    single = write_sentence(judged(examples.claim(), seeds=1, reached={"bn": [90], "none": [300]}))
     assert "one seed says nothing about the spread" in single
     assert "no interval from 1 seed" in single
-    explored = write_sentence(judged(claimed.claim(family="exploratory"), reached=runs))
+    explored = write_sentence(judged(examples.claim(family="exploratory"), reached=runs))
     assert explored.startswith('Explored without a verdict: "BN reaches')
     changed = write_sentence(verdict(outcome=Outcome.DEVIATED))
     assert changed.startswith("A changed plan cannot judge")
@@ -104,16 +104,20 @@ def test_a_record_is_the_verdict_and_its_sentence():
 @pytest.mark.parametrize(
     ("claim", "expected", "written"),
     [
-        (claimed.claim(direction="less"), (0.0, 1.0), "below 1.00"),
-        (claimed.claim(direction="greater", centre=0.8), (0.8, math.inf), "above 0.80"),
+        (examples.claim(direction="less"), (0.0, 1.0), "below 1.00"),
+        (examples.claim(direction="greater", centre=0.8), (0.8, math.inf), "above 0.80"),
         (
-            claimed.claim(direction="within", test="tost", margin=1.25, pilot=claimed.same().pilot),
+            examples.claim(
+                direction="within", test="tost", margin=1.25, pilot=examples.accuracy_claim().pilot
+            ),
             (0.8, 1.25),
             "0.80 to 1.25",
         ),
-        (claimed.same(margin=0.01, centre=0.02), (0.01, 0.03), "+1.00 to +3.00"),
+        (examples.accuracy_claim(margin=0.01, centre=0.02), (0.01, 0.03), "+1.00 to +3.00"),
         (
-            claimed.claim(estimand=claimed.ACCURACY, unit="points", direction="less", centre=0.005),
+            examples.claim(
+                estimand=examples.ACCURACY, unit="points", direction="less", centre=0.005
+            ),
             (-math.inf, 0.005),
             "below +0.50",
         ),
@@ -125,7 +129,7 @@ def test_the_claimed_range_is_that_of_the_rule(claim, expected, written):
 
 
 def test_reliability_states_error_and_power_of_the_simulated_studies():
-    plan = claimed.plan(claimed.claim(), claimed.same())
+    plan = studies.claims_plan(examples.claim(), examples.accuracy_claim())
     said = " ".join(write_reliability(plan, CALIBRATION))
     assert "2,000 simulated studies" in said
     assert "2.1%" in said
@@ -136,10 +140,10 @@ def test_reliability_states_error_and_power_of_the_simulated_studies():
 
 
 def test_reliability_says_that_nothing_was_simulated():
-    plan = claimed.plan(claimed.claim())
+    plan = studies.claims_plan(examples.claim())
     assert write_reliability(plan, None) == (NOT_CALIBRATED,)
-    assert write_reliability(claimed.plan(), CALIBRATION) == ()
-    assert power_table(plan, None) is power_table(claimed.plan(), CALIBRATION) is None
+    assert write_reliability(studies.claims_plan(), CALIBRATION) == ()
+    assert power_table(plan, None) is power_table(studies.claims_plan(), CALIBRATION) is None
 
 
 def test_a_judgement_says_which_data_it_rests_on():
@@ -154,9 +158,9 @@ def test_a_judgement_says_which_data_it_rests_on():
 
 
 def test_an_exploratory_rule_promises_no_verdict():
-    assert write_rule(claimed.claim()).startswith("Measured: steps-to-target")
-    assert "Supported if" in write_rule(claimed.claim())
-    explored = write_rule(claimed.claim(family="exploratory"))
+    assert write_rule(examples.claim()).startswith("Measured: steps-to-target")
+    assert "Supported if" in write_rule(examples.claim())
+    explored = write_rule(examples.claim(family="exploratory"))
     assert "Supported" not in explored
     assert "no verdict" in explored
 
@@ -164,7 +168,7 @@ def test_an_exploratory_rule_promises_no_verdict():
 def test_a_rule_says_how_the_second_reading_differs_and_what_ranks_are_compared_with():
     options = {"epochs": 10, "statistics": "running"}
     twice = Estimand("accuracy", (("bn",), ("bn",)), options, {"statistics": "population"})
-    assert write_rule(claimed.claim(estimand=twice, unit="points")).startswith(
+    assert write_rule(examples.claim(estimand=twice, unit="points")).startswith(
         "Measured: accuracy (epochs 10, statistics running): bn against bn "
         "(statistics population). "
     )
@@ -176,7 +180,7 @@ def test_a_rule_says_how_the_second_reading_differs_and_what_ranks_are_compared_
         against="steps-to-target",
         against_options={"target": 0.7},
     )
-    assert write_rule(claimed.claim(estimand=ranks, unit="of rank")).startswith(
+    assert write_rule(examples.claim(estimand=ranks, unit="of rank")).startswith(
         "Measured: probe (probe geometry, stat cosine), its rank correlation with steps-to-target "
         "(target 0.7): none + bn + group. "
     )

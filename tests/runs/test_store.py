@@ -19,7 +19,7 @@ from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
 from bnstudy.plan import Arm, DataIdentity, Experiment, PlannedRun, Profile, make_plan
 from bnstudy.runs import provenance
 from bnstudy.runs.store import Store, folder_name, identify, parquet_bytes, write_whole
-from tests.judging.claimed import claim
+from tests.synthetic.examples import claim
 
 DATA = DataIdentity("fashion-mnist", "d" * 64, sample=False)
 HOSTILE = ["bn/b=8", "../up", "<script>", "a|b`c`", "批量归一化", ".", "x" * 300, "CON", "%2F"]
