@@ -62,8 +62,9 @@ def steps(value: float | None) -> str:
     """Write a number of optimizer steps: whole, or with one decimal below 100."""
     if value is None or not math.isfinite(value):
         return MISSING
-    whole = abs(value) >= 100 or float(value).is_integer()
-    return decimal(value, 0 if whole else 1)
+    # a geometric mean of whole numbers is one only up to rounding
+    is_whole = abs(value) >= 100 or abs(value - round(value)) < 1e-9
+    return decimal(value, 0 if is_whole else 1)
 
 
 def factor(value: float | None) -> str:
@@ -171,3 +172,35 @@ def mean_and_range(values: Iterable[float], write: Writer) -> str:
 def csv(table: pd.DataFrame) -> str:
     """Write a table as CSV, numbers to twelve digits."""
     return table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
+
+
+def fine_percent(value: float | None) -> str:
+    """Write a share in 0..1 as a percentage with two decimals: 84.31%."""
+    return percent(value, 2)
+
+
+def unsigned_points(value: float | None) -> str:
+    """Write the size of a difference of shares in percentage points, without the unit: 22.8."""
+    return points(value, sign=False)
+
+
+def whole(value: float | None) -> str:
+    """Write a number without decimals, such as a number of images: 1,234."""
+    return decimal(value, 0)
+
+
+def tick(value: float) -> str:
+    """Write the tick of an axis: whole from 1 on, else as short as it is."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
+def percent_tick(value: float) -> str:
+    """Write the tick of an axis of shares as a percentage: 70%, 82.5%."""
+    return f"{100 * value:g}%"
+
+
+def power_of_ten(value: float) -> str:
+    """Write a power of ten with raised digits, which need no mathematical typesetting: 10⁻⁴."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
