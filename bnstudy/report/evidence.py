@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.errors import ConfigError, NotMeasuredError
+from bnstudy.inference import mean_interval, ratio_interval
 from bnstudy.judging.measures import Run, RunName, curve_points, probe_rows, read
 from bnstudy.plan.claim import Option
 from bnstudy.plan.plan import Arm, Plan, PlannedExperiment
@@ -217,3 +218,35 @@ def pair_up(
 def grouped(frame: pd.DataFrame, column: str) -> Iterator[tuple[Any, pd.DataFrame]]:
     """Yield each value of a column, in order, with its rows."""
     yield from frame.groupby(column, sort=True)
+
+
+def seed_means(points: pd.DataFrame, by: list[str], *, log: bool = False) -> pd.DataFrame:
+    """Return the mean of ``value`` in each group, over seeds, with its interval.
+
+    Parameters
+    ----------
+    points
+        Columns ``by`` and ``value``, one row per seed in each group.
+    by
+        Columns that make the groups.
+    log
+        Whether values are positive and their mean is geometric.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``by``, ``mean``, ``low``, ``high``: NaN where there is no interval.
+    """
+    rows = []
+    for group, at in points.groupby(by, sort=False):
+        values = at["value"].to_numpy(dtype=float)
+        found = ratio_interval(values, np.ones(len(values))) if log else mean_interval(values)
+        ends = (found.low, found.high) if np.isfinite(found.high) else (np.nan, np.nan)
+        rows.append((*group, found.estimate, *ends))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high"])
+
+
+def evenly_spaced(values: Iterable[float], most: int) -> list[float]:
+    """Return up to ``most`` of the different values, evenly spaced in their order."""
+    there = sorted(set(values))
+    return [there[round(k)] for k in np.linspace(0, len(there) - 1, min(most, len(there)))]

@@ -190,12 +190,12 @@ def whole(value: float | None) -> str:
 
 
 def tick(value: float) -> str:
-    """Write the tick of an axis: whole from 1 on, else as short as it is."""
+    """Write a tick label: whole from 1 on, with thousands separators, else as short as possible."""
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def percent_tick(value: float) -> str:
-    """Write the tick of an axis of shares as a percentage: 70%, 82.5%."""
+    """Write a tick label of an axis of shares as a percentage: 70%, 82.5%."""
     return f"{100 * value:g}%"
 
 

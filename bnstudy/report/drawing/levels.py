@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bnstudy.report import text
-from bnstudy.report.drawing.marks import dots, dress, label_ends, seed_lines, steps_ticks
+from bnstudy.report.drawing.marks import dots, dress, label_ends, steps_ticks, thin_lines
 from bnstudy.report.drawing.styles import MUTED, STYLE, Look, Scale, canvas, looks, short
 
 
@@ -110,7 +110,7 @@ def _lines(
 ) -> list[tuple[float, float, str, str]]:
     """Draw one arm; return where its line ends, with its name and colour."""
     rows = points[points["arm"] == arm]
-    seed_lines(axes, rows, "level", "value", color=look.color, lw=0.7, alpha=0.35, zorder=2)
+    thin_lines(axes, rows, look, x="level", lw=0.7, alpha=0.35)
     cut = rows[rows["censored"].astype(bool)]
     dots(axes, cut["level"], cut["value"], np.ones(len(cut), bool), look)
     middle = means[means["arm"] == arm].sort_values("level")

@@ -31,19 +31,38 @@ def note_printed(axes: Axes, x: float, y: float) -> None:
     )
 
 
-def thin_lines(axes: Axes, rows: pd.DataFrame, look: Look, *, marker: bool = False) -> None:
-    """Draw a thin line for each seed."""
-    for _, line in rows.groupby("seed", sort=True):
-        axes.plot(
-            line["epoch"], line["value"], color=look.color, lw=0.8, alpha=0.4, zorder=2,
-            marker=look.marker if marker else None, ms=2.2 if len(line) > 1 else 4.5, mew=0,
-        )  # fmt: skip
+def thin_lines(
+    axes: Axes,
+    rows: pd.DataFrame,
+    look: Look,
+    *,
+    marker: bool = False,
+    x: str = "epoch",
+    y: str = "value",
+    by: str = "seed",
+    **style: Any,
+) -> None:
+    """Draw a thin line for each seed, or for each value of another column ``by``.
 
-
-def seed_lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, **style: Any) -> None:
-    """Draw one column of some rows against another, a line for each seed."""
-    for _, line in rows.groupby("seed", sort=True):
-        axes.plot(line[x], line[y], **style)
+    Parameters
+    ----------
+    axes, rows, look
+        Where, what, and in which colour.
+    marker
+        Whether points are marked too.
+    x, y
+        Columns of the coordinates.
+    by
+        Column whose values have a line each.
+    style
+        What matplotlib is told otherwise than usual, such as ``lw``.
+    """
+    for _, line in rows.groupby(by, sort=True):
+        usual: Any = {
+            "lw": 0.8, "alpha": 0.4, "mew": 0, "ms": 2.2 if len(line) > 1 else 4.5,
+            "marker": look.marker if marker else None,
+        }  # fmt: skip
+        axes.plot(line[x], line[y], color=look.color, zorder=2, **{**usual, **style})
 
 
 def dots(axes: Axes, x: Any, y: Any, censored: Any, look: Look) -> None:

@@ -10,18 +10,18 @@ from bnstudy.inference import (
     Interval,
     difference_interval,
     knees,
-    mean_interval,
     ratio_interval,
 )
 from bnstudy.plan.plan import Arm
 from bnstudy.report import text
 from bnstudy.report.drawing import Guide, Scale, levels
-from bnstudy.report.evidence import Evidence, grouped
+from bnstudy.report.evidence import Evidence, grouped, seed_means
 from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit
 from bnstudy.report.model import Table
 
-COLUMNS = ["panel", "arm", "level", "seed", "value", "censored"]
+GROUP = ["panel", "arm", "level"]
+COLUMNS = [*GROUP, "seed", "value", "censored"]
 X_LABEL = "Images in a batch"
 FEWEST = 4  # levels that a knee needs
 
@@ -53,7 +53,7 @@ def accuracy_by_batch(
     points = _by_level(readings, families)
     if points.empty:
         return Nothing()
-    means = _means(points)
+    means = seed_means(points, GROUP)
     scale = Scale("Test accuracy", percent=True)
     return Content(
         sentence=_accuracy_sentence(points, families),
@@ -77,7 +77,7 @@ def steps_by_batch(
     points = _by_level(readings, families)
     if points.empty:
         return Nothing()
-    means, found = _means(points, geometric=True), _knees(points, families)
+    means, found = seed_means(points, GROUP, log=True), _knees(points, families)
     scale = Scale(f"Steps to {text.target(target)}", log=True)
     what = f"Steps to {text.target(target)}, geometric mean"
     return Content(
@@ -104,18 +104,6 @@ def _by_level(
         return pd.DataFrame(columns=COLUMNS)
     points = pd.concat(frames, ignore_index=True)[COLUMNS]
     return points.sort_values(["panel", "arm", "seed", "level"], kind="stable", ignore_index=True)
-
-
-def _means(points: pd.DataFrame, *, geometric: bool = False) -> pd.DataFrame:
-    """Return mean and t interval of every level."""
-    rows = []
-    for where, at in points.groupby(["panel", "arm", "level"], sort=True):
-        values = at["value"].to_numpy(dtype=float)
-        found = ratio_interval(values, np.ones(len(values))) if geometric else mean_interval(values)
-        high = found.high if np.isfinite(found.high) else np.nan
-        low = found.low if np.isfinite(high) else np.nan
-        rows.append((*where, found.estimate, low, high))
-    return pd.DataFrame(rows, columns=["panel", "arm", "level", "mean", "low", "high"])
 
 
 def _wide(points: pd.DataFrame, label: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from bnstudy.inference import Interval, difference_interval, mean_interval
 from bnstudy.plan.plan import Arm
 from bnstudy.report import text
 from bnstudy.report.drawing import INK, LOOKS, MUTED, STYLE, Scale, canvas
-from bnstudy.report.drawing.marks import aside, dots, dress, seed_lines
+from bnstudy.report.drawing.marks import aside, dots, dress, thin_lines
 from bnstudy.report.drawing.styles import short
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
@@ -162,7 +162,7 @@ def _draw_cells(
     # where the first treatment is BN, its line looks as it does in the other figures
     for number, look in enumerate((LOOKS[1], LOOKS[0])):
         rows = points[points["line"] == number].sort_values("place")
-        seed_lines(axes, rows, "place", "value", color=look.color, lw=0.7, alpha=0.35)
+        thin_lines(axes, rows, look, x="place", lw=0.7, alpha=0.35)
         mean = means[means["line"] == number].sort_values("place")
         axes.plot(mean["place"], mean["mean"], color=look.color, ls=look.line, lw=2.4,
                   marker=look.marker, ms=6)  # fmt: skip
