@@ -42,7 +42,7 @@ def test_epoch_means_start_again_with_each_epoch_and_weigh_by_images():
 
 def test_an_epoch_has_the_images_that_were_trained_on_by_its_end():
     assert read(run(CURVE), "images-per-epoch", {}).value == 100
-    with pytest.raises(NotMeasuredError, match="^no epoch was finished$"):
+    with pytest.raises(NotMeasuredError, match=r"^no epoch was finished$"):
         read(run(cut(1)), "images-per-epoch", {})
 
 
