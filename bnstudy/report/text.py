@@ -100,8 +100,9 @@ def steps(value: float | None) -> str:
     """Write a number of optimizer steps: whole, or with one decimal below 100."""
     if value is None or not math.isfinite(value):
         return MISSING
-    whole = abs(value) >= 100 or float(value).is_integer()
-    return decimal(value, 0 if whole else 1)
+    # a geometric mean of whole numbers is one only up to rounding
+    is_whole = abs(value) >= 100 or abs(value - round(value)) < 1e-9
+    return decimal(value, 0 if is_whole else 1)
 
 
 def factor(value: float | None) -> str:
@@ -246,3 +247,23 @@ def percentiles(values: Iterable[float]) -> str:
 def signed_tick(value: float) -> str:
     """Write a tick label of an axis of effects, as short as possible: −0.5, 1.2, 30."""
     return f"{value:g}".replace("-", MINUS)
+
+
+def fine_percent(value: float | None) -> str:
+    """Write a share in 0..1 as a percentage with two decimals: 84.31%."""
+    return percent(value, 2)
+
+
+def unsigned_points(value: float | None) -> str:
+    """Write the size of a difference of shares in percentage points, without the unit: 22.8."""
+    return points(value, sign=False)
+
+
+def whole(value: float | None) -> str:
+    """Write a number without decimals, such as a number of images: 1,234."""
+    return decimal(value, 0)
+
+
+def percent_tick(value: float) -> str:
+    """Write a tick label of an axis of shares as a percentage: 70%, 82.5%."""
+    return f"{100 * value:g}%"

@@ -15,7 +15,11 @@ from bnstudy.report import drawing
 from bnstudy.report.drawing import LOOKS, Scale, intervals, styles, svg, to_svg
 from bnstudy.report.drawing.marks import MOST_TICKS, apart, epoch_ticks, steps_ticks
 from bnstudy.report.exhibits.curves import draw_learning_curves
+from bnstudy.report.exhibits.final_accuracy import draw_paired_differences
+from bnstudy.report.exhibits.kaplan_meier import draw_survival_curves
 from bnstudy.report.exhibits.layer_lines import draw_layer_lines
+from bnstudy.report.exhibits.ranking import draw_ranking
+from bnstudy.report.exhibits.steps_to_target import draw_paired_steps
 from bnstudy.report.exhibits.variance_shift import draw_prediction
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
 from tests.report.pages import contrast
@@ -92,7 +96,7 @@ def test_arms_are_named_beside_their_lines_not_in_a_legend():
 
 
 def test_censored_steps_are_open_triangles_at_the_last_step():
-    figure = drawing.paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
+    figure = draw_paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
     (axes,) = figure.axes
     open_ones = [line for line in axes.lines if line.get_marker() == "^"]
     assert [list(line.get_ydata()) for line in open_ones] == [[400.0] * 4]
@@ -102,7 +106,7 @@ def test_censored_steps_are_open_triangles_at_the_last_step():
 
 
 def test_a_line_joins_the_two_arms_of_each_seed():
-    figure = drawing.paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
+    figure = draw_paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
     joins = [line for line in figure.axes[0].lines if line.get_marker() in ("None", None, "")]
     assert sorted(tuple(line.get_ydata()) for line in joins) == [
         (400.0, 47.0 + seed) for seed in range(4)
@@ -115,7 +119,7 @@ def test_an_interval_that_does_not_exist_is_not_drawn():
         {"arm": ["bn"], "seed": [0], "difference": [30.0], "mean": [30.0],
          "low": [-np.inf], "high": [np.inf]}
     )  # fmt: skip
-    figure = drawing.paired_differences(points, differences, LABELS, (PERCENT, PERCENT), "source")
+    figure = draw_paired_differences(points, differences, LABELS, (PERCENT, PERCENT), "source")
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[1].lines])
     assert np.isfinite(drawn).all()
 
@@ -124,7 +128,7 @@ def test_differences_of_rounding_size_are_not_blown_up():
     points = pd.DataFrame({"arm": ["none", "bn"], "seed": [0, 0], "value": [0.5, 0.500001]})
     differences = pd.DataFrame(columns=["arm", "seed", "difference", "mean", "low", "high"])
     scales = (Scale("Accuracy", percent=True, least=0.01), PERCENT)
-    figure = drawing.paired_differences(points, differences, LABELS, scales, "source")
+    figure = draw_paired_differences(points, differences, LABELS, scales, "source")
     low, high = figure.axes[0].get_ylim()
     assert high - low == pytest.approx(0.01)
 
@@ -203,7 +207,7 @@ def test_a_ranking_has_a_row_an_arm_a_dot_a_seed_and_the_baseline_through_all_ro
     means = pd.DataFrame(
         {"arm": ["bn", "none"], "mean": [48.5, 400.0], "low": [45.0, np.nan], "high": [50, np.nan]}
     )
-    figure = drawing.ranking(points, means, LABELS, Scale("Steps", log=True), "none", "source")
+    figure = draw_ranking(points, means, LABELS, Scale("Steps", log=True), "none", "source")
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["with BN", "without BN"]
     assert [round(y) for y in axes.get_ylim()] == [2, -1]  # the first row on top
@@ -304,7 +308,7 @@ def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
     rows = [("80%", arm, step, 1.0, 1.0, 1.0) for arm in ("none", "bn") for step in (0, 80)]
     points = pd.DataFrame(rows, columns=["target", "arm", "steps", "share", "low", "high"])
     labels = {"none": "no BN", "bn": "BN"}
-    figure = drawing.survival_curves(points, labels, Scale("Below", percent=True), "source")
+    figure = draw_survival_curves(points, labels, Scale("Below", percent=True), "source")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     boxes = {each.get_text(): each.get_window_extent() for each in axes.texts}
@@ -331,7 +335,7 @@ def test_long_names_of_arms_do_not_touch_under_paired_dots(names):
     columns = ["arm", "seed", "difference", "mean", "low", "high"]
     differences = pd.DataFrame(rows, columns=columns)
     scales = (Scale("Accuracy", percent=True), Scale("Points"))
-    figure = drawing.paired_differences(points, differences, labels, scales, "source")
+    figure = draw_paired_differences(points, differences, labels, scales, "source")
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [each.get_window_extent() for each in axes.get_xticklabels()]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bnstudy.errors import ConfigError
+from bnstudy.judging.measures import finished_runs
 from bnstudy.plan import Arm, Exhibit
 from bnstudy.report import build, drawing, text
 from bnstudy.report.evidence import Evidence
@@ -21,7 +22,7 @@ EXPERIMENTS = (examples.batches, examples.square, examples.probed)
 
 def finding_of(planned, kind, number=0, seeds=4, **gaps):
     plan = studies.plan(planned, seeds=seeds)
-    evidence = Evidence.of(plan, planned, studies.tables(plan, **gaps))
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan, **gaps)))
     exhibits = [each for each in planned.experiment.exhibits if each.kind == kind]
     return make(evidence, exhibits[number], kind)
 
@@ -113,9 +114,10 @@ def test_arms_are_ranked_by_accuracy_with_intervals_of_differences():
 
 
 def test_a_ranking_is_of_steps_or_accuracy():
+    message = "there is no criterion of a ranking 'loss': choose one of steps, accuracy"
     plan = studies.plan(examples.batches(), seeds=4)
-    evidence = Evidence.of(plan, examples.batches(), studies.tables(plan))
-    with pytest.raises(ConfigError, match="a ranking is of steps or accuracy, got 'loss'"):
+    evidence = Evidence(plan, examples.batches(), finished_runs(plan, studies.tables(plan)))
+    with pytest.raises(ConfigError, match=f"^{message}$"):
         make(evidence, Exhibit("ranking", "Loss.", {"of": "loss"}), "loss")
 
 
@@ -226,7 +228,7 @@ def test_the_order_of_rows_changes_no_byte():
 def test_the_table_of_a_long_curve_is_thinned_from_first_to_last():
     planned = examples.probed()
     plan = studies.plan(planned, seeds=4)
-    evidence = Evidence.of(plan, planned, studies.tables(plan))
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan)))
     table = make(evidence, Exhibit("learning-curves", "Curves."), "curves").chart.data
     times = [row[0] for row in table.rows]
     assert len(times) == len(set(times)) == 24  # of 40
@@ -238,7 +240,7 @@ def test_an_arm_that_never_reaches_its_target_is_given_no_factor():
     planned = examples.batches()
     plan = studies.plan(planned, seeds=4)
     lost = studies.tables(plan, diverged=frozenset({"none/B=8"}))
-    evidence = Evidence.of(plan, planned, lost)
+    evidence = Evidence(plan, planned, finished_runs(plan, lost))
     pair = ("none/B=8", "bn/B=8")
     for baseline in pair:
         exhibit = Exhibit("steps-to-target", "", {"arms": pair, "baseline": baseline})
@@ -250,7 +252,7 @@ def test_an_arm_that_never_reaches_its_target_is_given_no_factor():
 def test_several_arms_are_each_compared_to_the_baseline():
     planned = examples.square()
     plan = studies.plan(planned, seeds=4)
-    evidence = Evidence.of(plan, planned, studies.tables(plan))
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan)))
     found = make(evidence, Exhibit("final-accuracy", "", {"baseline": "bn"}), "a")
     (table,) = found.tables
     assert len(table.rows) == 4
@@ -283,7 +285,7 @@ def test_rates_of_another_network_are_no_part_of_a_family_of_rates():
     arms = (*planned.arms, Arm("bn/relu", relu))
     experiment = dataclasses.replace(planned.experiment, arms=lambda profile: arms)
     plan = studies.plan(dataclasses.replace(planned, experiment=experiment, arms=arms))
-    evidence = Evidence.of(plan, plan.experiments[0], studies.tables(plan))
+    evidence = Evidence(plan, plan.experiments[0], finished_runs(plan, studies.tables(plan)))
     finding = make(evidence, Exhibit("learning-rates", "", {"heads": ("none", "bn")}), "rates")
     (table,) = finding.tables
     seeds = len(plan.seeds)

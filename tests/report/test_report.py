@@ -17,12 +17,13 @@ import scipy.stats
 
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, ReportError
+from bnstudy.judging.measures import epoch_means, finished_runs
 from bnstudy.networks.lenet import trace
 from bnstudy.plan import Exhibit, Plan, PlannedExperiment
 from bnstudy.report import build, text, trace_table, write_report
 from bnstudy.report.comparison import VERDICTS, filed_text
-from bnstudy.report.evidence import Evidence, running_means
-from bnstudy.report.exhibits import MAKERS, make
+from bnstudy.report.evidence import Evidence
+from bnstudy.report.exhibits import EXHIBITS, make
 from bnstudy.report.model import Finding
 from bnstudy.report.render import markdown_text, render
 from bnstudy.report.theme import DARK, LIGHT
@@ -78,23 +79,9 @@ def parsed(page: str):
 
 def finding_of(planned: PlannedExperiment, kind: str, plan: Plan | None = None, **gaps) -> Finding:
     plan = plan or studies.plan(planned)
-    evidence = Evidence.of(plan, planned, studies.tables(plan, **gaps))
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan, **gaps)))
     exhibit = next(each for each in planned.experiment.exhibits if each.kind == kind)
     return make(evidence, exhibit, kind)
-
-
-def test_running_means_start_anew_with_each_epoch_and_weigh_by_images():
-    curve = pd.DataFrame(
-        {
-            "epoch": [0.4, 1.0, 1.4, 2.0],
-            "images": [40, 100, 140, 200],  # intervals of 40, 60, 40, 60 images
-            "train_loss": [2.0, 1.0, 0.5, 0.25],
-            "train_accuracy": [0.1, 0.6, 0.8, 0.9],
-        }
-    )
-    means = running_means(curve)
-    np.testing.assert_allclose(means["train_loss"], [2.0, 1.4, 0.5, 0.35])
-    np.testing.assert_allclose(means["train_accuracy"], [0.1, 0.4, 0.8, 0.86])
 
 
 def by_hand() -> tuple[PlannedExperiment, Evidence]:
@@ -132,19 +119,19 @@ def by_hand() -> tuple[PlannedExperiment, Evidence]:
             )
         )
     tables = dataclasses.replace(base, runs=runs, curves=pd.concat(curves, ignore_index=True))
-    return planned, Evidence.of(plan, planned, tables)
+    return planned, Evidence(plan, planned, finished_runs(plan, tables))
 
 
 def test_steps_to_a_target_are_the_first_crossing_censored_at_the_horizon():
     planned, evidence = by_hand()
     assert evidence.horizon(evidence.arms(["none", "bn"])) == 40
-    none = evidence.steps_to(0.7, planned.arm("none"), 40)
-    bn = evidence.steps_to(0.7, planned.arm("bn"), 40)
-    assert list(none["steps"]) == [30, 40, 40]
+    none = evidence.steps_to(0.7, [planned.arm("none")], 40)
+    bn = evidence.steps_to(0.7, [planned.arm("bn")], 40)
+    assert list(none["value"]) == [30, 40, 40]
     assert list(none["censored"]) == [False, True, True]
-    assert list(bn["steps"]) == [10, 20, 30]
-    cut = evidence.steps_to(0.7, planned.arm("bn"), 20)
-    assert list(cut["steps"]) == [10, 20, 20]
+    assert list(bn["value"]) == [10, 20, 30]
+    cut = evidence.steps_to(0.7, [planned.arm("bn")], 20)
+    assert list(cut["value"]) == [10, 20, 20]
     assert list(cut["censored"]) == [False, False, True]
 
 
@@ -173,7 +160,7 @@ def test_an_arm_that_needs_more_steps_is_said_to_need_more():
 
 def test_a_diverged_run_counts_with_the_accuracy_of_guessing():
     planned, evidence = by_hand()
-    last = evidence.last_values("test_accuracy_population", planned.arm("none"))
+    last = evidence.latest("test_accuracy_population", [planned.arm("none")])
     assert list(last["value"]) == [0.8, 0.4, 0.1]
 
 
@@ -218,9 +205,8 @@ def test_evaluation_statistics_compare_seed_by_seed():
 def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
     planned = examples.source()
     plan = studies.plan(planned)
-    tables = studies.tables(plan)
-    mine = tables.curves[tables.curves["arm"] == "scratch"]
-    ours = pd.concat([running_means(curve) for _, curve in mine.groupby("seed")])
+    runs = finished_runs(plan, studies.tables(plan))
+    ours = pd.concat([epoch_means(runs["source", "scratch", seed]) for seed in plan.seeds])
     at = ours[np.isclose(ours["epoch"], 1.0)]
     edge = at["train_loss"].max() + 0.02
     printed = {
@@ -231,7 +217,7 @@ def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
         )
     }
     exhibit = Exhibit("printed-results", "", {"printed": printed, "images": examples.IMAGES})
-    finding = make(Evidence.of(plan, planned, tables), exhibit, "p")
+    finding = make(Evidence(plan, planned, runs), exhibit, "p")
     assert finding.sentence == (
         "2 of 4 printed values lie within the spread of our 6 seeds widened by 0.02"
     )
@@ -261,7 +247,7 @@ def test_first_layer_parameters_are_compared_by_rank():
         "",
         {"arm": "scratch", "gamma": tuple(gamma[::-1]), "beta": (99.0,) * 6},
     )
-    finding = make(Evidence.of(plan, planned, tables), exhibit, "f")
+    finding = make(Evidence(plan, planned, finished_runs(plan, tables)), exhibit, "f")
     assert finding.sentence.startswith("5 of 6 printed gammas and 0 of 6 printed betas")
 
 
@@ -269,12 +255,13 @@ def test_every_kind_of_exhibit_is_exercised_here():
     experiments = [examples.source(), examples.convergence(), examples.inside()]
     experiments += [examples.batches(), examples.square(), examples.probed(), examples.histograms()]
     kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
-    assert kinds == set(MAKERS)
+    assert kinds == set(EXHIBITS)
 
 
 def test_an_unknown_exhibit_is_refused_by_name():
     planned = examples.convergence()
-    evidence = Evidence.of(studies.plan(planned), planned, studies.tables(studies.plan(planned)))
+    plan = studies.plan(planned)
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan)))
     with pytest.raises(ConfigError) as refusal:
         make(evidence, Exhibit("learning-curve", ""), "a")
     assert str(refusal.value) == (
@@ -284,12 +271,12 @@ def test_an_unknown_exhibit_is_refused_by_name():
 
 def test_steps_to_target_needs_a_target():
     planned = examples.source()
-    evidence = Evidence.of(studies.plan(planned), planned, studies.tables(studies.plan(planned)))
+    plan = studies.plan(planned)
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan)))
     with pytest.raises(ConfigError) as refusal:
         make(evidence, Exhibit("steps-to-target", ""), "a")
     assert str(refusal.value) == (
-        "an exhibit of kind 'steps-to-target' needs a target, and experiment 'source' has none: "
-        "give it targets"
+        "steps are read to a target, and experiment 'source' has none: give it targets"
     )
 
 

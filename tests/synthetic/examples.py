@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bnstudy.config import RunConfig
-from bnstudy.plan.claim import Claim, Estimand, Pilot
-from bnstudy.plan.plan import Arm, Exhibit, Experiment, PlannedExperiment
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Pilot, PlannedExperiment
 
 HOSTILE = "<script>alert('x')</script> | `b` $y$ *z* 批量"
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bnstudy.activations.builtin import bin_labels
 from bnstudy.engines.record import CURVE_COLUMNS
-from bnstudy.plan.plan import Arm, PlannedRun
+from bnstudy.plan import Arm, PlannedRun
 from tests.synthetic.examples import (
     BATCH_SIZES,
     CELLS,

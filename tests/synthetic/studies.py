@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
-from bnstudy.plan.claim import Claim
-from bnstudy.plan.plan import DataIdentity, Plan, PlannedExperiment, PlannedRun
+from bnstudy.plan import Claim, DataIdentity, Plan, PlannedExperiment, PlannedRun
 from bnstudy.runs.store import Tables
 from bnstudy.runs.tables import KEY_COLUMNS
 from tests.synthetic.examples import convergence, source, speed

@@ -1,6 +1,7 @@
-"""Figures: a tidy table in, a matplotlib figure out, one function a figure.
+"""Figures: the style, the marks and the figures that several exhibits or pages share.
 
-No number is computed here and no global state is touched: every function makes
+A figure is one function: a tidy table in, a matplotlib figure out.  Those of a single exhibit
+stand in its file.  No number is computed here and no global state is touched: every function makes
 its own :class:`matplotlib.figure.Figure` under one style.  The palette keeps
 the hues of Okabe & Ito (2008), which colour-blind readers tell apart, darkened
 until text in them has a contrast of 4.5:1 on white; each arm also has a marker
@@ -9,16 +10,6 @@ and a line style of its own.  An open triangle is always a censored value.
 
 from bnstudy.report.drawing.intervals import effect_intervals
 from bnstudy.report.drawing.levels import Guide, levels
-from bnstudy.report.drawing.pairs import interaction, survival_curves
-from bnstudy.report.drawing.plots import (
-    evaluation_statistics,
-    learning_rates,
-    paired_differences,
-    paired_steps,
-    printed_results,
-    sorted_parameters,
-)
-from bnstudy.report.drawing.ranking import ranking
 from bnstudy.report.drawing.styles import (
     GRID,
     INK,
@@ -45,16 +36,7 @@ __all__ = [
     "Scale",
     "canvas",
     "effect_intervals",
-    "evaluation_statistics",
-    "interaction",
-    "learning_rates",
     "levels",
     "looks",
-    "paired_differences",
-    "paired_steps",
-    "printed_results",
-    "ranking",
-    "sorted_parameters",
-    "survival_curves",
     "to_svg",
 ]

@@ -63,6 +63,7 @@ class Nothing:
 
 Maker = Callable[[Evidence, tuple[Arm, ...], Options], Content | Nothing]
 ChooseArms = Callable[[Evidence, Options], tuple[Arm, ...]]
+Diverged = str | Callable[[Options], str]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Registered:
 
     make: Maker
     arms: ChooseArms
-    diverged: str
+    diverged: Diverged
 
 
 EXHIBITS: dict[str, Registered] = {}
@@ -87,7 +88,9 @@ def one_arm(evidence: Evidence, options: Options) -> tuple[Arm, ...]:
     return evidence.arms([options["arm"]])
 
 
-def exhibit(kind: str, *, diverged: str, arms: ChooseArms = named_arms) -> Callable[[Maker], Maker]:
+def exhibit(
+    kind: str, *, diverged: Diverged, arms: ChooseArms = named_arms
+) -> Callable[[Maker], Maker]:
     """Register a maker of exhibits under the kind that experiments ask for.
 
     Parameters
@@ -95,7 +98,8 @@ def exhibit(kind: str, *, diverged: str, arms: ChooseArms = named_arms) -> Calla
     kind
         For example ``learning-curves``.
     diverged
-        What becomes of diverged runs in it, the end of a sentence.
+        What becomes of diverged runs in it, the end of a sentence; or a function of the
+        exhibit's options that returns it.
     arms
         Which arms it shows.
 
@@ -133,7 +137,9 @@ def make(evidence: Evidence, asked: Exhibit, anchor: str) -> Finding:
     """
     registered = find("exhibit", asked.kind, EXHIBITS)
     arms = registered.arms(evidence, asked.options)
-    missing = gaps(evidence, arms, registered.diverged)
+    diverged = registered.diverged
+    diverged = diverged if isinstance(diverged, str) else diverged(asked.options)
+    missing = gaps(evidence, arms, diverged)
     found = registered.make(evidence, arms, asked.options)
     if isinstance(found, Nothing):
         return Finding(anchor, f"Nothing to show: {found.reason}", asked.caption, notes=missing)
