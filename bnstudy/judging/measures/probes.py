@@ -233,6 +233,8 @@ def channel_percentiles(run: Run, probe: str, tensor: str, layers: Iterable[str]
     """
     rows = probe_rows(run, probe, tensor, layers, ["value"], channels=True)
     rows = rows[np.isfinite(rows["value"])]
+    if rows.empty:  # then quantiles would have no columns either
+        return pd.DataFrame(columns=["layer", "epoch", *PERCENTILES])
     by = rows.groupby(["layer", "epoch"], sort=True)["value"]
     found = by.quantile(np.array([0.15, 0.5, 0.85])).unstack()
     found.columns = list(PERCENTILES)
