@@ -221,8 +221,15 @@ def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...], horizon: float) -> Tab
         index="seed", columns=["target", "arm"], values="known"
     )
     rows = [
-        (str(seed), {heads[where]: bounded_steps(steps, horizon) for where, steps in row.items()})
-        for seed, row in wide.to_dict("index").items()
+        (
+            str(seed),
+            {
+                head: bounded_steps(row[where], horizon)
+                for where, head in heads.items()
+                if where in row
+            },
+        )
+        for seed, row in wide.iterrows()
     ]
     return Table.of_cells("Steps to each target, by seed", ("Seed", *heads.values()), rows)
 
