@@ -99,7 +99,7 @@ def _highest(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
         if arm.name not in table.index:
             continue
         row = table.loc[arm.name].dropna()
-        last = {str(layer): float(value) for layer, value in row.items()}
+        last = dict(zip(map(str, row.index), row.to_numpy(dtype=float), strict=True))
         highest = max(last, key=last.__getitem__)
         where = f" in {highest}" if len(lasts) > 1 else ""
         # a maximum of 0 is in every layer
