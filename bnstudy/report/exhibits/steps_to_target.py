@@ -220,18 +220,11 @@ def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...], horizon: float) -> Tab
     wide = points.assign(known=known_steps(points)).pivot(
         index="seed", columns=["target", "arm"], values="known"
     )
-    rows = [
-        (
-            str(seed),
-            {
-                head: bounded_steps(row[where], horizon)
-                for where, head in heads.items()
-                if where in row
-            },
-        )
-        for seed, row in wide.iterrows()
-    ]
-    return Table.of_cells("Steps to each target, by seed", ("Seed", *heads.values()), rows)
+    rows = tuple(
+        (str(seed), *(bounded_steps(row.get(where, np.nan), horizon) for where in heads))
+        for seed, row in wide.to_dict("index").items()
+    )
+    return Table("Steps to each target, by seed", ("Seed", *heads.values()), rows)
 
 
 @mpl.rc_context(STYLE)
