@@ -1,4 +1,4 @@
-"""Figures: a tidy table in, a matplotlib figure out, one function a figure.
+"""Drawing: the style of all figures, their elements, and those that several exhibits use.
 
 No number is computed here and no global state is touched: every function makes
 its own :class:`matplotlib.figure.Figure` under one style.  The palette keeps
@@ -22,34 +22,34 @@ from bnstudy.report.drawing.ranking import ranking
 from bnstudy.report.drawing.styles import (
     GRID,
     INK,
-    LOOKS,
+    LINE_STYLES,
     MUTED,
     PAPER,
-    STYLE,
-    Look,
+    RC_PARAMS,
+    LineStyle,
     Scale,
-    canvas,
-    looks,
+    line_styles,
+    new_figure,
 )
 from bnstudy.report.drawing.svg import to_svg
 
 __all__ = [
     "GRID",
     "INK",
-    "LOOKS",
+    "LINE_STYLES",
     "MUTED",
     "PAPER",
-    "STYLE",
+    "RC_PARAMS",
     "Guide",
-    "Look",
+    "LineStyle",
     "Scale",
-    "canvas",
     "effect_intervals",
     "evaluation_statistics",
     "interaction",
     "learning_rates",
     "levels",
-    "looks",
+    "line_styles",
+    "new_figure",
     "paired_differences",
     "paired_steps",
     "printed_results",

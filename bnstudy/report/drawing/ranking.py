@@ -10,13 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bnstudy.report.drawing.intervals import round_numbers
-from bnstudy.report.drawing.marks import aside, dots, plain_number
-from bnstudy.report.drawing.styles import INK, LOOKS, MUTED, STYLE, Scale, canvas, two_lines
+from bnstudy.report.drawing.marks import dots, plain_number, seed_offsets
+from bnstudy.report.drawing.styles import (
+    INK,
+    LINE_STYLES,
+    MUTED,
+    RC_PARAMS,
+    Scale,
+    new_figure,
+    wrap_in_two,
+)
 
 ROW = 0.33  # inches
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def ranking(
     points: pd.DataFrame,
     means: pd.DataFrame,
@@ -43,19 +51,25 @@ def ranking(
     source
         Line at the foot.
     """
-    figure, (axes,) = canvas(source, height=ROW * len(means) + 0.95)
+    figure, (axes,) = new_figure(source, height=ROW * len(means) + 0.95)
     _across(axes, points["value"], scale)
     for place, row in enumerate(means.to_dict("records")):
         mine, own = points[points["arm"] == row["arm"]], row["arm"] == baseline
-        heights = place + aside(mine["seed"], 0.26)
-        dots(axes, mine["value"], heights, mine["censored"], LOOKS[1] if own else LOOKS[0])
+        heights = place + seed_offsets(mine["seed"], 0.26)
+        dots(
+            axes,
+            mine["value"],
+            heights,
+            mine["censored"],
+            LINE_STYLES[1] if own else LINE_STYLES[0],
+        )
         if np.isfinite([row["low"], row["high"]]).all():
             axes.plot([row["low"], row["high"]], [place] * 2, color=INK, lw=2.2, zorder=4)
         axes.plot([row["mean"]], [place], ls="", marker="D", ms=5.5, color=INK, zorder=5)
         if own:
             axes.axvline(row["mean"], color=MUTED, lw=1.3, ls=(0, (6, 3)), zorder=1)
     axes.set_ylim(len(means) - 0.4, -0.6)
-    axes.set_yticks(range(len(means)), [two_lines(labels[arm]) for arm in means["arm"]])
+    axes.set_yticks(range(len(means)), [wrap_in_two(labels[arm]) for arm in means["arm"]])
     axes.tick_params(length=3)
     axes.set_xlabel(scale.label)
     return figure
