@@ -1,6 +1,7 @@
 """One number of several layers over training, one panel per arm."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -81,7 +82,8 @@ def _ratios(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
 
 def _highest(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
     """State which layer has the highest last value, arm by arm."""
-    write, lasts = _writer(options), {}
+    write = _writer(options)
+    lasts: dict[str, dict[Any, float]] = {}  # by layer, then by arm
     for layer in options["layers"]:
         found = evidence.readings(
             arms,
@@ -93,12 +95,12 @@ def _highest(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
             take="last",
         )
         if len(found):
-            lasts[layer] = found.groupby("arm")["value"].mean()
-    table, stated = pd.DataFrame(lasts), []
+            lasts[layer] = found.groupby("arm")["value"].mean().to_dict()
+    stated = []
     for arm in arms:
-        if arm.name not in table.index:
+        last = {layer: means[arm.name] for layer, means in lasts.items() if arm.name in means}
+        if not last:
             continue
-        last = {str(layer): float(value) for layer, value in table.loc[arm.name].dropna().items()}
         highest = max(last, key=last.__getitem__)
         where = f" in {highest}" if len(lasts) > 1 else ""
         # a maximum of 0 is in every layer
