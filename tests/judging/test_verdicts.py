@@ -22,6 +22,7 @@ from tests.synthetic.examples import (
     EPOCHS,
     FAST,
     HORIZON,
+    NAN,
     SLOW,
     STEPS,
     accuracy_claim,
@@ -29,8 +30,6 @@ from tests.synthetic.examples import (
 )
 from tests.synthetic.studies import claims_plan as plan
 from tests.synthetic.studies import tables
-
-NAN = float("nan")
 
 
 def frozen(plan):

@@ -7,6 +7,7 @@ from bnstudy.config import RunConfig
 from bnstudy.plan.claim import Claim, Estimand, Pilot
 from bnstudy.plan.plan import Arm, Exhibit, Experiment, PlannedExperiment
 
+NAN = float("nan")
 HOSTILE = "<script>alert('x')</script> | `b` $y$ *z* 批量"
 
 # Random curves have the notes' sizes.
