@@ -21,8 +21,7 @@ from bnstudy.inference import (
 )
 from bnstudy.judging.measures import Run, read
 from bnstudy.plan import Claim, Estimand, Option, Plan, PlannedExperiment
-from bnstudy.runs.store import Tables
-from bnstudy.runs.tables import KEY_COLUMNS
+from bnstudy.runs.tables import KEY_COLUMNS, Tables
 
 RunKey = tuple[str, str, int]
 

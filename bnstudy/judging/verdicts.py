@@ -15,7 +15,7 @@ from bnstudy.judging.samples import RunKey, Sample, finished_runs, take_sample
 from bnstudy.judging.sentence import write_sentence
 from bnstudy.judging.verdict import Outcome, Row, Verdict
 from bnstudy.plan import Claim, Plan, PlannedExperiment
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,10 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
     plan
         The study, with its claims.
     tables
-        From :meth:`~bnstudy.runs.store.Store.tables`.
+        From :func:`~bnstudy.runs.tables.read_tables`.
     frozen
         The plan as it was stored before the first run, from
-        :meth:`~bnstudy.runs.store.Store.stored_plan`.
+        :func:`~bnstudy.runs.registration.stored_plan`.
 
     Returns
     -------

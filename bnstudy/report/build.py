@@ -19,7 +19,7 @@ from bnstudy.report.reliability import reliability
 from bnstudy.report.sharing import shared_out
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.report.verdicts import explored_table, judgement, tally, verdict_table, words
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 
 BANNER = (
     "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "

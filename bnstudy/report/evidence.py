@@ -16,7 +16,7 @@ import pandas as pd
 from bnstudy.inference import restricted_steps
 from bnstudy.networks.lenet import CLASSES
 from bnstudy.plan import Arm, Plan, PlannedExperiment
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 
 CHANCE = 1.0 / CLASSES
 

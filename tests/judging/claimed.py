@@ -17,7 +17,7 @@ from bnstudy.plan import (
     Plan,
     PlannedExperiment,
 )
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 
 PER_EPOCH, EPOCHS = 100, 4
 HORIZON = PER_EPOCH * EPOCHS

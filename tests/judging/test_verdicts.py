@@ -16,7 +16,7 @@ from bnstudy.judging.decisions import examine, examine_many
 from bnstudy.judging.measures import Run, read
 from bnstudy.judging.sentence import plain
 from bnstudy.plan import Estimand, Pilot, Variant
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 from tests.judging.claimed import ACCURACY, EPOCHS, HORIZON, NAN, STEPS, claim, plan, same, tables
 
 FAST = [80, 90, 100, 110, 120, 80, 90, 100, 110, 120]

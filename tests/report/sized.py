@@ -6,7 +6,7 @@ import pandas as pd
 from bnstudy.config import RunConfig
 from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
 from bnstudy.plan import Arm, DataIdentity, Exhibit, Experiment, Plan, PlannedExperiment
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 from tests.judging import claimed
 
 SIZES = (8, 16, 32, 64, 128)

@@ -6,8 +6,7 @@ import pandas as pd
 from bnstudy.config import RunConfig
 from bnstudy.engines.record import MEASURE_COLUMNS
 from bnstudy.plan import Arm, DataIdentity, Exhibit, Experiment, Plan, PlannedExperiment
-from bnstudy.runs.store import Tables
-from bnstudy.runs.tables import KEY_COLUMNS
+from bnstudy.runs.tables import KEY_COLUMNS, Tables
 
 PER_EPOCH, IMAGES = 235, 60_000
 HOSTILE = "<script>alert('x')</script> | `b` $y$ *z* 批量"

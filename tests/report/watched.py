@@ -5,7 +5,7 @@ import pandas as pd
 from bnstudy.activations.builtin import bin_labels
 from bnstudy.config import RunConfig
 from bnstudy.plan import Arm, Exhibit, Experiment, PlannedExperiment
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 from tests.report import studies
 
 BINS = bin_labels("hist", 4, -2.0, 2.0)
