@@ -130,7 +130,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
     literature=(
         "Ioffe & Szegedy (2015, figure 1) show percentiles of one sigmoid's input that jump "
         "without normalization and stay with it. The notes argue that during training layers "
-        "near the output learn faster than those near the input, and must learn anew when those "
+        "near the output learn faster than those near the input, and must learn again when those "
         "have changed. Santurkar et al. (2018) doubt that steadier distributions are why it helps."
     ),
     design=(
@@ -143,29 +143,30 @@ ACTIVATIONS_EXPERIMENT = Experiment(
     ),
     limits=(
         "It describes one network, one rate and the start of training (at the standard size the "
-        "first epoch, most of which no BN spends on its plateau). That distributions are steadier "
-        "does not show that training is faster for that reason. At the same rate the two arms are "
-        "at different losses, so their gradients are compared within an arm, layer against layer."
+        "first epoch, most of which the arm without BN spends on its plateau). That "
+        "distributions are steadier does not show that training is faster for that reason. At the "
+        "same rate the two arms are at different losses, so their gradients are compared within an "
+        "arm, layer against layer."
     ),
     arms=arms,
     claims=CLAIMS,
     exhibits=(
         Exhibit(
             "percentile-bands",
-            "What comes into each sigmoid on training batches: the band from the 15th to the 85th "
-            "percentile and the median, means of the seeds; thin lines: the median of every seed.",
+            "Inputs of each sigmoid on training batches: the band from the 15th to the 85th "
+            "percentile and the median, means of the seeds; thin lines: the median of each seed.",
             {"arms": SHOWN, "layers": ACTIVATIONS, "tensor": "in"},
         ),
         Exhibit(
             "histogram-maps",
-            "What comes into each sigmoid on training batches, as a histogram at every record: the "
-            "fuller the colour, the more of the values lie there; mean of the seeds. The outermost "
-            "bins are not drawn: what lies beyond ±4 is in the table.",
+            "Inputs of each sigmoid on training batches, as a histogram at every record: the "
+            "stronger the colour, the more values lie there; mean of the seeds. The outermost "
+            "bins are not drawn: values beyond ±4 are in the table.",
             {"arms": SHOWN, "layers": ACTIVATIONS},
         ),
         Exhibit(
             "affine-paths",
-            "What the layers learn to scale by (γ) and to shift by (β), channel by channel: the "
+            "Learned scale (γ) and shift (β) of the layers, channel by channel: the "
             "band from the 15th to the 85th percentile of a layer's channels and their median, "
             "means of the seeds; thin lines: single channels of one seed, six at most; "
             "dashed: the start. The notes say that changes of γ and β are kept from being too "
@@ -174,8 +175,8 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
-            "Standard deviation of the gradient of the loss by each sigmoid's output, on a "
-            "logarithmic scale. Thin lines: seeds; thick: their geometric mean.",
+            "Standard deviation of the gradient of the loss with respect to each sigmoid's output, "
+            "on a logarithmic scale. Thin lines: seeds; thick: their geometric mean.",
             {
                 "arms": SHOWN,
                 "layers": ACTIVATIONS,
@@ -188,7 +189,8 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
-            "Length of the gradient of the loss by each layer's weights, on a logarithmic scale.",
+            "Norm of the gradient of the loss with respect to each layer's weights, on a "
+            "logarithmic scale.",
             {
                 "arms": SHOWN,
                 "layers": WEIGHTED,
@@ -201,7 +203,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         ),
         Exhibit(
             "layer-lines",
-            "Length of a step's change of the weights, relative to the length of the weights, "
+            "Norm of a step's change of the weights, relative to the norm of the weights, "
             "layer by layer from the input (conv1) to the output (fc3).",
             {
                 "arms": SHOWN,

@@ -69,18 +69,18 @@ BATCH_NOISE = Experiment(
     literature=(
         "Luo et al. (2019) and Teye et al. (2018) model batch statistics as means of independent "
         "values, whose noise falls as one over the root of the batch size. In convolutional layers "
-        "neighbouring positions are alike, so a batch is worth fewer values than it has."
+        "neighbouring positions are alike, so a batch holds fewer independent values than it has."
     ),
     design=(
         "LeNet with batch normalization at the notes' settings. Before training and after two "
         "epochs of it (ten at the full size) random batches of 4, 8, ..., 1,024 training images "
         "pass in training mode; the standard deviation of their means, in units of that of all "
         "values, and of their standard deviations, in units of their mean, is fitted against batch "
-        "size on logarithmic scales, once a seed. The random batches are apart from those that "
-        "train."
+        "size on logarithmic scales, once per seed. The random batches are not those used for "
+        "training."
     ),
     limits=(
-        "Behind a first normalization layer the batch's own statistics hold part of the noise in "
+        "After a first normalization layer the batch's own statistics hold part of the noise in "
         "place; the law is tested as it holds there, not for layers in isolation. With 4 images "
         "the standard deviation of a batch is itself a few per cent off the asymptotic law."
     ),

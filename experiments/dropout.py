@@ -168,10 +168,10 @@ DROPOUT = Experiment(
     exhibits=(
         Exhibit(
             "interaction",
-            "Left: test accuracy where the shorter arms end, all images; a line a kind of "
-            "network, thin lines are seeds, bars are intervals of means. Right: by how much "
-            "dropout gains more with BN than without, a point a seed, and the mean with its "
-            "interval.",
+            "Left: test accuracy where the shorter arms end, all images; one line per "
+            "kind of network, thin lines are seeds, bars are intervals of means. Right: by how "
+            "much dropout gains more with BN than without, one point per seed, and the mean with "
+            "its interval.",
             {"arms": SQUARE, "treatments": ("BN", "dropout"), "where": " on all images"},
         ),
         Exhibit(

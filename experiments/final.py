@@ -128,7 +128,7 @@ FINAL = Experiment(
     title="Does batch normalization change the final accuracy?",
     question=(
         "Batch normalization makes training faster, but is the trained network any better? Each "
-        "arm gets a learning rate that suits it and far more epochs than it needs to get going."
+        "arm gets a learning rate that suits it and far more epochs than it needs to get started."
     ),
     literature=(
         "The notes: batch normalization generally does not change the accuracy of the model. "
@@ -167,7 +167,7 @@ FINAL = Experiment(
         ),
         Exhibit(
             "final-accuracy",
-            "The same with sigmoids, which without normalization are still on their way.",
+            "The same with sigmoids, which without normalization are still improving.",
             {"arms": ("none", "bn")},
         ),
         Exhibit("learning-curves", "Training loss by epoch.", {"y": "train_loss"}),

@@ -165,18 +165,18 @@ LANDSCAPE = Experiment(
     ),
     design=(
         "LeNet with sigmoids at the notes' settings, with and without batch normalization. Two "
-        "probes look, at the standard size every 11 steps at first, later twice an epoch, for "
+        "probes measure, at the standard size every 11 steps at first, later twice an epoch, for "
         "five epochs; below it once or twice an epoch. One compares the gradient of every layer, "
         "on the batch of a step, before and after the layers below have made that step. The other "
         "goes 1/2 to 4 learning rates along the gradient of a fixed batch, in training mode. Both "
-        "work on copies and leave no trace. Arms are compared when each first reaches the "
-        "same loss."
+        "work on copies and do not change the training. Arms are compared when each first "
+        "reaches the same loss."
     ),
     limits=(
         "The same loss is a different time of training, and one rate is used for both. A step of "
-        "the same learning rate is a longer way where gradients are larger; per unit of weight is "
-        "another measure than per step, and the two may disagree. Behind batch normalization the "
-        "length of weights has no meaning of its own."
+        "the same learning rate goes farther where gradients are larger; per unit of weight is "
+        "another measure than per step, and the two may disagree. Before batch normalization the "
+        "norm of the weights has no meaning of its own."
     ),
     arms=arms,
     claims=(*SHIFT, *SMOOTHNESS),
@@ -199,8 +199,8 @@ LANDSCAPE = Experiment(
         ),
         Exhibit(
             "probe-bands",
-            "The same numbers against the loss at that moment, a dot a seed and moment: further "
-            "right is later in training.",
+            "The same numbers against the loss at that moment, one dot per seed and moment: "
+            "further right is later in training.",
             {**SMOOTH, "log": True, "against_loss": True},
         ),
         Exhibit("learning-curves", "Validation accuracy of the same runs.", {}),

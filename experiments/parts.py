@@ -146,17 +146,17 @@ PARTS = Experiment(
         "LeNet with sigmoids at the notes' settings, batches of 256, SGD at 0.9. Mean-only: the "
         "batch mean of each channel is subtracted and beta added; there is no gamma, as in the "
         "paper. Variance-only: divided by the batch standard deviation about the mean, gamma and "
-        "beta as usual. Without gamma and beta: 1 and 0 throughout. Then whole batch "
+        "beta as usual. Without gamma and beta: 1 and 0 throughout. Then complete batch "
         "normalization in one of the four layers, in all but one, and at the full size in two. "
-        "At the standard size all of these are watched for one epoch, and arms compared up to the "
-        "last step that both were watched to. All of this is exploratory: estimates with "
+        "At the standard size all of these are trained for one epoch, and arms compared up to the "
+        "last step that both were trained to. All of this is exploratory: estimates with "
         "intervals, and no verdict."
     ),
     limits=(
-        "One learning rate, that of the notes, which suits whole batch normalization; a part may "
-        "have a better one of its own. Mean-only normalization stands here without the weight "
+        "One learning rate, that of the notes, which suits complete batch normalization; a part "
+        "may have a better one of its own. Mean-only normalization is used here without the weight "
         "normalization that it was made for. After one epoch no arm has converged, so "
-        "accuracies tell speed as well. Nothing here is corrected for the number of comparisons."
+        "accuracies reflect speed as well. Nothing here is corrected for the number of comparisons."
     ),
     arms=arms,
     claims=CLAIMS,
@@ -170,14 +170,14 @@ PARTS = Experiment(
         Exhibit(
             "ranking",
             "Optimizer steps until the validation accuracy first reaches 70%, the parts of batch "
-            "normalization: a dot a seed, geometric means with intervals. Open triangles: not "
-            "reached. Dashed: whole batch normalization.",
+            "normalization: one dot per seed, geometric means with intervals. Open triangles: not "
+            "reached. Dashed: complete batch normalization.",
             {"arms": PART_ARMS, "baseline": "bn"},
         ),
         Exhibit(
             "ranking",
-            "Test accuracy with population statistics at the last step that all were watched to: a "
-            "dot a seed, means with intervals. Dashed: whole batch normalization.",
+            "Test accuracy with population statistics at the last step that all were trained to: "
+            "one dot per seed, means with intervals. Dashed: complete batch normalization.",
             {"arms": PART_ARMS, "baseline": "bn", "of": "accuracy"},
         ),
         *(
@@ -191,13 +191,13 @@ PARTS = Experiment(
             for of, what in (
                 (
                     "steps",
-                    "Optimizer steps until the validation accuracy first reaches 70% (a dot a "
+                    "Optimizer steps until the validation accuracy first reaches 70% (one dot per "
                     "seed, geometric means with intervals; open triangles: not reached)",
                 ),
                 (
                     "accuracy",
                     "Test accuracy with population statistics at the last step that all were "
-                    "watched to",
+                    "trained to",
                 ),
             )
         ),

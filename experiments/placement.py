@@ -86,7 +86,7 @@ PLACEMENT = Experiment(
     title="Does it matter where batch normalization stands?",
     question=(
         "Batch normalization can stand before a layer's activation, after it, or on the input of "
-        "a layer. Does the place change how well the network ends up?"
+        "a layer. Does the placement change how well the network ends up?"
     ),
     literature=(
         "The notes: it acts on the output of convolutional and linear layers before the "
@@ -98,7 +98,7 @@ PLACEMENT = Experiment(
         "suits all three on pilot seeds. On the input means that images are normalized too, and "
         "the last layer's input."
     ),
-    limits="One activation, one rate; other activations may tell the places apart.",
+    limits="One activation, one rate; other activations may separate the placements.",
     arms=arms,
     claims=CLAIMS,
     targets=(0.70, 0.80),

@@ -154,8 +154,8 @@ REGULARIZATION = Experiment(
         Exhibit(
             "probe-readings",
             "Loss on the training and on the test images at the end, by the same weights and with "
-            "population statistics: a dot a seed, means with intervals. The gap is the distance "
-            "between an arm's two rows.",
+            "population statistics: one dot per seed, means with intervals. The gap is the "
+            "distance between an arm's two rows.",
             {
                 "probe": "generalization",
                 "stat": "loss",

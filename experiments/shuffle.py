@@ -76,7 +76,7 @@ SHUFFLE = Experiment(
     ),
     design=(
         f"LeNet with sigmoids on {IMAGES:,} images, batches of {BATCH}, SGD at {RATE}, with and "
-        "without batch normalization. Fresh: every epoch draws its batches anew. Fixed: the "
+        "without batch normalization. Fresh: every epoch draws new batches. Fixed: the "
         "batches of the first epoch stay together, and every epoch draws only their order. The "
         "claim is about the difference of the two differences within a seed."
     ),

@@ -89,7 +89,7 @@ SMALL_BATCH = Experiment(
     title="Does batch normalization fail at small batches?",
     question=(
         "Batch statistics of two or four images are noisy. Does batch normalization lose accuracy "
-        "there, and more than group normalization, which never looks at the other images?"
+        "there, and more than group normalization, which never uses the other images?"
     ),
     literature=(
         "Wu & He (2018): the error of networks with batch normalization grows as batches shrink "
@@ -98,13 +98,13 @@ SMALL_BATCH = Experiment(
     design=(
         "LeNet with ReLUs, with no, batch and group normalization (2 groups), with batches of "
         "2 to 256 images. The learning rate is in proportion to the batch, 0.3 at 256, and falls "
-        "to zero along a cosine; all arms see the same number of images, so that it brings all "
-        "the same way. "
+        "to zero along a cosine; all arms see the same number of images, so that it takes all "
+        "of them equally far. "
         "Accuracy is with population statistics, so that what is compared is training, not the "
         "averages; with running averages beside it."
     ),
     limits=(
-        "One rule for the learning rate: with another one the arms may stand in another order. "
+        "One rule for the learning rate: with another one the arms may rank differently. "
         "Networks are compared after few epochs, far from converged. In convolutional layers two "
         "images still give many positions to average over."
     ),

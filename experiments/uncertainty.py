@@ -1,4 +1,4 @@
-"""Does averaging over batch statistics tell better what a network does not know?
+"""Does averaging over batch statistics describe a network's uncertainty better?
 
 Arms: ``bn`` with batches of 16, 64 and 256, at the notes' rate.  At the end every
 network is evaluated with its running averages, and by averaging its probabilities over the
@@ -77,7 +77,7 @@ CLAIMS = (
             estimand=batches_against("population", "nll", size),
             unit=f"of {SCORES['nll']}",
             direction="less",
-            family="exploratory",  # tells averaging from getting rid of lagging averages
+            family="exploratory",  # separates averaging from the removal of lagging averages
         )
         for size in SIZES
     ),
@@ -105,7 +105,7 @@ UNCERTAINTY = Experiment(
     ),
     limits=(
         "Running averages that lag or are noisy lose by themselves; the comparison to population "
-        "statistics, which tells the two apart, is explored beside it. Calibration error by bins "
+        "statistics, which separates the two, is explored beside it. Calibration error by bins "
         "is biased upwards for few images. Uncertainty on images unlike the training images is not "
         "tested."
     ),
@@ -114,8 +114,8 @@ UNCERTAINTY = Experiment(
     exhibits=(
         Exhibit(
             "probe-readings",
-            "Test negative log-likelihood of the same weights at the end, read in three ways: a "
-            "dot a seed, means with intervals.",
+            "Test negative log-likelihood of the same weights at the end, read in three ways: "
+            "one dot per seed, means with intervals.",
             {
                 "probe": "uncertainty",
                 "stat": "nll",

@@ -57,7 +57,7 @@ def dropout_arm(profile: Profile, name: str, rate: float) -> Arm:
 
 
 def shift(arm: str, stat: str) -> Estimand:
-    """Return a statistic of the shift of variance in the first layer behind dropout."""
+    """Return a statistic of the shift of variance in the first layer after dropout."""
     return Estimand("probe", groups(arm), {"probe": "variance-shift", "stat": stat, "layer": FIRST})
 
 
@@ -133,17 +133,17 @@ VARIANCE_SHIFT = Experiment(
     title="Does dropout before batch normalization mislead it?",
     question=(
         "Dropout makes units vary more in training than in testing. Does a batch normalization "
-        "layer behind it therefore meet another variance in testing, as the formula says, and "
-        "does the place of dropout matter?"
+        "layer after it therefore meet another variance in testing, as the formula says, and "
+        "does the placement of dropout matter?"
     ),
     literature=(
         "Li et al. (2019) derive the shift of variance, hold it responsible for the poor results "
-        "of dropout together with batch normalization, and recommend dropout behind the last "
+        "of dropout together with batch normalization, and recommend dropout after the last "
         "normalization layer only; recomputed statistics repair part of the damage."
     ),
     design=(
         "LeNet with batch normalization at the notes' settings and dropout of four rates, right "
-        "before the normalization layers of the hidden linear layers, or of 0.5 behind the last. "
+        "before the normalization layers of the hidden linear layers, or of 0.5 after the last. "
         "At the end the variance of every layer's input is taken over training images twice: in "
         "random batches with dropout, and in evaluation mode. The prediction uses mean and "
         "variance of what dropout was given in training."
@@ -151,7 +151,7 @@ VARIANCE_SHIFT = Experiment(
     limits=(
         "The formula is of one dropout layer and one normalization layer. The first such layer is "
         "the one judged; in the next one the shift of the first adds to its own. Running averages "
-        "that lag behind the weights shift variances too, in both places."
+        "that lag behind the weights shift variances too, in both placements."
     ),
     arms=arms,
     claims=claims,
@@ -159,8 +159,8 @@ VARIANCE_SHIFT = Experiment(
         Exhibit(
             "variance-shift",
             "Logarithm of the variance in testing over that in training, mean of a layer's "
-            "channels: observed against predicted, a point a seed. On the dashed line the two "
-            "are equal; behind the last BN nothing is predicted.",
+            "channels: observed against predicted, one point per seed. On the dashed line the two "
+            "are equal; after the last BN nothing is predicted.",
             {
                 "layers": (FIRST, LAST),
                 "arms": (*(f"before/p={rate}" for rate in RATES), AFTER),

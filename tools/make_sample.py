@@ -1,4 +1,4 @@
-"""Make the bundled sample from the whole data set: always the same bytes.
+"""Make the bundled sample from the full data set: always the same bytes.
 
 The first 800 training and 200 test images of each class, in the order of the
 files, gzipped without a time stamp.  Prints the sha256 of each uncompressed

@@ -34,12 +34,12 @@ def cells(line: str) -> list[str]:
 
 
 def between_marks(text: str) -> str:
-    """Return what stands between the marks."""
+    """Return the text between the marks."""
     return text.partition(MARKS[0])[2].partition(MARKS[1])[0]
 
 
 def main() -> None:
-    """Write README.md anew."""
+    """Write README.md again, with the current verdicts."""
     text = README.read_text(encoding="utf-8")
     found = verdicts((REFERENCE / "README.md").read_text(encoding="utf-8"))
     before, _, rest = text.partition(MARKS[0])

@@ -87,20 +87,25 @@ class Estimand:
             )
         if self.summary == "correlation":
             self._check_correlation()
-            return
-        width = 1 if self.summary == "value" else len(self.levels)
+        else:
+            self._check_levels()
+
+    def _check_levels(self) -> None:
         if self.summary == "value" and self.levels:
             raise ConfigError(f"levels are for slopes, ranges, knees and orders, got {self.levels}")
         if self.summary != "value" and len(set(self.levels)) < 2:
             raise ConfigError(
                 f"a {self.summary} needs at least two different levels, got {self.levels}"
             )
+        width = 1 if self.summary == "value" else len(self.levels)
         if any(len(group) != width for group in self.arms):
             raise ConfigError(
                 f"each group of a {self.summary} must have {width} arms, got {self.arms!r}"
             )
+        # Page's test compares the levels within a seed; it has no second group to subtract.
         if self.summary == "order" and len(self.arms) > 1:
             raise ConfigError("an order is tested within one group of arms, got several")
+        # A range is measured in decades, whichever scale its levels are given on.
         logarithmic = self.level_scale != "linear" or self.summary == "range"
         if logarithmic and min(self.levels, default=1.0) <= 0:
             raise ConfigError(f"levels on a logarithmic scale must be positive, got {self.levels}")
@@ -108,6 +113,7 @@ class Estimand:
             raise ConfigError("a range is in decades already: give it the scale 'difference'")
 
     def _check_correlation(self) -> None:
+        # Two points always have a rank correlation of 1 or -1.
         if len(self.arms) != 1 or len(self.arms[0]) == 2:
             raise ConfigError(
                 "a correlation is over one group of three arms or more, or over the seeds of one "
@@ -251,6 +257,15 @@ class Claim:
             object.__setattr__(self, "unit", self._usual_unit())
         if not self.test:
             object.__setattr__(self, "test", "tost" if self.direction == "within" else "sign-flip")
+        self._check_texts()
+        check_choice("direction", self.direction, DIRECTIONS)
+        check_choice("test", self.test, TESTS)
+        check_choice("family", self.family, FAMILIES)
+        self._check_rule()
+        for variant in self.robustness:  # an impossible one must not wait for the report
+            self.varied(variant)
+
+    def _check_texts(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.id):
             raise ConfigError(
                 f"a claim's id must be lower-case letters, digits and '-', got {self.id!r}"
@@ -263,17 +278,11 @@ class Claim:
                 f"the source of claim {self.id!r} must state a year, or the notes be quoted, "
                 f"got {self.source!r}"
             )
-        check_choice("direction", self.direction, DIRECTIONS)
-        check_choice("test", self.test, TESTS)
-        check_choice("family", self.family, FAMILIES)
         labels = [variant.label for variant in self.robustness]
         if len(set(labels)) < len(labels) or not all(labels):
             raise ConfigError(
                 f"each robustness check of claim {self.id!r} needs a label of its own, got {labels}"
             )
-        self._check_rule()
-        for variant in self.robustness:  # an impossible one must not wait for the report
-            self.varied(variant)
 
     def _usual_unit(self) -> str:
         if self.estimand.in_ratios:
@@ -297,15 +306,13 @@ class Claim:
                 f"claim {self.id!r}: a claim of equivalence, and no other, has a margin, "
                 f"got {self.margin!r} with direction {self.direction!r}"
             )
-        least = 1 if self.estimand.in_ratios else 0
+        least = 1 if self.estimand.in_ratios else 0  # the margin that allows no deviation
         if self.margin is not None and not least < self.margin < math.inf:
             raise ConfigError(
                 f"claim {self.id!r}: its margin must be above {least}, got {self.margin!r}"
             )
-        if (
-            self.centre is not None
-            and not (-math.inf if least == 0 else 0) < self.centre < math.inf
-        ):
+        lowest = 0 if self.estimand.in_ratios else -math.inf
+        if self.centre is not None and not lowest < self.centre < math.inf:
             raise ConfigError(
                 f"claim {self.id!r}: its centre must be finite, and positive for a ratio, "
                 f"got {self.centre!r}"
@@ -354,7 +361,7 @@ class Claim:
 
 
 def _plain(value: Any) -> Any:
-    """Return nested data as lists, dicts and floats: 5 and 5.0 are one setting."""
+    """Return nested data as lists, dicts and floats: 5 and 5.0 are the same setting."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):

@@ -27,7 +27,7 @@ class Profile:
     cost
         What to expect of it, for the help text.
     judges
-        Whether its studies register and judge claims.  A first look on part of
+        True if its studies register and judge claims.  A first look on part of
         the images decides none.
     """
 
@@ -74,7 +74,7 @@ class Arm:
     label
         Its name in figures and tables; ``name`` if not given.
     by_reference
-        Whether the reference engine must train it.  Where a layer's own code is
+        True if the reference engine must train it.  Where a layer's own code is
         under test, a compiled kernel of the same formula is no evidence.
     probes
         Measurements inside its runs while they are trained, by name with

@@ -55,9 +55,9 @@ class DataIdentity:
     name
         For example ``fashion-mnist``.
     digest
-        One sha256 over the uncompressed files.
+        A sha256 over the uncompressed files.
     sample
-        Whether it is the bundled sample instead of the whole data set.
+        True if it is the bundled sample instead of the full data set.
     """
 
     name: str
