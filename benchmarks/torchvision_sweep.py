@@ -17,8 +17,8 @@ import time
 import torch
 import torchvision
 
+from tests.activations.comparison import FULL, assert_same
 from tests.activations.nets import generator, labels
-from tests.activations.test_observer import FULL, assert_same
 
 SIDE, IMAGES = 64, 4
 COPIES = 12  # of the parameters in memory at once: weights, gradients and moments of two runs

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnstudy.activations import watch
     from bnstudy.data import load
-    from bnstudy.engines.reference import train
+    from bnstudy.engines import train
     from bnstudy.networks.norm import BatchNorm
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ __all__ = ["BatchNorm", "__version__", "load", "train", "watch"]
 _HOMES = {
     "BatchNorm": "bnstudy.networks.norm",
     "load": "bnstudy.data",
-    "train": "bnstudy.engines.reference",
+    "train": "bnstudy.engines",
     "watch": "bnstudy.activations",
 }
 

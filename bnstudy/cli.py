@@ -6,7 +6,6 @@ that ``--help`` and shell completion answer at once.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import webbrowser
 from collections.abc import Callable
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from bnstudy import plan as plans
     from bnstudy import report as reports
     from bnstudy.networks import lenet
-    from bnstudy.report import comparison, console
+    from bnstudy.report import comparison, console, sentences
     from bnstudy.runs import registration, runner, tables
     from bnstudy.runs import store as stores
 else:
@@ -37,6 +36,7 @@ else:
     lenet = lazy_module("bnstudy.networks.lenet")
     comparison = lazy_module("bnstudy.report.comparison")
     console = lazy_module("bnstudy.report.console")
+    sentences = lazy_module("bnstudy.report.sentences")
     registration = lazy_module("bnstudy.runs.registration")
     runner = lazy_module("bnstudy.runs.runner")
     tables = lazy_module("bnstudy.runs.tables")
@@ -181,7 +181,7 @@ def run(
     for line in dataset.notes:
         click.echo(line)
     if not options["pilot"]:
-        judging.refuse_what_cannot_come_out(plan)
+        judging.require_decidable(plan)
     with console.StudyConsole(click.echo) as listener:
         summary = runner.run_study(
             plan,
@@ -243,11 +243,12 @@ def claims(as_json: bool, **options: Any) -> None:
     frozen = registration.stored_plan(store.root) or plan.canonical()
     verdicts = judging.judge(plan, tables.read_tables(store, plan), frozen)
     if as_json:
-        click.echo(json.dumps([verdict.as_dict() for verdict in verdicts], indent=2))
+        records = [sentences.verdict_record(verdict) for verdict in verdicts]
+        click.echo(json.dumps(records, indent=2))
     elif not verdicts:
         click.echo(f"the {plan.profile} profile registers no claims of these experiments")
     for verdict in () if as_json else verdicts:
-        click.echo(f"{verdict.claim.id}: {verdict.sentence}")
+        click.echo(f"{verdict.claim.id}: {sentences.write_sentence(verdict)}")
 
 
 @main.group(name="plan")
@@ -270,7 +271,7 @@ def show(**options: Any) -> None:
 def freeze(**options: Any) -> None:
     """Store the plan now; the first run does it too."""
     study, plan, store, _ = open_study(**options)
-    judging.refuse_what_cannot_come_out(plan)
+    judging.require_decidable(plan)
     registration.freeze(store.root, plan)
     click.echo(f"study {study}: plan {plan.sha256[:12]} with {len(plan.claims)} claims is stored")
 
@@ -281,7 +282,7 @@ def freeze(**options: Any) -> None:
 def check(**options: Any) -> None:
     """Check that the seeds can decide the claims, and that the stored plan is this one."""
     study, plan, store, _ = open_study(**options)
-    judging.refuse_what_cannot_come_out(plan)
+    judging.require_decidable(plan)
     stored = registration.stored_plan(store.root)
     if stored is None:
         click.echo(f"study {study}: no plan is stored yet")
@@ -301,9 +302,7 @@ def calibrate_plan(studies: int, **options: Any) -> None:
     """Simulate studies of this plan: how often it errs, and how often it finds an effect."""
     study, plan, store, _ = open_study(**options)
     found = judging.calibrate(plan, config.stream(0, "calibration"), studies)
-    content = {"plan": plan.sha256, **dataclasses.asdict(found)}
-    store.root.mkdir(parents=True, exist_ok=True)
-    stores.write_whole(store.root / stores.CALIBRATION, config.canonical_json(content).encode())
+    judging.store_calibration(store.root, plan, found)
     for line in console.calibration_lines(study, found):
         click.echo(line)
 

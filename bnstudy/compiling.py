@@ -1,7 +1,7 @@
-"""Compiling a C++ text of the package, once for each text, compiler and processor.
+"""Compilation of C++ sources of the package, once per source, compiler and processor.
 
-``python -m bnstudy.engines.lockstep`` compiles the training kernel and says whether it worked;
-otherwise the first to need one does.
+A source is compiled when it is first needed; ``python -m bnstudy.engines.lockstep``
+compiles the training kernel beforehand and prints whether that worked.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ FLAGS = (
     "-shared",
     "-Wno-psabi",
 )
-SECONDS = 300
+SECONDS = 300  # until a compiler that hangs is given up
 
 
 def cache_folder() -> Path:
@@ -43,16 +43,16 @@ def compiler() -> str | None:
 
 @cache
 def compiled(source: Path) -> tuple[ctypes.CDLL | None, str]:
-    """Return a compiled text, or None and the reason in a sentence.
+    """Return the library of a C++ source, or None and the reason as a clause.
 
-    The library is kept in the cache under a hash of the text, of the headers beside
-    it, the options, the compiler's version and the processor, and appears there whole.
-    ``$BNSTUDY_KERNEL=off`` does without it.
+    The library is kept in the cache under a hash of the source, the headers beside
+    it, the options, the compiler's version and the processor.  It is moved there when
+    it is complete.  ``$BNSTUDY_KERNEL=off`` rules it out.
 
     Parameters
     ----------
     source
-        The text; the headers it includes stand beside it.
+        The source file; the headers it includes are in the same folder.
     """
     if os.environ.get("BNSTUDY_KERNEL", "") == "off":
         return None, "BNSTUDY_KERNEL=off rules it out"
@@ -82,7 +82,7 @@ def _key(program: str, source: Path) -> str:
 
 
 def _processor() -> str:
-    """Return what -march=native depends on, as far as the system tells."""
+    """Return the model and features of the processor, on which -march=native depends."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -96,7 +96,7 @@ def _compile(program: str, source: Path, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         made = Path(scratch) / library.name
         _run([program, *FLAGS, "-o", str(made), str(source)])
-        os.replace(made, library)
+        os.replace(made, library)  # atomic: another process finds no library or a whole one
 
 
 def _run(command: list[str]) -> str:

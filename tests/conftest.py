@@ -5,18 +5,9 @@ import pytest
 import torch
 
 from bnstudy import data
-from bnstudy.config import RunConfig
+from tests.sizes import SMALL
 
 torch.set_num_threads(1)
-
-SMALL = RunConfig(
-    batch_size=50,
-    epochs=2,
-    train_images=230,
-    validation_images=60,
-    test_images=70,
-    population_images=100,
-)
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ MUTANTS = (
     ),
     Mutant(
         "call a censored run missing",
-        "judging/measures.py",
+        "judging/measures/curves.py",
         "        return Reading(float(round(epochs * run.steps_per_epoch)), censored=True)\n",
         '        raise NotMeasuredError("the target was not reached")\n',
     ),
@@ -70,13 +70,13 @@ MUTANTS = (
     ),
     Mutant(
         "read test for validation",
-        "judging/measures.py",
+        "judging/measures/curves.py",
         'column: str = "validation_accuracy"',
         'column: str = "test_accuracy"',
     ),
     Mutant(
         "read running for population statistics",
-        "judging/measures.py",
+        "judging/measures/curves.py",
         '("_population" if statistics == "population" else "")',
         '("_population" if statistics == "running" else "")',
     ),
@@ -118,7 +118,7 @@ MUTANTS = (
     ),
     Mutant(
         "use the whole alpha for every claim",
-        "judging/feasibility.py",
+        "judging/planning.py",
         "ALPHA / len(claims)",
         "ALPHA",
     ),

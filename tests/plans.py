@@ -1,7 +1,7 @@
-"""Plans of one experiment in sizes that train in seconds."""
+"""Plans of one small experiment, for tests of whatever runs or stores them."""
 
 from bnstudy.config import RunConfig
-from bnstudy.plan import Arm, DataIdentity, Experiment, Plan, Profile, make_plan
+from bnstudy.plan import Arm, DataIdentity, Experiment, Profile, make_plan
 
 SMALL = RunConfig(
     batch_size=50,
@@ -14,8 +14,8 @@ SMALL = RunConfig(
 LONG = SMALL.replace(train_images=5_000, epochs=8)
 
 
-def plan_of(dataset, config=SMALL, seeds=2, norms=("none", "bn")) -> Plan:
-    """Return a plan of one experiment, an arm per normalization."""
+def plan_of(dataset, config=SMALL, seeds=2, norms=("none", "bn")):
+    """Return a plan of one experiment, ``speed``, with one arm per normalization."""
     arms = tuple(Arm(norm, config.replace(norm=norm)) for norm in norms)
     experiment = Experiment("speed", "T", "Q", "L", "D", "S", lambda profile: arms, (0.7,))
     return make_plan((experiment,), Profile("tiny", seeds, ""), DataIdentity.of(dataset))

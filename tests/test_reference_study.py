@@ -1,25 +1,44 @@
 """The committed reference study: README says what it says, and nothing of a machine is in it."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tools.readme_verdicts import README, REFERENCE, between_marks, verdicts
-
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+REFERENCE = ROOT / "reports" / "reference"
 FILES = sorted(path for path in REFERENCE.rglob("*") if path.is_file())
 
 
-def test_the_table_in_readme_is_that_of_the_reference_study():
+def verdicts() -> dict[str, tuple[str, str]]:
+    """Word and effect of every claim that was judged, by its place in the report."""
     report = (REFERENCE / "README.md").read_text(encoding="utf-8")
-    assert between_marks(README.read_text(encoding="utf-8")) == verdicts(report)
+    rows = re.findall(
+        r"^\| \[[^\]]+\]\((\S+#claim-\S+)\) \| \S ([A-Z]+) \| ([^|]+) \|", report, re.M
+    )
+    return {place: (word, effect) for place, word, effect in rows}
 
 
 def test_every_claim_of_the_reference_study_was_judged():
-    table = verdicts((REFERENCE / "README.md").read_text(encoding="utf-8"))
-    words = re.findall(r"\| (\S) ([A-Z]+) \|", table)
-    assert len(words) == len(table.splitlines()) - 4  # tally, empty line, heads, rule
-    decided = {"SUPPORTED", "REFUTED", "INCONCLUSIVE"}
-    assert {word for _, word in words} <= decided
+    tally = re.search(
+        r"Of (\d+) claims registered before the first run",
+        (REFERENCE / "README.md").read_text(encoding="utf-8"),
+    )
+    found = verdicts()
+    assert len(found) == int(tally[1])
+    assert {word for word, _ in found.values()} <= {"SUPPORTED", "REFUTED", "INCONCLUSIVE"}
+
+
+def test_every_effect_in_readme_is_that_of_the_claim_it_links():
+    cited = re.findall(
+        r"\(reports/reference/(\S+#claim-[\w-]+)\)[^\[\]]*?"
+        r"([−+]?[\d.,]+ (?:times|points) \(9[05]% CI [^)]+\))",
+        README.read_text(encoding="utf-8"),
+    )
+    assert len(cited) >= 4
+    found = verdicts()
+    assert [(place, found[place][1]) for place, _ in cited] == cited
 
 
 def test_links_of_readme_into_the_reference_study_lead_somewhere():

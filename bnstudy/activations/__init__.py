@@ -1,37 +1,38 @@
 """Watch any PyTorch model learn: statistics of activations, gradients, weights and BN.
 
-Reading order: ``watching`` (the front door), ``recorder``, ``statistics``,
-``builtin``, ``recording``, ``bn``.
+Reading order: ``watch`` (the entry), ``recorder``, ``statistics``, ``builtin``, ``recording``;
+``batchnorm`` is what is special about BN layers.  ``reading``, which takes the sums of
+tensors, is private.
 """
 
 from bnstudy.activations import plots, sinks
-from bnstudy.activations.bn import BatchNorms
+from bnstudy.activations.batchnorm.gaps import running_gap, split_gap, train_eval_gap
+from bnstudy.activations.batchnorm.population import Population, population
+from bnstudy.activations.batchnorm.results import BatchNorms
 from bnstudy.activations.builtin import histogram, quantiles
-from bnstudy.activations.gaps import running_gap, split_gap, train_eval_gap
-from bnstudy.activations.merging import merge
-from bnstudy.activations.meter import WatchWarning
-from bnstudy.activations.population import Population, population
+from bnstudy.activations.measurer import WatchWarning
+from bnstudy.activations.merge import merge
+from bnstudy.activations.reading.tensor import MeasuredTensor
 from bnstudy.activations.recorder import Recorder
 from bnstudy.activations.recording import Recording, load
 from bnstudy.activations.rules import RULES, Rule
 from bnstudy.activations.schedule import Every
 from bnstudy.activations.selection import match
-from bnstudy.activations.shift import Probe, gradient_shift, snapshot
+from bnstudy.activations.shift import FixedBatch, gradient_shift, snapshot
 from bnstudy.activations.statistics import Statistic, spaced, statistic
-from bnstudy.activations.view import View
-from bnstudy.activations.watching import watch
+from bnstudy.activations.watch import watch
 
 __all__ = [
     "RULES",
     "BatchNorms",
     "Every",
+    "FixedBatch",
+    "MeasuredTensor",
     "Population",
-    "Probe",
     "Recorder",
     "Recording",
     "Rule",
     "Statistic",
-    "View",
     "WatchWarning",
     "gradient_shift",
     "histogram",

@@ -1,17 +1,23 @@
-"""The callables that are attached to a model: they know their recorder weakly.
+"""The hooks of a recorder: attached to a model, and removed again without touching others.
 
-The model holds its hooks and a hook holds no recorder, so that a recorder that
-is dropped can be collected and cleans up after itself.  A hook copied or
+The model holds its hooks, and a hook holds its recorder weakly, so that a recorder
+that is dropped can be collected and cleans up after itself.  A hook copied or
 pickled with its model becomes one that does nothing: a copied model (an
 exponential moving average, a saved one) is not watched.
 """
 
 import weakref
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
+
+from bnstudy.activations.batchnorm.neighbours import role
+from bnstudy.activations.reading.measurements import Occurrence
+
+Action = Callable[..., None]
 
 
 class Switch:
@@ -28,34 +34,28 @@ class Hook:
 
     Parameters
     ----------
-    recorder
-        Held weakly; None for a hook that does nothing.
     action
-        Name of the recorder's method that is called.
+        A bound method, held weakly; None for a hook that does nothing.
     index
-        Which layer it is, handed on.
+        Number of the layer, handed on.
     switch
         Asked first; None to call always.
     """
 
     def __init__(
-        self,
-        recorder: Any = None,
-        action: str = "",
-        index: int = -1,
-        switch: Switch | None = None,
+        self, action: Action | None = None, index: int = -1, switch: Switch | None = None
     ) -> None:
         _break_graphs()
-        self._recorder = None if recorder is None else weakref.ref(recorder)
-        self._action, self._index, self._switch = action, index, switch
+        self._action = None if action is None else weakref.WeakMethod(action)
+        self._index, self._switch = index, switch
 
     def __call__(self, module: nn.Module, *passed: Any) -> None:
         """Call the recorder if it records; never change what the module takes or returns."""
         if self._switch is not None and not self._switch.on:
             return
-        recorder = None if self._recorder is None else self._recorder()
-        if recorder is not None:
-            getattr(recorder, self._action)(self._index, module, *passed)
+        action = None if self._action is None else self._action()
+        if action is not None:
+            action(self._index, module, *passed)
 
     def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
         return Hook, ()
@@ -74,25 +74,91 @@ def _break_graphs() -> None:
 class StepHook:
     """A hook of the optimizer, before or after its step."""
 
-    def __init__(self, recorder: Any, action: str) -> None:
-        self._recorder, self._action = weakref.ref(recorder), action
+    def __init__(self, action: Action) -> None:
+        self._action = weakref.WeakMethod(action)
 
     def __call__(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Call the recorder if it is there; never change the step's arguments."""
-        recorder = self._recorder()
-        if recorder is not None:
-            getattr(recorder, self._action)(optimizer)
+        action = self._action()
+        if action is not None:
+            action(optimizer)
 
 
 class GradientHook:
     """A hook of one tensor: hands its gradient on, of the first backward pass only."""
 
-    def __init__(self, recorder: Any, place: Any) -> None:
-        self._recorder, self._place, self._done = weakref.ref(recorder), place, False
+    def __init__(self, action: Action, where: Occurrence) -> None:
+        self._action, self._where, self._done = weakref.WeakMethod(action), where, False
 
     def __call__(self, gradient: torch.Tensor) -> None:
         """Call the recorder if it is there; never change the gradient."""
-        recorder = self._recorder()
-        if recorder is not None and not self._done:
+        action = self._action()
+        if action is not None and not self._done:
             self._done = True
-            recorder._gradient(self._place, gradient)
+            action(self._where, gradient)
+
+
+class HookSet:
+    """The hooks of one recorder.
+
+    Parameters
+    ----------
+    switch
+        Asked by the hooks of layers before they do anything.
+
+    Attributes
+    ----------
+    handles
+        Those of the hooks that stay until the recorder is closed.
+    first_step
+        Those of the hooks that find the neighbours of BN layers: one step is enough.
+    """
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self.handles: list[Any] = []
+        self.first_step: list[Any] = []
+
+    def root(self, model: nn.Module, before: Action, after: Action) -> None:
+        """Attach to the whole model, before and after each pass, even one that raises."""
+        self.handles += [
+            model.register_forward_pre_hook(Hook(before), with_kwargs=True, prepend=True),
+            model.register_forward_hook(Hook(after), with_kwargs=True, always_call=True),
+        ]
+
+    def before(self, index: int, module: nn.Module, action: Action) -> None:
+        """Attach an action to the arguments of a layer."""
+        hook = Hook(action, index, self._switch)
+        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def after(self, index: int, module: nn.Module, action: Action) -> None:
+        """Attach an action to the result of a layer."""
+        hook = Hook(action, index, self._switch)
+        self.handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    def neighbours(
+        self, layers: Iterable[tuple[int, nn.Module]], producer: Action, activation: Action
+    ) -> None:
+        """Attach actions to the layers that may stand before or behind BN layers."""
+        for number, module in layers:
+            part = role(module)
+            if part == "producer":
+                hook = Hook(producer, number, self._switch)
+                self.first_step.append(module.register_forward_hook(hook))
+            elif part == "activation":
+                hook = Hook(activation, number, self._switch)
+                self.first_step.append(module.register_forward_pre_hook(hook))
+
+    def optimizer(self, optimizer: torch.optim.Optimizer, before: Action, after: Action) -> None:
+        """Attach actions before and after each step."""
+        self.handles += [
+            optimizer.register_step_pre_hook(StepHook(before)),
+            optimizer.register_step_post_hook(StepHook(after)),
+        ]
+
+
+def remove(*lists: list[Any]) -> None:
+    """Remove hooks and empty the lists of their handles."""
+    for handles in lists:
+        while handles:
+            handles.pop().remove()

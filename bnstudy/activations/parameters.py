@@ -1,4 +1,4 @@
-"""Weights, their gradients and their updates, one row of numbers per parameter and step.
+"""Weights, their gradients and their updates: eight numbers per parameter and step.
 
 With w the parameter before the optimizer's step, g its gradient as the
 optimizer sees it and d the change the step makes:
@@ -32,8 +32,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a.reshape(-1).double(), b.reshape(-1).double())
 
 
-class ParameterWatch:
-    """One parameter: its start, and its value and gradient before the step in hand.
+class ParameterTracker:
+    """One parameter: its start, and its value and gradient before the current step.
 
     Three copies of the parameter are kept, made once.
     """

@@ -1,40 +1,65 @@
-"""Pictures of recordings: each takes ``ax=`` and returns it, each answers one question."""
+"""Plots of recordings: each takes ``ax=`` and returns it, each answers one question."""
 
-from __future__ import annotations
+from __future__ import annotations  # those of matplotlib would import it
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from bnstudy.errors import WatchError
+from bnstudy import lazy_module
+from bnstudy.activations.batchnorm.results import BatchNorms
+from bnstudy.errors import WatchError, unknown
 
 if TYPE_CHECKING:
-    from bnstudy.activations.recording import Recording
+    import matplotlib as mpl
+    import seaborn as sns
+    from matplotlib import colors, figure, ticker
+    from matplotlib.axes import Axes
+else:  # a recorder is quicker to import, and runs without them
+    mpl, sns = lazy_module("matplotlib"), lazy_module("seaborn")
+    colors, figure, ticker = (
+        lazy_module(f"matplotlib.{name}") for name in ("colors", "figure", "ticker")
+    )
 
 SHARES = ("saturated", "stuck", "dead", "active", "zeros", "near_zero", "slope")
 LEGEND_LIMIT = 12
 
 
+class Plottable(Protocol):
+    """The part of a :class:`~bnstudy.activations.recording.Recording` that plots need."""
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """All rows."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Kinds of layers by name, in the order of the model, under ``kinds``."""
+
+    @property
+    def bn(self) -> BatchNorms:
+        """Results on batch normalization."""
+
+    def frame(
+        self, stat: str | None = None, *, layer: str | None = None, tensor: str | None = None
+    ) -> pd.DataFrame:
+        """Return some rows."""
+
+
 def _axes(ax: Axes | None, height: float = 3.2) -> Axes:
     if ax is not None:
         return ax
-    return Figure(figsize=(7.0, height), layout="constrained").subplots()
+    return figure.Figure(figsize=(7.0, height), layout="constrained").subplots()
 
 
-def _dress(ax: Axes, title: str, y_label: str) -> Axes:
+def _labelled(ax: Axes, title: str, y_label: str) -> Axes:
     ax.set_title(title, loc="left", fontsize=10)
     ax.set_xlabel("Optimizer steps done")
     ax.set_ylabel(y_label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -45,7 +70,7 @@ def _by_step(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def percentiles(
-    recording: Recording, layer: str, *, tensor: str = "out", ax: Axes | None = None
+    recording: Plottable, layer: str, *, tensor: str = "out", ax: Axes | None = None
 ) -> Axes:
     """Draw recorded quantiles of a layer over steps: the outermost as a band, the rest as lines.
 
@@ -65,32 +90,32 @@ def percentiles(
             f"{str(label)[1:]} %", (table.index[-1], table[label].iloc[-1]), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=8, color=color,
         )  # fmt: skip
-    return _dress(ax, f"{layer}: percentiles of {_word(tensor)}", "Value")
+    return _labelled(ax, f"{layer}: percentiles of {_tensor_name(tensor)}", "Value")
 
 
-def heat(recording: Recording, layer: str, *, tensor: str = "out", ax: Axes | None = None) -> Axes:
-    """Draw a layer's histogram over steps, one column of colours a step, on a log scale."""
+def heat(recording: Plottable, layer: str, *, tensor: str = "out", ax: Axes | None = None) -> Axes:
+    """Draw a layer's histogram over steps, one column of colours per step, on a log scale."""
     rows = recording.frame("histogram", layer=layer, tensor=tensor)
     table = _by_step(rows)
     edges = [_edges(str(label)) for label in table.columns]
-    inner = [place for place, (low, high) in enumerate(edges) if np.isfinite([low, high]).all()]
+    inner = [number for number, (low, high) in enumerate(edges) if np.isfinite([low, high]).all()]
     heights = np.array([edges[i][0] for i in inner] + [edges[inner[-1]][1]])
     values = table.to_numpy()[:, inner].T
     ax = _axes(ax)
     drawn = np.ma.masked_less_equal(values, 0)
-    norm = LogNorm(max(values.max(initial=0) * 1e-4, 1e-6), max(values.max(initial=0), 1e-5))
+    norm = colors.LogNorm(max(values.max(initial=0) * 1e-4, 1e-6), max(values.max(initial=0), 1e-5))
     mesh = ax.pcolormesh(_step_edges(table.index), heights, drawn, norm=norm, cmap="viridis")
     ax.figure.colorbar(mesh, ax=ax, label="Share of values")
     outside = 1 - values.sum(0).min()
     logarithm = "log10 |value|" if str(table.columns[0]).startswith("log") else "Value"
     note = f"; up to {outside:.0%} beyond" if outside > 0.005 else ""
-    _dress(ax, f"{layer}: histogram of {_word(tensor)}{note}", logarithm)
+    _labelled(ax, f"{layer}: histogram of {_tensor_name(tensor)}{note}", logarithm)
     ax.spines[["top", "right"]].set_visible(True)
     return ax
 
 
-def layers(recording: Recording, stat: str, *, tensor: str = "out", ax: Axes | None = None) -> Axes:
-    """Draw one statistic of all layers, a row of colours each, over steps."""
+def layers(recording: Plottable, stat: str, *, tensor: str = "out", ax: Axes | None = None) -> Axes:
+    """Draw one statistic of all layers over steps, one row of colours per layer."""
     rows = recording.frame(stat, tensor=tensor)
     if rows["stat"].nunique() > 1:
         raise WatchError(f"a layer map shows one number, {stat!r} has several: ask for one label")
@@ -101,8 +126,8 @@ def layers(recording: Recording, stat: str, *, tensor: str = "out", ax: Axes | N
     table = table.loc[order] if len(order) == len(table) else table  # gradients come backwards
     ax = _axes(ax, 0.9 + 0.24 * len(table))
     values = np.ma.masked_invalid(table.to_numpy())
-    norm = Normalize(0, 1) if stat in SHARES else _norm(values)
-    diverging = not isinstance(norm, LogNorm) and (norm.vmin or 0.0) < 0
+    norm = colors.Normalize(0, 1) if stat in SHARES else _norm(values)
+    diverging = not isinstance(norm, colors.LogNorm) and (norm.vmin or 0.0) < 0
     mesh = ax.pcolormesh(
         _step_edges(table.columns), np.arange(len(table) + 1), values, norm=norm,
         cmap="vlag" if diverging else "mako",
@@ -110,26 +135,26 @@ def layers(recording: Recording, stat: str, *, tensor: str = "out", ax: Axes | N
     ax.set_yticks(np.arange(len(table)) + 0.5, table.index)
     ax.invert_yaxis()
     ax.figure.colorbar(mesh, ax=ax, label=stat)
-    return _dress(ax, f"{stat} of {_word(tensor)} by layer, input at the top", "")
+    return _labelled(ax, f"{stat} of {_tensor_name(tensor)} by layer, input at the top", "")
 
 
-def _norm(values: np.ma.MaskedArray) -> Normalize:
+def _norm(values: np.ma.MaskedArray) -> colors.Normalize:
     low, high = float(values.min()), float(values.max())
     if low > 0 and high / low > 50:
-        return LogNorm(low, high)
+        return colors.LogNorm(low, high)
     reach = max(abs(low), abs(high), 1e-12)
-    return Normalize(-reach, reach) if low < 0 else Normalize(0, reach)
+    return colors.Normalize(-reach, reach) if low < 0 else colors.Normalize(0, reach)
 
 
 def lines(
-    recording: Recording,
+    recording: Plottable,
     stat: str,
     *,
     which: Sequence[str] | None = None,
     tensor: str = "out",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one statistic over steps, a line a layer, named at its end.
+    """Draw one statistic over steps, one line per layer, named in the legend.
 
     Shares get an axis from 0 to 100 %; other statistics a logarithmic one if
     they are positive and span over two decades.
@@ -143,11 +168,11 @@ def lines(
     ax = _axes(ax)
     _draw_lines(ax, table)
     _scale(ax, stat, table.to_numpy())
-    return _dress(ax, f"{stat} of {_word(tensor)}", stat)
+    return _labelled(ax, f"{stat} of {_tensor_name(tensor)}", stat)
 
 
-def shares(recording: Recording, *, ax: Axes | None = None) -> Axes:
-    """Draw dead shares of rectifiers and saturated shares of bounded activations, a line each."""
+def shares(recording: Plottable, *, ax: Axes | None = None) -> Axes:
+    """Draw dead shares of rectifiers and saturated shares of bounded activations over steps."""
     recorded = set(recording.rows["stat"].astype("str"))
     known = [stat for stat in ("dead", "saturated") if stat in recorded]
     if not known:
@@ -160,21 +185,21 @@ def shares(recording: Recording, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     _draw_lines(ax, table)
     _scale(ax, "dead", table.to_numpy())
-    return _dress(ax, "Dead units and saturated values", "Share")
+    return _labelled(ax, "Dead units and saturated values", "Share")
 
 
-def ratios(recording: Recording, stat: str = "update_ratio", *, ax: Axes | None = None) -> Axes:
-    """Draw ``grad_ratio`` or ``update_ratio`` of the weights, a line a layer, and 1e-3 dashed."""
+def ratios(recording: Plottable, stat: str = "update_ratio", *, ax: Axes | None = None) -> Axes:
+    """Draw ``grad_ratio`` or ``update_ratio`` of all weights over steps, and 1e-3 dashed."""
     ax = lines(recording, stat, tensor="weight", ax=ax)
     ax.set_yscale("log")
     ax.axhline(1e-3, color="0.5", lw=1, ls="--")
-    words = {"update_ratio": "size of a step", "grad_ratio": "size of the gradient"}
-    ax.set_title(f"Weights: {words.get(stat, stat)} relative to theirs", loc="left", fontsize=10)
+    names = {"update_ratio": "size of a step", "grad_ratio": "size of the gradient"}
+    ax.set_title(f"Weights: {names.get(stat, stat)} relative to theirs", loc="left", fontsize=10)
     return ax
 
 
 def compare(
-    recordings: Mapping[str, Recording],
+    recordings: Mapping[str, Plottable],
     layer: str,
     stat: str = "q50",
     *,
@@ -186,17 +211,17 @@ def compare(
     palette = sns.color_palette("colorblind", len(recordings))
     styles = ("-", "--", ":", "-.")
     seen = []
-    for place, (name, recording) in enumerate(recordings.items()):
+    for number, (name, recording) in enumerate(recordings.items()):
         table = _by_step(recording.frame(stat, layer=layer, tensor=tensor))
         middle = table.iloc[:, table.shape[1] // 2]
-        style = {"color": palette[place], "label": name, "ls": styles[place % len(styles)]}
+        style = {"color": palette[number], "label": name, "ls": styles[number % len(styles)]}
         ax.plot(table.index, middle, lw=2, **style)
         if table.shape[1] > 1:
             ax.fill_between(
                 table.index,
                 table.iloc[:, 0],
                 table.iloc[:, -1],
-                color=palette[place],
+                color=palette[number],
                 alpha=0.15,
                 lw=0,
             )
@@ -204,28 +229,28 @@ def compare(
     ax.legend(frameon=False, fontsize=8)
     if stat != "quantiles":
         _scale(ax, stat, np.concatenate([part.ravel() for part in seen]))
-    return _dress(
-        ax, f"{layer}: {stat} of {_word(tensor)}", "Value" if stat == "quantiles" else stat
+    return _labelled(
+        ax, f"{layer}: {stat} of {_tensor_name(tensor)}", "Value" if stat == "quantiles" else stat
     )
 
 
-def affine(recording: Recording, layer: str, *, ax: Axes | None = None) -> Axes:
+def affine(recording: Plottable, layer: str, *, ax: Axes | None = None) -> Axes:
     """Draw gamma and beta of a BN layer over steps: median and full range over channels."""
-    table = recording.bn.parameters()
-    table = table[table["layer"] == layer]
+    parameters = recording.bn.parameters()
+    table = parameters[parameters["layer"] == layer]
     if table.empty:
-        raise WatchError(f"no BN layer {layer!r} was recorded")
+        raise WatchError(unknown("recorded BN layer", layer, parameters["layer"].unique()))
     ax = _axes(ax)
     for name, color in zip(("gamma", "beta"), sns.color_palette("colorblind", 2), strict=True):
         band = table.groupby("step")[name].agg(["min", "median", "max"])
         ax.fill_between(band.index, band["min"], band["max"], color=color, alpha=0.2, lw=0)
         ax.plot(band.index, band["median"], color=color, lw=2, label=name)
     ax.legend(frameon=False, fontsize=8)
-    return _dress(ax, f"{layer}: gamma and beta, median and range over channels", "Value")
+    return _labelled(ax, f"{layer}: gamma and beta, median and range over channels", "Value")
 
 
-def draw(recording: Recording, layer: str | None, what: str, tensor: str, ax: Axes | None) -> Axes:
-    """Draw what :meth:`Recording.plot` was asked for."""
+def draw(recording: Plottable, layer: str | None, what: str, tensor: str, ax: Axes | None) -> Axes:
+    """Choose and draw the plot that :meth:`Recording.plot` was asked for."""
     if what == "shares":
         return shares(recording, ax=ax)
     if what in ("update_ratio", "grad_ratio"):
@@ -244,9 +269,14 @@ def draw(recording: Recording, layer: str | None, what: str, tensor: str, ax: Ax
 def _draw_lines(ax: Axes, table: pd.DataFrame) -> None:
     palette = mpl.colormaps["viridis"](np.linspace(0, 0.9, table.shape[1]))
     styles = ("-", "--", ":")
-    for place, name in enumerate(table.columns):
+    for number, name in enumerate(table.columns):
         ax.plot(
-            table.index, table[name], color=palette[place], ls=styles[place % 3], lw=1.6, label=name
+            table.index,
+            table[name],
+            color=palette[number],
+            ls=styles[number % 3],
+            lw=1.6,
+            label=name,
         )
     if table.shape[1] <= LEGEND_LIMIT:
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -261,15 +291,15 @@ def _scale(ax: Axes, stat: str, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if stat in SHARES:
         ax.set_ylim(-0.02, 1.02)
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
     elif len(finite) and finite.min() > 0 and finite.max() / finite.min() > 100:
         ax.set_yscale("log")
 
 
-def _word(tensor: str) -> str:
-    words = {"out": "output", "in": "input", "grad": "dL/d(output)"}
+def _tensor_name(tensor: str) -> str:
+    names = {"out": "output", "in": "input", "grad": "dL/d(output)"}
     start, _, rest = tensor.partition(".")
-    return words.get(start, start) + (f" {rest}" if rest else "")
+    return names.get(start, start) + (f" {rest}" if rest else "")
 
 
 def _edges(label: str) -> tuple[float, float]:
@@ -279,10 +309,8 @@ def _edges(label: str) -> tuple[float, float]:
 
 def _step_edges(steps: Sequence[int] | pd.Index) -> np.ndarray:
     """Return the edges of columns centred at steps."""
-    places = np.asarray(steps, dtype=float)
-    if len(places) == 1:
-        return np.array([places[0] - 0.5, places[0] + 0.5])
-    middle = (places[1:] + places[:-1]) / 2
-    return np.concatenate(
-        [[places[0] - (middle[0] - places[0])], middle, [places[-1] + (places[-1] - middle[-1])]]
-    )
+    at = np.asarray(steps, dtype=float)
+    if len(at) == 1:
+        return np.array([at[0] - 0.5, at[0] + 0.5])
+    middle = (at[1:] + at[:-1]) / 2
+    return np.concatenate([[at[0] - (middle[0] - at[0])], middle, [at[-1] + (at[-1] - middle[-1])]])

@@ -1,36 +1,36 @@
-"""What was recorded: a long table and what to know of the layers, apart from any model."""
+"""Recordings: a long table and facts on the layers, apart from any model."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from bnstudy.activations.bn import BatchNorms
+from bnstudy.activations.batchnorm.results import BatchNorms
+from bnstudy.activations.files import CATEGORIES, read, write
 from bnstudy.activations.plots import draw
 from bnstudy.activations.rules import RULES, Rule, findings
-from bnstudy.activations.table import COLUMNS
-from bnstudy.errors import WatchError
+from bnstudy.errors import WatchError, unknown
 
-# Statistics of several numbers, and what the labels of these look like.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Statistics of several numbers, and patterns of their labels.
 GROUPS = {
     "quantiles": r"q[\d.]+",
     "histogram": r"(log_)?hist\[.*",
     "channels": r"within|between|mean_square",
     "rank": r"effective_rank|stable_rank",
 }
-CATEGORIES = ("mode", "layer", "tensor", "stat")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A long table, one number a row.
+    """A long table, one number per row.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Recording:
             Keep only these; a statistic of several numbers by its name
             (``quantiles``) or one of its labels (``q50``).
         wide
-            One row a step and one column a layer instead.  Passes, calls,
+            One row per step and one column per layer instead.  Passes, calls,
             tensors and labels get levels of their own where there are several:
             nothing is averaged.
         channels
@@ -77,6 +77,19 @@ class Recording:
         ------
         WatchError
             If nothing was recorded, or nothing of the kind.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from bnstudy.activations import watch
+        >>> model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Tanh())
+        >>> with watch(model, stats=["mean", "max"]) as run:
+        ...     output = model(torch.tensor([-1.0, 0.0, 4.0, 1.0]))
+        >>> recording = run.recording()
+        >>> recording.frame("max", wide=True).round(2).to_dict("index")
+        {0: {'0': 4.0, '1': 1.0}}
+        >>> recording.frame(layer="1")["value"].round(2).tolist()
+        [0.44, 1.0]
         """
         rows = self._chosen(stat, layer, tensor, mode, channels)
         return _widened(rows) if wide else rows.reset_index(drop=True)
@@ -96,7 +109,8 @@ class Recording:
         for column, value in (("layer", layer), ("tensor", tensor), ("mode", mode)):
             if value is not None:
                 if value not in set(rows[column]):
-                    raise WatchError(_unknown(column, value, rows[column].unique().tolist()))
+                    known = rows[column].unique().tolist()
+                    raise WatchError(unknown(f"recorded {column}", value, known))
                 rows = rows[rows[column] == value]
         if rows.empty:
             raise WatchError("nothing of the kind was recorded: see .rows and match()")
@@ -133,7 +147,7 @@ class Recording:
         return table.reset_index()
 
     def tail(self, steps: int = 3) -> pd.DataFrame:
-        """Return the rows of the last recorded steps: what happened before a failure."""
+        """Return the rows of the last recorded steps, such as those before a failure."""
         rows = self.frame()
         return rows[rows["step"].isin(np.unique(rows["step"])[-steps:])].reset_index(drop=True)
 
@@ -145,11 +159,11 @@ class Recording:
 
     @property
     def bn(self) -> BatchNorms:
-        """What it tells about batch normalization."""
-        return BatchNorms(self)
+        """Results on batch normalization."""
+        return BatchNorms(self.rows, self.info)
 
     def report(self, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
-        """Return what rules find, in plain words: :func:`bnstudy.activations.rules.findings`."""
+        """Return the sentences of rules that hold: :func:`bnstudy.activations.rules.findings`."""
         self._need_rows()
         return findings(self.rows, rules)
 
@@ -159,14 +173,14 @@ class Recording:
         what: str = "quantiles",
         *,
         tensor: str = "out",
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw one picture.
+        ax: "Axes | None" = None,
+    ) -> "Axes":
+        """Draw one plot.
 
         Parameters
         ----------
         layer
-            Which layer; None for all, one row of colours each.
+            Which layer; None for all, one row of colours per layer.
         what
             ``quantiles`` (band), ``histogram`` (colours over steps), ``affine``
             (gamma and beta), any other statistic (a line); without a layer
@@ -192,41 +206,11 @@ class Recording:
         WatchError
             If the ending is another.
         """
-        path = Path(path)
-        text = json.dumps(self.info)
-        plain = self.rows.astype(dict.fromkeys(CATEGORIES, "str"))
-        if path.suffix == ".parquet":
-            kept = self.rows.copy()
-            kept.attrs = {"info": text}
-            kept.to_parquet(path, index=False)
-        elif path.suffix == ".csv":
-            head = "# " + text + "\n"
-            path.write_text(head + plain.to_csv(index=False), encoding="utf-8")
-        elif path.suffix == ".json":
-            columns = {name: _plain(plain[name]) for name in COLUMNS}
-            path.write_text(json.dumps({"info": self.info, "rows": columns}), encoding="utf-8")
-        elif path.suffix == ".npz":
-            arrays: dict[str, Any] = {name: plain[name].to_numpy() for name in COLUMNS}
-            arrays = {n: a.astype(str) if n in CATEGORIES else a for n, a in arrays.items()}
-            np.savez_compressed(path, info=np.array(text), **arrays)
-        else:
-            raise WatchError(_ending(path))
-
-
-def _plain(column: pd.Series) -> list[Any]:
-    return [None if isinstance(v, float) and v != v else _finite(v) for v in column.tolist()]
-
-
-def _finite(value: Any) -> Any:
-    return repr(value) if isinstance(value, float) and abs(value) == np.inf else value
-
-
-def _ending(path: Path) -> str:
-    return f"a recording is a .parquet, .csv, .json or .npz file, got {path.name!r}"
+        write(Path(path), self.rows, self.info)
 
 
 def load(path: str | Path) -> Recording:
-    """Read what :meth:`Recording.save` wrote.
+    """Read a recording from the file that :meth:`Recording.save` wrote.
 
     Raises
     ------
@@ -237,40 +221,9 @@ def load(path: str | Path) -> Recording:
     if not path.is_file():
         raise WatchError(f"there is no recording at {path.name!r}")
     try:
-        rows, info = _read(path)
-        return Recording(_typed(rows), info)
+        return Recording(*read(path))
     except (KeyError, TypeError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise WatchError(f"{path.name} holds no recording: {error}") from None
-
-
-def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    if path.suffix == ".parquet":
-        rows = pd.read_parquet(path)
-        return rows, json.loads(rows.attrs["info"])
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8") as lines:
-            info = json.loads(next(lines).removeprefix("# "))
-            return pd.read_csv(lines, keep_default_na=False, na_values={"value": [""]}), info
-    if path.suffix == ".json":
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        return pd.DataFrame(whole["rows"]), whole["info"]
-    if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            info = json.loads(str(arrays["info"]))
-            return pd.DataFrame({name: arrays[name] for name in COLUMNS}), info
-    raise WatchError(_ending(path))
-
-
-def _typed(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows[list(COLUMNS)].copy()
-    for name in CATEGORIES:
-        texts = rows[name].astype(str)
-        rows[name] = pd.Categorical(texts, categories=list(dict.fromkeys(texts)))
-    for name in ("forward", "call", "channel"):
-        rows[name] = rows[name].astype("int32")
-    rows["step"], rows["value"] = rows["step"].astype("int64"), rows["value"].astype("float64")
-    rows.attrs = {}
-    return rows
 
 
 def _trimmed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -283,15 +236,10 @@ def _trimmed(rows: pd.DataFrame) -> pd.DataFrame:
 def _labels(stat: str, recorded: Sequence[str]) -> list[str]:
     found = [label for label in recorded if re.fullmatch(GROUPS.get(stat, re.escape(stat)), label)]
     if not found:
-        raise WatchError(_unknown("stat", stat, [*GROUPS, *map(str, recorded)]))
+        # hundreds of bins would hide the words that can be meant
+        words = [label for label in recorded if not re.fullmatch(GROUPS["histogram"], label)]
+        raise WatchError(unknown("recorded stat", stat, [*GROUPS, *words]))
     return found
-
-
-def _unknown(column: str, value: str, known: Sequence[str]) -> str:
-    plain = [word for word in known if not re.fullmatch(GROUPS["histogram"], word)]
-    near = difflib.get_close_matches(value, plain, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(plain[:12])}"
-    return f"no {column} {value!r} was recorded: {hint}"
 
 
 def _widened(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A recording in plain words: rules whose thresholds all stand in one table."""
+"""Rules that put a recording into sentences; their thresholds all stand in one table."""
 
 import operator
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Rule:
-    """A statistic that tells something past a threshold.
+    """A statistic that means something beyond a threshold.
 
     Attributes
     ----------
     name
-        One word or two.
+        One word or two, the column ``rule``.
     stat
         Label of the statistic.
     tensors
@@ -22,9 +22,15 @@ class Rule:
     compare
         ``>`` or ``<``.
     threshold
-        Past which it tells.
+        Beyond which it means something.
     says
         Sentence, with ``{value}`` for the last value and ``{when}``.
+
+    Examples
+    --------
+    >>> rule = Rule("dead", "dead", ("out",), ">", 0.1, "{value:.0%} of units are dead {when}")
+    >>> rule.holds(pd.Series([0.05, 0.2, float("nan")])).tolist()
+    [False, True, False]
     """
 
     name: str
@@ -35,11 +41,11 @@ class Rule:
     says: str
 
     def holds(self, values: pd.Series) -> pd.Series:
-        """Whether each value is past the threshold; NaN never is."""
+        """Return whether each value is beyond the threshold; NaN never is."""
         return {">": operator.gt, "<": operator.lt}[self.compare](values, self.threshold)
 
 
-# One rule a line: name, statistic, tensors, past which threshold, words.
+# One rule per line: name, statistic, tensors, threshold, sentence.
 # ruff: noqa: E501
 RULES = (
     Rule("not finite", "nonfinite", ("out", "in"), ">", 0, "{value:,.0f} values are NaN or infinite {when}"),
@@ -70,9 +76,9 @@ def findings(rows: pd.DataFrame, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a layer, tensor and rule that held at some recorded step:
+        One row per layer, tensor and rule that held at some recorded step:
         ``layer``, ``tensor``, ``rule``, ``since``, ``until`` (first and last
-        step of the last stretch), ``value`` (the last of it), ``threshold``,
+        step of the last period), ``value`` (the last of it), ``threshold``,
         ``sentence``.
     """
     columns = ["layer", "tensor", "rule", "since", "until", "value", "threshold", "sentence"]
@@ -109,7 +115,7 @@ def _finding(rule: Rule, layer: str, tensor: str, series: pd.Series) -> tuple[ob
 
 
 def _derived(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows as text, with what rules need beyond what is recorded."""
+    """Return rows as text, and with them the statistics of rules that are not recorded."""
     texts = rows.astype(dict.fromkeys(("mode", "layer", "tensor", "stat"), "str"))
     if (texts["mode"] == "train").any():
         texts = texts[texts["mode"] == "train"]

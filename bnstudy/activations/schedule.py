@@ -1,10 +1,11 @@
-"""When to record: which steps, and in which mode."""
+"""Schedules of recording: on which steps, and in which mode."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from bnstudy.errors import WatchError
+from bnstudy.activations.reading.measurements import MODES
+from bnstudy.errors import WatchError, unknown
 
 Due = Callable[[int], bool]
 When = int | str | Collection[int] | Due
@@ -21,7 +22,12 @@ class Every:
     start, stop
         First step recorded, and the step from which on none is (None: never).
     burst
-        How many steps in a row each time.
+        Number of consecutive steps each time.
+
+    Examples
+    --------
+    >>> [step for step in range(12) if Every(5, burst=2)(step)]
+    [0, 1, 5, 6, 10, 11]
     """
 
     every: int = 1
@@ -40,7 +46,7 @@ class Every:
             )
 
     def __call__(self, step: int) -> bool:
-        """Whether a step is due."""
+        """Return whether a step is due."""
         past = step - self.start
         return (
             past >= 0 and (self.stop is None or step < self.stop) and past % self.every < self.burst
@@ -48,14 +54,14 @@ class Every:
 
 
 def logarithmic(step: int) -> bool:
-    """Whether a step is 0 or one of 1, 2, 5, 10, 20, 50, ...."""
+    """Return whether a step is 0 or one of 1, 2, 5, 10, 20, 50, ...."""
     if step < 1:
         return step == 0
     return step in (m * 10 ** int(math.log10(step)) for m in (1, 2, 5))
 
 
 def due(when: When) -> Due:
-    """Return the function that tells whether a step is due.
+    """Return the schedule that a word, a number or a collection stands for.
 
     Parameters
     ----------
@@ -67,6 +73,11 @@ def due(when: When) -> Due:
     ------
     WatchError
         If it is none of these.
+
+    Examples
+    --------
+    >>> [step for step in range(30) if due("log")(step)]
+    [0, 1, 2, 5, 10, 20]
     """
     if isinstance(when, bool) or (isinstance(when, str) and when not in ("log", "never")):
         raise WatchError(
@@ -98,7 +109,7 @@ def by_mode(every: When | Mapping[str, When]) -> dict[str, Due]:
     """
     if not isinstance(every, Mapping):
         return {"train": due(every), "eval": due("never")}
-    unknown = set(every) - {"train", "eval"}
-    if unknown:
-        raise WatchError(f"modes are 'train' and 'eval', got {sorted(unknown)[0]!r}")
-    return {mode: due(every.get(mode, "never")) for mode in ("train", "eval")}
+    for mode in every:
+        if mode not in MODES:
+            raise WatchError(unknown("mode", mode, MODES))
+    return {mode: due(every.get(mode, "never")) for mode in MODES}

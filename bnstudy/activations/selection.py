@@ -1,7 +1,6 @@
-"""Which layers to watch, by name, pattern, type, predicate or module, and why the rest is not."""
+"""Selection of layers by name, pattern, type, predicate or module."""
 
 import ast
-import difflib
 import fnmatch
 import inspect
 import re
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from bnstudy.errors import WatchError
+from bnstudy.errors import WatchError, unknown
 
 Pattern = str | re.Pattern[str] | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
 Layers = Pattern | Iterable[Pattern] | None
@@ -72,7 +71,7 @@ def named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module holds no others, or none that is ever called."""
+    """Return whether a module holds no others, or none that is ever called."""
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return False  # the output projection inside an attention module
     return not any(module.children()) or isinstance(module, nn.MultiheadAttention)
@@ -128,7 +127,7 @@ def select(model: nn.Module, layers: Layers = None) -> list[Target]:
         if not found:
             raise WatchError(_no_match(pattern, [name for name, _ in modules]))
         chosen.update((target.name, target) for target in found)
-    order = {name: place for place, (name, _) in enumerate(modules)}
+    order = {name: rank for rank, (name, _) in enumerate(modules)}
     return sorted(
         chosen.values(),
         key=lambda t: (order[t.name.split("[")[0]], t.unit is not None, t.unit or 0),
@@ -136,12 +135,12 @@ def select(model: nn.Module, layers: Layers = None) -> list[Target]:
 
 
 def _no_match(pattern: Pattern, names: list[str]) -> str:
-    what = pattern.__name__ if isinstance(pattern, type) else repr(pattern)
+    if isinstance(pattern, str):
+        return unknown("layer", pattern, names)
+    given = pattern.__name__ if isinstance(pattern, type) else repr(pattern)
     if isinstance(pattern, nn.Module):
-        what = f"the given {type(pattern).__name__}"
-    word = pattern if isinstance(pattern, str) else getattr(pattern, "pattern", "")
-    near = difflib.get_close_matches(str(word), names, n=3) or names[:6]
-    return f"layers must match a layer, {what} matches none: layers are {', '.join(near)}"
+        given = f"the given {type(pattern).__name__}"
+    return f"layers must match a layer, {given} matches none: match(model) lists them"
 
 
 def match(model: nn.Module, layers: Layers = None) -> pd.DataFrame:
@@ -163,6 +162,12 @@ def match(model: nn.Module, layers: Layers = None) -> pd.DataFrame:
     ------
     WatchError
         If a pattern matches nothing.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.ReLU(), nn.Flatten())
+    >>> match(model).set_index("layer")["why"].to_dict()
+    {'(model)': 'holds other layers', '0': '', '1': 'passes its input on'}
     """
     inner = unwrap(model)
     targets = {target.name.split("[")[0] for target in select(model, layers)}
@@ -230,7 +235,7 @@ def _functional(module: nn.Module) -> list[str]:
 
 
 def compiled(model: nn.Module) -> bool:
-    """Whether a model, or a part of it, was given to ``torch.compile``."""
+    """Return whether a model, or a part of it, was given to ``torch.compile``."""
     return isinstance(model, torch._dynamo.OptimizedModule) or any(
         isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
         for module in model.modules()

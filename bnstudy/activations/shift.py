@@ -1,8 +1,8 @@
 """Internal covariate shift, measured twice: as a change of inputs, and as one of gradients.
 
-By inputs (B8; Ioffe & Szegedy 2015): how the distribution of a layer's input
-changes from one recorded step to the next on a batch that stays the same, so
-that only the weights can have changed it.  By gradients (B9; Santurkar,
+By inputs (B8; Ioffe & Szegedy 2015): the distribution of a layer's input
+changes from one recorded step to the next on a fixed batch, so that only the
+weights can have changed it.  By gradients (B9; Santurkar,
 Tsipras, Ilyas & Madry 2018, definition 2.1): how the gradient of a layer
 changes when only the layers below it are updated.
 """
@@ -17,17 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnstudy.activations.nested import inputs, refusal
+from bnstudy.activations.copies import Forward, call_with_input, generators_kept, shared_copy
+from bnstudy.activations.reading.tensor import MeasuredTensor, inputs, refusal
 from bnstudy.activations.selection import Layers, named, select, unwrap
-from bnstudy.activations.shadow import Forward, first_of, generators_kept, shadow
-from bnstudy.activations.view import View
 from bnstudy.errors import WatchError
 
 SAMPLE = 4096
 FEATURES = 256
 
 
-class Probe:
+class FixedBatch:
     """A fixed batch that is sent through a model as it learns.
 
     A copy that shares the weights runs, in training mode, so that BN
@@ -46,7 +45,12 @@ class Probe:
     """
 
     def __init__(
-        self, model: nn.Module, batch: Any, layers: Layers = None, *, forward: Forward = first_of
+        self,
+        model: nn.Module,
+        batch: Any,
+        layers: Layers = None,
+        *,
+        forward: Forward = call_with_input,
     ) -> None:
         self._model, self._batch, self._forward = unwrap(model), batch, forward
         self._names = [t.name for t in select(model, layers) if t.unit is None]
@@ -54,20 +58,22 @@ class Probe:
         self._last: dict[str, dict[str, Any]] = {}
         self._rows: list[tuple[int, str, str, float]] = []
         self._parameters: list[int] = []
-        self._twin: nn.Module | None = None
+        self._copy: nn.Module | None = None
 
     def observe(self, step: int) -> None:
-        """Send the batch through the model of now, and compare."""
+        """Send the batch through the model at its current weights, and compare."""
         seen: dict[str, dict[str, Any]] = {}
         with generators_kept(), torch.no_grad():
-            twin = self._current_twin()
-            layers = dict(named(twin))
+            copied = self._current_copy()
+            layers = dict(named(copied))
             handles = [
-                layers[name].register_forward_pre_hook(partial(_look, seen, name), with_kwargs=True)
+                layers[name].register_forward_pre_hook(
+                    partial(_observe, seen, name), with_kwargs=True
+                )
                 for name in self._names
             ]
             try:
-                self._forward(twin, self._batch)
+                self._forward(copied, self._batch)
             finally:
                 for handle in handles:
                     handle.remove()
@@ -76,11 +82,11 @@ class Probe:
             self._rows += [(step, name, stat, value) for stat, value in _compared(now, last, first)]
         self._last = seen
 
-    def _current_twin(self) -> nn.Module:
+    def _current_copy(self) -> nn.Module:
         now = [id(parameter) for parameter in self._model.parameters()]
-        if self._twin is None or now != self._parameters:
-            self._twin, self._parameters = shadow(self._model).train(), now
-        return self._twin
+        if self._copy is None or now != self._parameters:
+            self._copy, self._parameters = shared_copy(self._model).train(), now
+        return self._copy
 
     def frame(self) -> pd.DataFrame:
         """Return columns ``step``, ``layer``, ``stat``, ``value``.
@@ -96,19 +102,19 @@ class Probe:
         return pd.DataFrame(self._rows, columns=["step", "layer", "stat", "value"])
 
 
-def _look(
+def _observe(
     seen: dict[str, Any], name: str, _module: nn.Module, args: Any, kwargs: dict[str, Any]
 ) -> None:
     tensor = next((t for _, t in inputs(args, kwargs) if not refusal(t)), None)
     if tensor is None or name in seen:  # of a shared layer, the first call
         return
-    view = View(tensor)
+    measured = MeasuredTensor(tensor)
     rows = tensor.detach().flatten(1) if tensor.dim() > 1 else tensor.detach().reshape(-1, 1)
     features = rows[:, :: -(-rows.shape[1] // FEATURES)].double().cpu().numpy()
     seen[name] = {
-        "mean": float(view.mean),
-        "std": float(view.deviation),
-        "sorted": np.sort(view.sample(SAMPLE).double().cpu().numpy()),
+        "mean": float(measured.mean),
+        "std": float(measured.deviation),
+        "sorted": np.sort(measured.sample(SAMPLE).double().cpu().numpy()),
         "rows": features,
         "features": features - features.mean(0),
     }
@@ -136,8 +142,10 @@ def _compared(
 
 
 def cka(a: np.ndarray, b: np.ndarray) -> float:
-    """Return linear CKA of two centred feature matrices, (N, P) and (N, Q): 1 if alike up to
-    rotation and scale, NaN if either is constant."""  # noqa: D205, D209
+    """Return linear CKA of two centred feature matrices, (N, P) and (N, Q).
+
+    It is 1 if they are alike up to rotation and scale, and NaN if either is constant.
+    """
     cross = np.linalg.norm(a.T @ b) ** 2
     own = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
     return float(cross / own) if own else float("nan")
@@ -178,7 +186,7 @@ def gradient_shift(
     Returns
     -------
     pandas.DataFrame
-        A row a layer: ``layer``, ``norm`` of its gradient G before, ``shift``
+        One row per layer: ``layer``, ``norm`` of its gradient G before, ``shift``
         = ||G' - G|| with G' the gradient after only the layers below were
         updated, ``relative`` = shift / norm, ``cosine`` of G and G'.
 
@@ -216,8 +224,10 @@ def _gradients(
     """Return the loss's gradients in some parameters, with all parameters as in ``state``."""
     leaves = {name: value.detach().requires_grad_(name in names) for name, value in state.items()}
     with torch.random.fork_rng(devices=()), torch.enable_grad():
-        twin = shadow(model)  # new buffers and generators each time: the same noise in each pass
-        loss = loss_of(lambda *args, **kwargs: functional_call(twin, leaves, args, kwargs))
+        copied = shared_copy(
+            model
+        )  # new buffers and generators each time: the same noise in each pass
+        loss = loss_of(lambda *args, **kwargs: functional_call(copied, leaves, args, kwargs))
         found = torch.autograd.grad(loss, [leaves[name] for name in names], allow_unused=True)
     zero = torch.zeros(1)
     return {

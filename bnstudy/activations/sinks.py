@@ -1,4 +1,4 @@
-"""Where rows can go while training runs: each sink is a function of a table of new rows."""
+"""Sinks of rows while training runs: each is a function of a table of new rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 
 class ScalarWriter(Protocol):
-    """What is needed of ``torch.utils.tensorboard.SummaryWriter``."""
+    """The part of ``torch.utils.tensorboard.SummaryWriter`` that is needed."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
         """Write one number."""
@@ -42,7 +42,7 @@ def logger(log: Callable[..., Any]) -> Callable[[pd.DataFrame], None]:
 
 
 def csv(path: str | Path) -> Callable[[pd.DataFrame], None]:
-    """Return a sink that appends rows to a CSV file, its head written once."""
+    """Return a sink that appends rows to a CSV file, its header written once."""
     path = Path(path)
 
     def sink(rows: pd.DataFrame) -> None:

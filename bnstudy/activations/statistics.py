@@ -9,29 +9,27 @@ stay on the tensor's device.  Making one takes a decorator::
 
     watch(model, optimizer, stats=["default", sparsity])
 
-The ones built in are the same, but take a :class:`View`, in which the parts
-that several need (the centred values, the channels' moments, a sample) are
-computed once.
+The ones built in are the same, but take a :class:`MeasuredTensor`, in which the
+parts that several need (the channels' moments, a sample) are computed once.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from bnstudy.activations.reading.tensor import MeasuredTensor, Numbers
 from bnstudy.activations.schedule import Due, When
 from bnstudy.activations.schedule import due as due_at
-from bnstudy.activations.view import Numbers, View
-from bnstudy.errors import WatchError
+from bnstudy.errors import WatchError, unknown
 
-Measure = Callable[[View], Numbers]
+Measure = Callable[[MeasuredTensor], Numbers]
 
 
 @dataclass(frozen=True)
 class Site:
-    """What is measured: the module, and which of its tensors.
+    """A module and the kind of its tensors that is measured.
 
     Attributes
     ----------
@@ -46,7 +44,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundStatistic:
     """A statistic made ready for one site.
 
     Attributes
@@ -54,14 +52,14 @@ class Bound:
     labels
         Words of the column ``stat``, one for each number.
     measure
-        From a view to as many numbers: a 0-d or 1-d tensor, or floats on a CPU.
+        From a measured tensor to as many numbers: a 0-d or 1-d tensor, or floats on a CPU.
     limits
         Between which it will ask for the share of values, so that it is found on the way.
     later
         Whether it reads sums, extremes, shares within ``limits`` and a sample only, and
         so may be measured after the tensor is gone.
     sample
-        Of how many values.
+        Number of values of the sample, or 0 for none.
     """
 
     labels: tuple[str, ...]
@@ -78,16 +76,16 @@ class Statistic:
     Attributes
     ----------
     name
-        How it is asked for.
+        By which it is asked for.
     bind
-        From a site to the :class:`Bound` statistic, or None where it has no
+        From a site to the :class:`BoundStatistic` statistic, or None where it has no
         meaning, as the saturated share of a convolution.
     due
         On which of the recorded steps it is measured; None for all of them.
     """
 
     name: str
-    bind: Callable[[Site], Bound | None]
+    bind: Callable[[Site], BoundStatistic | None]
     due: Due | None = None
 
 
@@ -107,7 +105,7 @@ def statistic(
     function
         From a detached tensor, as the module made it, to a 0-d or 1-d tensor.
         It must not change the tensor, nor draw random numbers.  If its first
-        parameter is annotated as :class:`View` it is given one.
+        parameter is annotated as :class:`MeasuredTensor` it is given one.
     name
         The function's own by default.
     labels
@@ -122,6 +120,19 @@ def statistic(
     ------
     WatchError
         If the name is that of a preset.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bnstudy.activations import watch
+    >>> @statistic
+    ... def sparsity(x):
+    ...     return (x == 0).float().mean()
+    >>> model = nn.Sequential(nn.ReLU())
+    >>> with watch(model, stats=["mean", sparsity]) as run:
+    ...     output = model(torch.tensor([-1.0, 2.0]))
+    >>> run.frame().set_index("stat")["value"].to_dict()
+    {'mean': 1.0, 'sparsity': 0.5}
     """
     if function is None:
         return lambda later: _declare(later, name, labels)
@@ -135,9 +146,9 @@ def _declare(
     if word in PRESETS:
         raise WatchError(f"a statistic needs a name of its own, {word!r} is a preset")
     first = next(iter(inspect.signature(function).parameters.values()), None)
-    takes_view = first is not None and first.annotation in (View, "View")
-    measure: Measure = function if takes_view else lambda view: function(view.tensor)  # type: ignore[assignment]
-    bound = Bound(tuple(labels or (word,)), measure)
+    takes_measured = first is not None and first.annotation in (MeasuredTensor, "MeasuredTensor")
+    measure: Measure = function if takes_measured else lambda x: function(x.tensor)  # type: ignore[assignment]
+    bound = BoundStatistic(tuple(labels or (word,)), measure)
     made = Statistic(word, lambda _site: bound)
     REGISTERED[word] = made
     return made
@@ -151,8 +162,8 @@ def simple(
     later: bool = False,
     sample: int = 0,
 ) -> Statistic:
-    """Make a statistic of one number, for the sites where ``only`` holds; see :class:`Bound`."""
-    bound = Bound((name,), measure, later=later, sample=sample)
+    """Make a statistic of one number for the sites where ``only`` holds."""
+    bound = BoundStatistic((name,), measure, later=later, sample=sample)
     made = Statistic(name, lambda site: bound if only(site) else None)
     REGISTERED[name] = made
     return made
@@ -189,6 +200,12 @@ def spaced(stat: str | Statistic, every: When) -> Statistic:
     ------
     WatchError
         If there is no such statistic, or the schedule is impossible.
+
+    Examples
+    --------
+    >>> histogram = spaced("histogram", 100)
+    >>> histogram.name, histogram.due(99), histogram.due(100)
+    ('histogram', False, True)
     """
     found = stat if isinstance(stat, Statistic) else _named(stat)
     return replace(found, due=due_at(every))
@@ -216,7 +233,4 @@ def resolve(stats: str | Statistic | Iterable[str | Statistic]) -> tuple[Statist
 def _named(word: object) -> Statistic:
     if isinstance(word, str) and word in REGISTERED:
         return REGISTERED[word]
-    known = [*PRESETS, *REGISTERED]
-    near = difflib.get_close_matches(str(word), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    raise WatchError(f"stats must name presets or statistics, got {word!r}: {hint}")
+    raise WatchError(unknown("statistic", word, [*PRESETS, *REGISTERED]))

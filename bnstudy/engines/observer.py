@@ -1,4 +1,4 @@
-"""What observers of a run see, whichever engine trains it."""
+"""Observers: functions that an engine calls while it trains a run."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from bnstudy.config import Step
 
 @dataclass
 class Training:
-    """The run as it is at the moment of the call.
+    """State of a run at the moment of the call.
 
     Attributes
     ----------
     net, optimizer
-        Of the run, or a faithful copy.  An observer may read them, and must leave
-        no trace.  Of the optimizer rely on ``param_groups`` alone: in the lockstep
-        engine it has no state.
+        Of the run, or a faithful copy.  An observer may read them and must leave
+        them as they are.  Of the optimizer rely on ``param_groups`` alone: in the
+        lockstep engine it has no state.
     images, labels
         The batch of the last step: float32 (N, 1, 28, 28) and int64 (N,);
         N = 0 before the first step.
@@ -37,11 +37,15 @@ class Training:
 Observer = Callable[[Step, Training], None]
 
 
-class MomentObserver(Protocol):
-    """An observer that says when it looks, so that it need not be called at every step."""
+class ScheduledObserver(Protocol):
+    """An observer that names its steps, so that it need not be called after each.
+
+    The lockstep engine copies a network out of the stack for every call, and
+    takes no others.
+    """
 
     def steps(self, per_epoch: int) -> Collection[int]:
         """Return after how many steps it is called; 0 is before the first."""
 
     def __call__(self, step: Step, training: Training) -> None:
-        """Look."""
+        """Observe the run after one of these steps."""

@@ -1,4 +1,4 @@
-"""What is kept of a run, whichever engine trains it."""
+"""The record of a run: curve, normalization parameters, digests, times and measurements."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ NORM_COLUMNS = ("layer", "channel", "gamma", "beta", "running_mean", "running_va
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a run.
+    """Everything that is kept of a run, whichever engine trained it.
 
     Attributes
     ----------
@@ -42,12 +42,11 @@ class Record:
         Optimizer steps in one epoch.
     curve
         One row per evaluation point, columns :data:`CURVE_COLUMNS`.  Training
-        figures are means since the row before; test figures stand in rows that
-        end an epoch, once with the running statistics and once with population
-        statistics, equal for arms without running statistics.  NaN where
-        nothing was measured.
+        figures are means since the row before; test figures are in rows that end
+        an epoch, once by running and once by population statistics, which are
+        equal for arms without running statistics.  NaN where nothing was measured.
     norms
-        Normalization parameters at the end, columns :data:`NORM_COLUMNS`, a
+        Normalization parameters at the end, columns :data:`NORM_COLUMNS`, one
         row per channel of each layer.
     weights_digest, order_digest
         sha256 of the initial weights of the shared layers, and of the order of
@@ -55,8 +54,8 @@ class Record:
     train_seconds, wall_seconds
         Time in training steps alone, and in the whole run.
     measures
-        What probes saw, columns :data:`MEASURE_COLUMNS`, a row a number; None
-        without probes.
+        Measurements of the probes, columns :data:`MEASURE_COLUMNS`, one row per
+        value; None without probes.
     """
 
     status: str
@@ -72,14 +71,14 @@ class Record:
 
 
 def curve_frame(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
-    """Return the curve of a :class:`Record`, columns and types in place even without rows."""
+    """Return the curve of a :class:`Record`, with the same columns and types without rows."""
     frame = pd.DataFrame(list(rows), columns=list(CURVE_COLUMNS)).astype(np.float64)
     return frame.astype({"step": np.int64, "images": np.int64})
 
 
 def norm_frame(net: nn.Module) -> pd.DataFrame:
-    """Return gamma, beta and running statistics of every normalization layer, a row a channel."""
-    parts = []
+    """Return gamma, beta and running statistics of all layers, one row per channel."""
+    frames = []
     for name, layer in norm_layers(net).items():
         state = parameters_of(layer)
         columns = (state.gamma, state.beta, state.mean, state.var)
@@ -87,21 +86,22 @@ def norm_frame(net: nn.Module) -> pd.DataFrame:
             column: tensor.detach().cpu().double().flatten().numpy()
             for column, tensor in zip(NORM_COLUMNS[2:], columns, strict=True)
         }
-        parts.append(pd.DataFrame({"layer": name, "channel": range(len(state.gamma)), **values}))
+        frames.append(pd.DataFrame({"layer": name, "channel": range(len(state.gamma)), **values}))
     types = {"layer": str, "channel": np.int64, **dict.fromkeys(NORM_COLUMNS[2:], np.float64)}
-    if not parts:
+    if not frames:
         return pd.DataFrame(columns=list(NORM_COLUMNS)).astype(types)
-    return pd.concat(parts, ignore_index=True).astype(types)
+    return pd.concat(frames, ignore_index=True).astype(types)
 
 
 def digest_weights(net: nn.Module) -> str:
     """Return the sha256 of the weights of the layers that all arms share, in hex."""
     sha = hashlib.sha256()
-    for name in LAYERS:
+    for name in LAYERS:  # biases and normalization layers are not in every arm
         sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[operator]
     return sha.hexdigest()
 
 
 def digest_order(order: Tensor) -> str:
     """Return the sha256 of an epoch's order of images, in hex."""
+    # little-endian on every machine
     return hashlib.sha256(order.numpy().astype("<i8").tobytes()).hexdigest()

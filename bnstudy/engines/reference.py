@@ -1,8 +1,8 @@
 """The reference trainer: one network, one plain loop, everything else an observer.
 
-Obviously right before fast; the lockstep engine is tested against it.  Data
-are in memory as bytes and scaled batch by batch, randomness comes from the
-run's own streams, and no gradient ever comes from validation or test images.
+Obviously right before fast; the lockstep engine is tested against it.  Images
+are kept in memory as bytes and scaled batch by batch, randomness comes from the
+run's own streams, and no gradient comes from validation or test images.
 """
 
 import math
@@ -45,7 +45,7 @@ NO_SCORE = Score(math.nan, math.nan)
 
 
 @dataclass
-class _Tally:
+class _RunningScore:
     """Sums since the last evaluation point: loss, correct images, images."""
 
     loss: float = 0.0
@@ -63,7 +63,7 @@ class _Tally:
 
 @dataclass
 class _Clock:
-    """Seconds spent inside its ``with`` blocks."""
+    """Stopwatch that adds up the seconds spent inside its ``with`` blocks."""
 
     seconds: float = 0.0
     _since: float = field(default=0.0, repr=False)
@@ -88,7 +88,7 @@ def train(
     Parameters
     ----------
     config, seed
-        Decide the run.
+        Determine the run.
     splits
         The images of ``bnstudy.data.split(dataset, config)``.
     device
@@ -102,12 +102,12 @@ def train(
     -------
     Record
         Also of a run that diverged: training stops at the first loss that is
-        not finite, and what was measured until then is kept.
+        not finite, and the record holds all measurements until then.
 
     Raises
     ------
     ConfigError
-        If an epoch would hold a batch of one image and the normalization needs
+        If an epoch would have a batch of one image and the normalization needs
         more, or a setting is impossible.
     """
     started = time.perf_counter()
@@ -124,12 +124,12 @@ def train(
     )
     orders, order_digest = epoch_orders(stream(seed, "order"), n, config), ""
     evaluate_at = set(evaluation_steps(len(slices), config.evaluations_per_epoch))
-    step, tally, clock = Step(0, len(slices)), _Tally(), _Clock()
+    step, sums, clock = Step(0, len(slices)), _RunningScore(), _Clock()
     rows: list[dict[str, float]] = []
     status = "done"
-    nothing = scale(splits.train.images[:0]).to(device), splits.train.labels[:0].to(device)
+    no_batch = scale(splits.train.images[:0]).to(device), splits.train.labels[:0].to(device)
     for observer in observers:
-        observer(step, Training(net, optimizer, *nothing, math.nan))
+        observer(step, Training(net, optimizer, *no_batch, math.nan))
 
     for _ in range(config.epochs):
         order = next(orders)
@@ -142,7 +142,7 @@ def train(
                 set_learning_rate(optimizer, config.rate_at(step))
                 logits = net(images)  # (N, 1, 28, 28) -> (N, 10)
                 loss = F.cross_entropy(logits, labels)
-                loss_value = loss.item()
+                loss_value = loss.item()  # before the step, which would spread a NaN
                 if not math.isfinite(loss_value):
                     status = "diverged"
                     break
@@ -151,12 +151,12 @@ def train(
                 optimizer.step()
                 step = Step(step.count + 1, step.per_epoch)
                 correct = int((logits.argmax(dim=1) == labels).sum())
-                tally.add(loss_value, correct, len(batch))
+                sums.add(loss_value, correct, len(batch))
             for observer in observers:
                 observer(step, Training(net, optimizer, images, labels, loss_value))
             if index in evaluate_at:
-                rows.append(_row(net, splits, step, config, tally))
-                tally = _Tally()
+                rows.append(_curve_row(net, splits, step, config, sums))
+                sums = _RunningScore()
         if status == "diverged":
             break
 
@@ -183,8 +183,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def evaluate(net: nn.Module, images: Images, *, batch_size: int = EVALUATION_BATCH) -> Score:
     """Return loss and accuracy of a network over all of some images.
 
-    In evaluation mode; the network's mode is put back, its buffers are not
-    touched, and no gradient is kept.
+    In evaluation mode; the mode is restored afterwards, buffers do not change
+    and no gradient is kept.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def evaluate(net: nn.Module, images: Images, *, batch_size: int = EVALUATION_BAT
     images
         At least one.
     batch_size
-        Images at a time: a matter of memory, not of the result.
+        Images per forward pass: bounds the memory, does not change the result.
     """
     device = next(net.parameters()).device
     was_training = net.training
@@ -210,14 +210,14 @@ def evaluate(net: nn.Module, images: Images, *, batch_size: int = EVALUATION_BAT
 
 @contextmanager
 def population_statistics(net: nn.Module, images: Images) -> Iterator[None]:
-    """Within, the network's running statistics are those of a population of images.
+    """Replace a network's running statistics by those of a population, within the context.
 
     Each normalization layer gets the mean and biased variance of its input over
     all the images at once, with dropout off and the layers before it already
-    normalizing by their own population statistics: what an infinitely long
-    running average at these weights would converge to, in the limit of large
-    batches (compare the precise BN of Wu & Johnson 2021).  Afterwards the
-    running statistics and the mode are put back bit by bit.
+    normalizing by their own population statistics: the limit of an infinitely
+    long running average at these weights, for large batches (compare the precise
+    BN of Wu & Johnson 2021).  Afterwards the running statistics and the mode are
+    restored bit by bit.
 
     Parameters
     ----------
@@ -231,6 +231,7 @@ def population_statistics(net: nn.Module, images: Images) -> Iterator[None]:
     was_training = net.training
     handles: list[RemovableHandle] = []
     try:
+        # set before the layer itself runs, so one forward pass does for all layers
         handles += [layer.register_forward_pre_hook(_take_statistics) for layer in layers]
         net.eval()
         device = next(net.parameters()).device
@@ -249,16 +250,16 @@ def population_statistics(net: nn.Module, images: Images) -> Iterator[None]:
 
 
 def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    (X,) = inputs
+    (X,) = inputs  # (N, C) or (N, C, H, W)
     axes = [axis for axis in range(X.dim()) if axis != 1]
     var, mean = torch.var_mean(X, axes, correction=0)  # (N, C, ...) -> (C,)
     set_running_statistics(layer, mean, var)
 
 
-def _row(
-    net: nn.Module, splits: Splits, step: Step, config: RunConfig, tally: _Tally
+def _curve_row(
+    net: nn.Module, splits: Splits, step: Step, config: RunConfig, sums: _RunningScore
 ) -> dict[str, float]:
-    train = tally.score()
+    train = sums.score()
     validation = evaluate(net, splits.validation) if len(splits.validation) else NO_SCORE
     test = population = NO_SCORE
     if config.tests_at(step):
@@ -266,6 +267,7 @@ def _row(
         if any(has_running_statistics(layer) for layer in net.modules()):
             with population_statistics(net, splits.population):
                 population = evaluate(net, splits.test)
+    # the last batch of an epoch may be smaller
     epoch, within = divmod(step.count, step.per_epoch)
     images = epoch * len(splits.train) + min(within * config.batch_size, len(splits.train))
     values = (step.count, step.epoch, images, *train, *validation)

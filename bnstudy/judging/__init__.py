@@ -1,31 +1,48 @@
 """From the tables of a study to verdicts on its registered claims.
 
-:func:`judge` reads each claim's rule from the plan and takes nothing else: no
-level, no margin, no choice of test.  Read on in this order: ``measures`` (what
-is read of a run), ``sample`` (one number a seed), ``rules`` (the test and the
-word), ``judging`` (the whole family), ``sentence``.  ``feasibility`` says before
-the first run what cannot come out, ``calibration`` how often the plan errs.
+:func:`judge` follows the rule that each claim registered in the plan, and takes
+no option: no level, no margin, no choice of test.  Read the modules in this
+order: ``measures`` (a number read from one run), ``samples`` (one number per
+seed), ``decisions`` (the test and the verdict word), ``verdicts`` (all claims of
+a study together).  ``planning`` says before the first run which claims the seeds
+cannot decide, and how often the plan errs.
 """
 
-from bnstudy.judging.calibration import Calibration, calibrate, stored_calibration
-from bnstudy.judging.feasibility import Shortfall, refuse_what_cannot_come_out, shortfalls
-from bnstudy.judging.inside import drift, layer_ratio, probe_at_loss
-from bnstudy.judging.measures import MEASURES, Reading, Run, measure
-from bnstudy.judging.samples import Sample, finished_runs, pilot_of, take_sample
-from bnstudy.judging.verdict import Outcome, Row, Verdict
-from bnstudy.judging.verdicts import judge
+from bnstudy.judging.decisions import Outcome, claimed_range
+from bnstudy.judging.measures import (
+    MEASURES,
+    Reading,
+    Run,
+    drift,
+    finished_runs,
+    layer_ratio,
+    measure,
+    probe_at_loss,
+)
+from bnstudy.judging.planning import (
+    Calibration,
+    Shortfall,
+    calibrate,
+    require_decidable,
+    shortfalls,
+    store_calibration,
+    stored_calibration,
+)
+from bnstudy.judging.samples import Sample, pilot_of, take_sample
+from bnstudy.judging.verdicts import Analysis, Verdict, judge
 
 __all__ = [
     "MEASURES",
+    "Analysis",
     "Calibration",
     "Outcome",
     "Reading",
-    "Row",
     "Run",
     "Sample",
     "Shortfall",
     "Verdict",
     "calibrate",
+    "claimed_range",
     "drift",
     "finished_runs",
     "judge",
@@ -33,8 +50,9 @@ __all__ = [
     "measure",
     "pilot_of",
     "probe_at_loss",
-    "refuse_what_cannot_come_out",
+    "require_decidable",
     "shortfalls",
+    "store_calibration",
     "stored_calibration",
     "take_sample",
 ]

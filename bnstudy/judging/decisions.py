@@ -1,6 +1,8 @@
-"""The registered test of a claim, and the word that follows from it."""
+"""The registered test of a claim, and the verdict word that follows from it."""
 
+import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -20,25 +22,43 @@ from bnstudy.inference import (
     t_p,
     t_test,
 )
-from bnstudy.judging.verdict import Outcome
 from bnstudy.plan import Claim
 
-ALPHA = 0.05  # of the whole family
-POWER = 0.8  # least, of an equivalence test at the pilot's spread
+ALPHA = 0.05  # family-wise error rate
+POWER = 0.8  # minimum for a test of equivalence, at the pilot's spread
+
+
+class Outcome(StrEnum):
+    """The five verdict words."""
+
+    SUPPORTED = "SUPPORTED"
+    """The registered test rejects after Holm's correction, and the effect is as claimed."""
+
+    REFUTED = "REFUTED"
+    """The data show the opposite by the same standard."""
+
+    INCONCLUSIVE = "INCONCLUSIVE"
+    """Neither."""
+
+    INADMISSIBLE = "INADMISSIBLE"
+    """Data that the plan asks for are missing."""
+
+    DEVIATED = "DEVIATED"
+    """The plan was changed after the runs began."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What the test of a claim finds.
+class TestedEffect:
+    """An effect with the p of a claim's test.
 
     Attributes
     ----------
     test
-        Name of the test; of equivalence, of the one that the estimate allows.
+        Name of the test; for equivalence, the one of the two that the estimate selects.
     effect
         Estimate and interval in the natural unit.
     p
-        Raw, in (0, 1], against what the estimate denies.
+        Uncorrected, in (0, 1], of the hypothesis that the estimate speaks against.
     as_claimed
         Whether the estimate lies where the claim says.
     """
@@ -49,13 +69,13 @@ class Finding:
     as_claimed: bool
 
 
-def examine(claim: Claim, values: np.ndarray) -> Finding:
-    """Test a claim on one number a seed.
+def examine(claim: Claim, values: np.ndarray) -> TestedEffect:
+    """Test a claim on one number per seed.
 
     A direction is tested two-sided against the centre.  Equivalence is tested
     by the two one-sided tests if the estimate lies within the margin, and
-    otherwise against the margin from outside; of these two only one can
-    reject, so a claim has one p, and it is small when the data support or
+    otherwise against the margin from outside.  Only one of these two can
+    reject, so a claim has one p, which is small when the data support or
     contradict it.
 
     Parameters
@@ -65,10 +85,10 @@ def examine(claim: Claim, values: np.ndarray) -> Finding:
     values
         (n,), or (n, k) for an order, on the scale of analysis; all finite.
     """
-    result = _tested(claim, values)
-    return Finding(
+    result = _run_test(claim, values)
+    return TestedEffect(
         result.test,
-        _natural(claim, result.interval),
+        _in_natural_unit(claim, result.interval),
         result.p,
         bool(_as_claimed(claim, np.array(result.interval.estimate))),
     )
@@ -86,7 +106,7 @@ def examine_many(
     samples
         (r, n), or (r, n, k) for an order, on the scale of analysis.
     rng
-        Draws signs where they are too many to enumerate.
+        Draws signs where there are too many to enumerate.
 
     Returns
     -------
@@ -110,11 +130,11 @@ def examine_many(
 
 
 def decide(p_adjusted: float, as_claimed: bool) -> Outcome:
-    """Return the word for an adjusted p and the side of the estimate.
+    """Return the verdict word for an adjusted p and the side of the estimate.
 
-    Where neither a claim nor its opposite is true, Holm holds the chance of any
-    decision at alpha.  A decision for the wrong side is held there too if the
-    tests are independent (Shaffer 1980, Annals of Statistics 8).
+    Where neither a claim nor its opposite is true, Holm's correction bounds the
+    probability of any decision by alpha.  A decision for the wrong side has the
+    same bound if the tests are independent (Shaffer 1980, Annals of Statistics 8).
     """
     if p_adjusted > ALPHA:
         return Outcome.INCONCLUSIVE
@@ -122,20 +142,34 @@ def decide(p_adjusted: float, as_claimed: bool) -> Outcome:
 
 
 def allows_no_effect(claim: Claim) -> bool:
-    """Return whether arms without any difference lie where a claim says.
+    """Return whether a claim of two or more arms holds when these do not differ.
 
-    As in 'not even 1.25 times as fast': what makes arms look alike speaks for it.
+    An example is 'not even 1.25 times as fast': whatever hides a difference
+    between the arms counts in favour of such a claim.
     """
     return len(claim.estimand.arms) > 1 and bool(_as_claimed(claim, np.zeros(())))
 
 
-def _tested(claim: Claim, values: np.ndarray) -> Result:
+def claimed_range(claim: Claim) -> tuple[float, float]:
+    """Return the ends of the effects, in the natural unit, that agree with a claim."""
+    null, margin = claim.null, claim.analysis_margin
+    low, high = {
+        "greater": (null, math.inf),
+        "less": (-math.inf, null),
+        "within": (null - margin, null + margin),
+    }[claim.direction]
+    return (math.exp(low), math.exp(high)) if claim.estimand.in_ratios else (low, high)
+
+
+def _run_test(claim: Claim, values: np.ndarray) -> Result:
     if claim.test == "page":
         return page_test(values)
     if claim.test == "tost":
+        # The estimate selects the direction; the test of the other one could not reject.
         test = equivalence_test if _as_claimed(claim, values.mean()) else beyond_margin
         return test(values, claim.analysis_margin, claim.null, ALPHA)
     if claim.test == "sign-flip":
+        # A stream of its own for each claim: p does not depend on which others are judged.
         return sign_flip_test(values, stream(0, f"sign flips of {claim.id}"), claim.null)
     return (t_test if claim.test == "t" else sign_test)(values, claim.null)
 
@@ -148,9 +182,9 @@ def _as_claimed(claim: Claim, estimates: np.ndarray) -> np.ndarray:
     return np.asarray(distance > 0 if claim.direction == "greater" else distance < 0)
 
 
-def _natural(claim: Claim, interval: Interval) -> Interval:
+def _in_natural_unit(claim: Claim, interval: Interval) -> Interval:
     if not claim.estimand.in_ratios:
         return interval
-    with np.errstate(over="ignore"):  # a ratio beyond all floats is infinite
+    with np.errstate(over="ignore"):  # a ratio too large for a float is infinite
         estimate, low, high = np.exp([interval.estimate, interval.low, interval.high]).tolist()
     return Interval(estimate, low, high, interval.n, interval.confidence)

@@ -3,10 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bnstudy.errors import NotMeasuredError
 from bnstudy.inference import (
@@ -19,11 +17,8 @@ from bnstudy.inference import (
     slopes,
     spans,
 )
-from bnstudy.judging.measures import Run, read
+from bnstudy.judging.measures import Run, RunName, read
 from bnstudy.plan import Claim, Estimand, Option, Plan, PlannedExperiment
-from bnstudy.runs.tables import KEY_COLUMNS, Tables
-
-RunKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,47 +54,8 @@ class Sample:
     missing: tuple[str, ...]
 
 
-def finished_runs(plan: Plan, tables: Tables) -> dict[RunKey, Run]:
-    """Return every finished run that the plan asks for, by experiment, arm and seed."""
-    configs = {
-        (planned.experiment.name, arm.name): arm.config
-        for planned in plan.experiments
-        for arm in planned.arms
-    }
-    curves, norms, measures = map(_by_run, (tables.curves, tables.norms, tables.measures))
-    runs = {}
-    for row in tables.runs[tables.runs["status"].isin(("done", "diverged"))].to_dict("records"):
-        arm, seed = (row["experiment"], row["arm"]), int(row["seed"])
-        if arm in configs and seed in plan.seeds:
-            runs[(*arm, seed)] = Run(
-                config=configs[arm],
-                diverged=row["status"] == "diverged",
-                steps_per_epoch=int(row["steps_per_epoch"]),
-                curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
-                norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
-                measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
-            )
-    return runs
-
-
-def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    """Return each run's rows, in the order of steps where they have any.
-
-    They mostly stand so already, and millions of them are not copied once more.
-    """
-    found = dict(list(table.groupby(KEY_COLUMNS)))
-    if "step" not in table:
-        return found
-    return {
-        key: rows
-        if rows["step"].is_monotonic_increasing
-        else rows.sort_values("step", kind="stable")
-        for key, rows in found.items()
-    }
-
-
 def take_sample(
-    claim: Claim, plan: Plan, planned: PlannedExperiment, runs: Mapping[RunKey, Run]
+    claim: Claim, plan: Plan, planned: PlannedExperiment, runs: Mapping[RunName, Run]
 ) -> Sample:
     """Return what the planned runs of a claim say, none of them left out.
 
@@ -110,7 +66,7 @@ def take_sample(
     plan, planned
         The study, whose seeds are read, and the experiment.
     runs
-        From :func:`finished_runs`.
+        From :func:`~bnstudy.judging.measures.finished_runs`.
 
     Raises
     ------

@@ -1,38 +1,127 @@
-"""From a plan and its tables to a verdict on every claim."""
+"""The verdict on each claim of a plan, from the tables of its runs."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from bnstudy.config import canonical_json
-from bnstudy.inference import holm
-from bnstudy.judging.decisions import ALPHA, Finding, allows_no_effect, decide, examine
-from bnstudy.judging.measures import Run
-from bnstudy.judging.samples import RunKey, Sample, finished_runs, take_sample
-from bnstudy.judging.sentence import write_sentence
-from bnstudy.judging.verdict import Outcome, Row, Verdict
+from bnstudy.inference import Interval, holm
+from bnstudy.judging.decisions import (
+    ALPHA,
+    Outcome,
+    TestedEffect,
+    allows_no_effect,
+    decide,
+    examine,
+)
+from bnstudy.judging.measures import Run, RunName, finished_runs
+from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.plan import Claim, Plan, PlannedExperiment
 from bnstudy.runs.tables import Tables
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """A claim computed in one way: as registered, or as one of its robustness checks.
+
+    Attributes
+    ----------
+    label
+        Name of this way of computing the claim.
+    test
+        Name of the test.
+    effect
+        Estimate and interval in the natural unit of ``unit``; None if it
+        could not be computed.
+    unit
+        ``points``, ``times``, or a noun.
+    p
+        Uncorrected, in (0, 1]; None where nothing was tested.
+    as_claimed
+        Whether the estimate lies where the claim says; None without one.
+    """
+
+    label: str
+    test: str
+    effect: Interval | None
+    unit: str
+    p: float | None
+    as_claimed: bool | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict of a study on a claim.
+
+    Attributes
+    ----------
+    claim
+        The claim, with the rule that was followed.
+    experiment
+        Name of its experiment.
+    outcome
+        The verdict word; None for an exploratory claim, which has none.
+    reason
+        Why it is neither supported nor refuted; else empty.
+    result
+        The registered analysis.
+    p_adjusted
+        After Holm's correction over the family; None where nothing was tested.
+    family
+        Number of confirmatory claims that were corrected for together.
+    seeds
+        Number of seeds in the plan: the number of pairs, since no run is left out.
+    runs, censored, diverged
+        Number of runs that were read, and of those that were censored or diverged.
+    robustness
+        The other registered analyses.
+    crowded
+        Whether in some arm more than half of the runs were censored or
+        diverged: the effect is then that within the horizon, and the arms may
+        lie further apart.
+    """
+
+    claim: Claim
+    experiment: str
+    outcome: Outcome | None
+    reason: str
+    result: Analysis
+    p_adjusted: float | None
+    family: int
+    seeds: int
+    runs: int
+    censored: int
+    diverged: int
+    robustness: tuple[Analysis, ...]
+    crowded: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain data for JSON, with None for an infinite end."""
+        record = asdict(self)
+        record["claim"] = self.claim.canonical()
+        finite: dict[str, Any] = _without_infinities(record)
+        return finite
+
+
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """A claim with what its runs say, before the family is looked at."""
+    """A claim tested on its runs, before the correction over the family."""
 
     claim: Claim
     planned: PlannedExperiment
     sample: Sample
-    finding: Finding | None
+    examined: TestedEffect | None
     outcome: Outcome | None
     reason: str
 
     @property
     def p(self) -> float:
-        """What the claim brings to the family: 1 if it is already decided."""
-        return self.finding.p if self.finding and self.outcome is None else 1.0
+        """The claim's p in the family: 1 if its outcome is already known."""
+        return self.examined.p if self.examined and self.outcome is None else 1.0
 
 
 def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdict, ...]:
@@ -51,9 +140,9 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
     Returns
     -------
     tuple of Verdict
-        A claim that is not in the frozen plan as it is now is DEVIATED.  One
-        whose runs are not all there is INADMISSIBLE.  Both count in the family
-        with p = 1, and so does a frozen claim that the plan no longer has.
+        A claim that differs from the frozen plan is DEVIATED, one with missing
+        runs is INADMISSIBLE.  Both count in the family with p = 1, and so does
+        a frozen claim that the plan no longer has.
 
     Raises
     ------
@@ -62,13 +151,14 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
     """
     runs = finished_runs(plan, tables)
     now = json.loads(canonical_json(plan.canonical()))
-    changed = next((part for part in ("profile", "seeds", "data") if now[part] != frozen[part]), "")
+    changed = next((key for key in ("profile", "seeds", "data") if now[key] != frozen[key]), "")
     cases = [
         _case(claim, plan, planned, runs, frozen, changed)
         for planned in plan.experiments
         for claim in planned.claims
     ]
     family = [case for case in cases if case.claim.family == "confirmatory"]
+    # A claim cannot leave the family: giving up a hopeless one would help the others.
     size = len(family) + _given_up(plan, frozen)
     p = [case.p for case in family] + [1.0] * (size - len(family))
     adjusted = dict(zip([case.claim.id for case in family], holm(np.array(p)), strict=False))
@@ -79,38 +169,38 @@ def _case(
     claim: Claim,
     plan: Plan,
     planned: PlannedExperiment,
-    runs: Mapping[RunKey, Run],
+    runs: Mapping[RunName, Run],
     frozen: Mapping[str, Any],
     changed: str,
 ) -> _Case:
     sample = take_sample(claim, plan, planned, runs)
-    finding = None if sample.missing else examine(claim, sample.values)
+    examined = None if sample.missing else examine(claim, sample.values)
     deviation = f"the {changed} of the plan changed after the runs began" if changed else ""
     deviation = deviation or _deviation(claim, planned, frozen)
     if deviation:
-        return _Case(claim, planned, sample, finding, Outcome.DEVIATED, deviation)
+        return _Case(claim, planned, sample, examined, Outcome.DEVIATED, deviation)
     if sample.missing:
         reason = "missing are " + ", ".join(sample.missing)
-        return _Case(claim, planned, sample, finding, Outcome.INADMISSIBLE, reason)
-    reason = _nothing_to_learn(claim, sample, finding)
-    return _Case(claim, planned, sample, finding, Outcome.INCONCLUSIVE if reason else None, reason)
+        return _Case(claim, planned, sample, examined, Outcome.INADMISSIBLE, reason)
+    reason = _undecidable(claim, sample, examined)
+    return _Case(claim, planned, sample, examined, Outcome.INCONCLUSIVE if reason else None, reason)
 
 
-def _nothing_to_learn(claim: Claim, sample: Sample, finding: Finding | None) -> str:
-    """Return why complete data cannot decide a claim, or nothing."""
+def _undecidable(claim: Claim, sample: Sample, examined: TestedEffect | None) -> str:
+    """Return why even complete data cannot decide a claim; empty if they can."""
     if sample.lost:
         return "every run diverged"
     if sample.seeds == 1:
         return "one seed says nothing about the spread"
-    supported = finding is not None and finding.as_claimed
+    supported = examined is not None and examined.as_claimed
     if sample.crowded and (claim.direction == "within" or (supported and allows_no_effect(claim))):
-        # Cut at one horizon, two arms look alike however different they are.
+        # Two arms that are both cut off at the horizon look alike however different they are.
         return "more than half of the runs of an arm were cut short"
     return ""
 
 
 def _deviation(claim: Claim, planned: PlannedExperiment, frozen: Mapping[str, Any]) -> str:
-    """Return how a claim differs from the frozen plan, in words; empty if it does not."""
+    """Return in which respect a claim differs from the frozen plan; empty if it does not."""
     experiments = {each["name"]: each for each in frozen["experiments"]}
     before = experiments.get(planned.experiment.name)
     if before is None or claim.id not in before.get("claims", {}):
@@ -125,7 +215,7 @@ def _deviation(claim: Claim, planned: PlannedExperiment, frozen: Mapping[str, An
 
 
 def _given_up(plan: Plan, frozen: Mapping[str, Any]) -> int:
-    """Return how many confirmatory claims were frozen that the plan no longer has."""
+    """Return the number of frozen confirmatory claims that the plan no longer has."""
     ids = {claim.id for claim in plan.claims if claim.family == "confirmatory"}
     registered = [
         (name, claim)
@@ -136,24 +226,24 @@ def _given_up(plan: Plan, frozen: Mapping[str, Any]) -> int:
 
 
 def _verdict(
-    case: _Case, plan: Plan, runs: Mapping[RunKey, Run], adjusted: float | None, family: int
+    case: _Case, plan: Plan, runs: Mapping[RunName, Run], adjusted: float | None, family: int
 ) -> Verdict:
     claim, sample = case.claim, case.sample
     judged = claim.family == "confirmatory"
-    tested = judged and case.finding is not None and case.outcome is not Outcome.DEVIATED
+    tested = judged and case.examined is not None and case.outcome is not Outcome.DEVIATED
     outcome, reason = case.outcome, case.reason
-    if outcome is None and judged and case.finding is not None and adjusted is not None:
-        outcome = decide(adjusted, case.finding.as_claimed)
+    if outcome is None and judged and case.examined is not None and adjusted is not None:
+        outcome = decide(adjusted, case.examined.as_claimed)
         if outcome is Outcome.INCONCLUSIVE:
-            reason = f"p is above {ALPHA:g} after Holm's correction"
+            reason = f"p is above {ALPHA} after Holm's correction"
     if not judged:
         outcome = None
-    verdict = Verdict(
+    return Verdict(
         claim=claim,
         experiment=case.planned.experiment.name,
         outcome=outcome,
         reason=reason,
-        result=_row(claim, "as registered", case.finding, with_p=tested),
+        result=_analysis(claim, "as registered", case.examined, with_p=tested),
         p_adjusted=float(adjusted) if tested and adjusted is not None else None,
         family=family,
         seeds=sample.seeds,
@@ -163,22 +253,33 @@ def _verdict(
         robustness=tuple(_robustness(case, plan, runs, with_p=tested)),
         crowded=sample.crowded,
     )
-    return replace(verdict, sentence=write_sentence(verdict))
 
 
-def _robustness(case: _Case, plan: Plan, runs: Mapping[RunKey, Run], *, with_p: bool) -> list[Row]:
-    rows = []
+def _robustness(
+    case: _Case, plan: Plan, runs: Mapping[RunName, Run], *, with_p: bool
+) -> list[Analysis]:
+    analyses = []
     for variant in case.claim.robustness:
         other = case.claim.varied(variant)
         sample = take_sample(other, plan, case.planned, runs)
-        finding = None if sample.missing else examine(other, sample.values)
-        rows.append(_row(other, variant.label, finding, with_p=with_p))
-    return rows
+        examined = None if sample.missing else examine(other, sample.values)
+        analyses.append(_analysis(other, variant.label, examined, with_p=with_p))
+    return analyses
 
 
-def _row(claim: Claim, label: str, finding: Finding | None, *, with_p: bool) -> Row:
+def _analysis(claim: Claim, label: str, examined: TestedEffect | None, *, with_p: bool) -> Analysis:
     unit = claim.unit
-    if finding is None:
-        return Row(label, claim.test, None, unit, None, None)
-    p = finding.p if with_p else None
-    return Row(label, finding.test, finding.effect, unit, p, finding.as_claimed)
+    if examined is None:
+        return Analysis(label, claim.test, None, unit, None, None)
+    p = examined.p if with_p else None
+    return Analysis(label, examined.test, examined.effect, unit, p, examined.as_claimed)
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Outcome) else value

@@ -1,4 +1,4 @@
-"""LeNet for a :class:`~bnstudy.config.RunConfig`, and what each of its layers does and costs.
+"""LeNet for a :class:`~bnstudy.config.RunConfig`, and the shapes and costs of its layers.
 
 The network of the notes: two convolutions and three linear layers on 28 x 28
 images, a normalization layer after each but the last, sigmoids, average
@@ -36,12 +36,12 @@ _ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 class StreamDropout(nn.Module):
-    """Dropout whose masks come from a generator of the run's own.
+    """Dropout whose masks come from the run's own generator.
 
     Drops a unit with probability ``rate`` in training and scales the others by
     1 / (1 - rate) (Srivastava et al. 2014, in the inverted form of torch).  A
-    mask is ``rng.random((N, units), dtype=float32) >= rate``, so another
-    program with the same stream draws the same masks.
+    mask is ``rng.random((N, units), dtype=float32) >= rate``, so any engine
+    with the same stream draws the same masks.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class StreamDropout(nn.Module):
         return X * torch.from_numpy(kept).to(X.device) / (1.0 - self.rate)
 
     def extra_repr(self) -> str:
-        """Name the rate when the layer is printed."""
+        """Return the rate, for printing the layer."""
         return f"rate={self.rate}"
 
 
@@ -74,10 +74,11 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
     Parameters
     ----------
     config
-        Normalization, its placement and layers, activation, bias and dropout are read.
+        Its normalization, placement, normalized layers, activation, bias and dropout
+        are read.
     seed
-        Decides the initial weights (Xavier-uniform, Glorot & Bengio 2010;
-        biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)) as torch's default) and the
+        Determines the initial weights (Xavier-uniform, Glorot & Bengio 2010;
+        biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's default) and the
         streams of dropout and noise.
 
     Returns
@@ -90,8 +91,9 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
     Raises
     ------
     ConfigError
-        If the normalization word is unknown or its options are impossible.
+        If the normalization is unknown or its options are impossible.
     """
+    # one generator each for all layers of the network, which draw from it in turn
     dropout, noise = stream(seed, "dropout"), stream(seed, "noise")
     net = nn.Sequential()
 
@@ -136,7 +138,7 @@ def lenet(config: RunConfig, seed: int) -> nn.Sequential:
 
 
 def _weighted(kind: str, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
-    # not initialized: torch would draw from its global generator
+    # skip_init: torch's initialization would draw from its global generator
     if kind == "linear":
         return skip_init(nn.Linear, inputs, outputs, bias=bias)
     return skip_init(nn.Conv2d, inputs, outputs, KERNEL_SIZE, bias=bias)
@@ -164,14 +166,15 @@ def _fill(tensor: Tensor, rng: np.random.Generator, bound: float) -> None:
 
 
 def refuse_lone_image(config: RunConfig, n: int) -> None:
-    """Refuse epochs with a batch of one image if the normalization needs more.
+    """Refuse epochs of n images with a batch of one, if the normalization needs more.
 
     Raises
     ------
     ConfigError
-        With two batch sizes that would do.
+        If the last batch, or every batch, would hold one image.
     """
     left = n % config.batch_size if config.batch_size < n else min(n, config.batch_size)
+    # a remainder of 0 means that the last batch is a full one
     if (left == 1 or config.batch_size == 1) and needs_batch(config.norm):
         raise ConfigError(
             f"norm {config.norm!r} needs at least 2 images in every batch, but {n} images in "
@@ -186,20 +189,20 @@ def norm_layers(net: nn.Module) -> dict[str, nn.Module]:
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What one layer does to one image, and what it costs.
+    """Output shape and cost of one layer for one image.
 
     Attributes
     ----------
     name, kind
-        Its name in the network and its class.
+        Name of the layer in the network, and name of its class.
     output_shape
         For a batch of one: (1, C, H, W) or (1, units).
     parameters
-        Numbers that are learned.
+        Number of learned values.
     flops
         Floating-point operations of a forward pass of one image, a
-        multiplication and an addition counted as two.  Convolution and linear
-        layers only: the rest is below 5 % of the whole.
+        multiplication and an addition counted as two.  Of convolution and linear
+        layers only: the others cost below 5 % of the total.
     """
 
     name: str
@@ -210,12 +213,12 @@ class LayerTrace:
 
 
 def trace(config: RunConfig) -> list[LayerTrace]:
-    """Return the shape table of the notes for an arm, with parameters and operations.
+    """Return the shape table of the notes for a config, with parameters and operations.
 
     Raises
     ------
     ConfigError
-        If the normalization word is unknown or its options are impossible.
+        If the normalization is unknown or its options are impossible.
     """
     net = lenet(config, seed=0).eval()
     X = torch.zeros(1, *IMAGE_SHAPE)
@@ -233,6 +236,7 @@ def trace(config: RunConfig) -> list[LayerTrace]:
 def _flops(layer: nn.Module, output: Tensor) -> int:
     if not isinstance(layer, nn.Conv2d | nn.Linear):
         return 0
+    # each output value is a dot product with one filter, weight[0] in size
     products = layer.weight[0].numel() * output[0].numel()
     additions_of_bias = output[0].numel() if layer.bias is not None else 0
     return 2 * products + additions_of_bias

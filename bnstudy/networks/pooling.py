@@ -1,4 +1,4 @@
-"""Average pooling over 2 x 2 squares, as torch's own to the last bit and quicker on the CPU.
+"""Average pooling over 2 x 2 squares: torch's to the last bit, and faster on the CPU.
 
 torch's kernel takes a third of the forward pass of a LeNet on one core; slices
 and sums, which are vectorized, take less than half of that.
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 
-class _Mean(torch.autograd.Function):
-    """Means of 2 x 2 squares, added in the order of torch's kernel: row by row."""
+class _SquareMeans(torch.autograd.Function):
+    """Means of 2 x 2 squares, with the gradient written out."""
 
     generate_vmap_rule = True
 
@@ -21,11 +21,11 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is needed on the way back."""
+        """Save nothing: the gradient does not depend on the input."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        share = gradient * 0.25
+        share = gradient * 0.25  # (..., H/2, W/2), which each pixel of a square receives
         *planes, height, width = share.shape
         spread = share.new_empty(*planes, 2 * height, 2 * width)
         upper = spread[..., 0::2, :]
@@ -40,6 +40,7 @@ class _Mean(torch.autograd.Function):
 
 
 def _pooled(X: Tensor) -> Tensor:
+    # added row by row, as torch's kernel does: another order would round differently
     upper, lower = X[..., 0::2, :], X[..., 1::2, :]
     total = upper[..., 0::2] + upper[..., 1::2]
     total += lower[..., 0::2]
@@ -50,8 +51,8 @@ def _pooled(X: Tensor) -> Tensor:
 class AveragePooling(nn.AvgPool2d):
     """``nn.AvgPool2d(2)``: (N, C, H, W) to (N, C, H/2, W/2), the same numbers and gradients.
 
-    Where its sums are not those of torch's kernel, or not quicker (other
-    devices, half precision, odd sides, a compiled or traced graph), torch's kernel is called.
+    Where these sums would differ from torch's or not be faster (other devices,
+    half precision, odd sides, a compiled or traced graph), torch's kernel is called.
     """
 
     def __init__(self) -> None:
@@ -69,4 +70,4 @@ class AveragePooling(nn.AvgPool2d):
             or any(side % 2 for side in sides)
         ):
             return super().forward(input)
-        return _Mean.apply(input)
+        return _SquareMeans.apply(input)

@@ -1,8 +1,9 @@
-"""Reports: one model built from the plan and the store, set as HTML and as Markdown.
+"""Reports: one model built from the plan and the store, rendered as HTML and as Markdown.
 
-``evidence`` arranges what the store has, ``exhibits`` turn it into findings,
-``build`` makes the :class:`~bnstudy.report.model.Report`, ``render`` sets it,
-``write`` puts it into a folder.  ``text`` alone formats numbers.
+``evidence`` arranges the tables of the store, ``exhibits`` turn them into
+findings, ``sentences``, ``claim_tables`` and ``claim_charts`` turn verdicts into
+judgements, ``build`` makes the :class:`~bnstudy.report.model.Report`, ``render``
+renders it and ``write`` puts it into a folder.  ``text`` alone formats numbers.
 """
 
 from bnstudy.report.build import build

@@ -7,18 +7,24 @@ from dataclasses import fields
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.judging import Calibration, Verdict
+from bnstudy.judging import Calibration, Verdict, finished_runs
 from bnstudy.plan import PILOT_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
-from bnstudy.report.effects import effects, judgement_chart
+from bnstudy.report.captions import data_name
+from bnstudy.report.claim_charts import effect_charts, judgement_chart
+from bnstudy.report.claim_tables import (
+    explored_table,
+    glossary,
+    judgement,
+    power_table,
+    verdict_table,
+)
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
-from bnstudy.report.exhibits.parts import data_name
 from bnstudy.report.model import Finding, Page, Report, Table
-from bnstudy.report.reliability import reliability
+from bnstudy.report.sentences import write_reliability, write_tally
 from bnstudy.report.sharing import shared_out
 from bnstudy.report.surprises import RULE, surprises
-from bnstudy.report.verdicts import explored_table, judgement, tally, verdict_table, words
 from bnstudy.runs.tables import Tables
 
 BANNER = (
@@ -54,43 +60,43 @@ def build(
     Parameters
     ----------
     plan
-        What was to be run.
+        The study.
     tables
-        What is there.
+        The runs that are in its store.
     provenance
         Further lines of the provenance table.
     verdicts
-        On the plan's claims.
+        Verdicts on the plan's claims.
     calibration
-        Of this plan, where there is one.
+        Calibration of this plan, if there is one.
 
     Raises
     ------
     ConfigError
         If an experiment asks for an exhibit, or an arm in one, that is unknown.
     """
+    runs = finished_runs(plan, tables)
 
     def page(number: int) -> Page:
         planned = plan.experiments[number]
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
-        return _page(Evidence.of(plan, planned, tables), mine)
+        return _page(Evidence(plan, planned, runs), mine)
 
     pages = shared_out(page, len(plan.experiments))
     planned_runs = _planned(plan, tables.runs)
-    sentences, power = reliability(plan, calibration)
     return Report(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
-        tally=tally(verdicts),
+        tally=write_tally(verdicts),
         verdicts=verdict_table(verdicts),
         explored=explored_table(verdicts),
-        words=words() if verdicts else None,
-        effects=effects(plan, verdicts),
+        glossary=glossary() if verdicts else None,
+        effects=effect_charts(plan, verdicts),
         surprises=surprises(verdicts, calibration.power if calibration else None),
         surprise_rule=RULE,
-        reliability=sentences,
-        power=power,
+        reliability=write_reliability(plan, calibration),
+        power=power_table(plan, calibration),
         pages=tuple(pages),
         provenance=_provenance(plan, planned_runs, provenance or {}),
         commands=_commands(plan),
@@ -129,8 +135,8 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         limits=experiment.limits,
         state=" ".join(
             [
-                _state(evidence.runs, len(evidence.planned.arms) * len(evidence.plan.seeds)),
-                *_alike(evidence.planned.arms),
+                _state(*_counts_of(evidence)),
+                *_same_arms(evidence.planned.arms),
             ]
         ),
         arms=_arms(evidence),
@@ -151,24 +157,33 @@ def _planned(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
     return merged.assign(status=merged["status"].fillna("missing"))
 
 
-def _counts(runs: pd.DataFrame, planned: int) -> tuple[int, int, int]:
+def _status_counts(runs: pd.DataFrame, planned: int) -> tuple[int, int, int]:
     done = int((runs["status"] == "done").sum())
     diverged = int((runs["status"] == "diverged").sum())
     return done, diverged, planned - done - diverged
 
 
-def _state(runs: pd.DataFrame, planned: int) -> str:
-    done, diverged, missing = _counts(runs, planned)
+def _counts_of(evidence: Evidence) -> tuple[int, int, int]:
+    done, diverged = (
+        sum(len(evidence.finished(arm.name, status)) for arm in evidence.planned.arms)
+        for status in ("done", "diverged")
+    )
+    planned = len(evidence.planned.arms) * len(evidence.plan.seeds)
+    return done, diverged, planned - done - diverged
+
+
+def _state(done: int, diverged: int, missing: int) -> str:
+    planned = done + diverged + missing
     if missing == planned:
         return f"No run is there yet; {text.count(planned, 'run')} planned."
-    said = [f"{done:,} done"]
-    said += [f"{diverged:,} diverged"] if diverged else []
-    said += [f"{missing:,} missing"] if missing else []
-    return f"{text.count(planned, 'planned run')}: {text.listing(said)}."
+    counts = [f"{done:,} done"]
+    counts += [f"{diverged:,} diverged"] if diverged else []
+    counts += [f"{missing:,} missing"] if missing else []
+    return f"{text.count(planned, 'planned run')}: {text.listing(counts)}."
 
 
-def _alike(arms: Sequence[Arm]) -> list[str]:
-    """Say which arms are trained the same: small profiles level differences of the larger ones."""
+def _same_arms(arms: Sequence[Arm]) -> list[str]:
+    """Say which arms are trained the same: in a small profile, arms of a larger one coincide."""
     labels: dict[RunConfig, list[str]] = {}
     for arm in arms:
         labels.setdefault(arm.config, []).append(arm.label)
@@ -205,9 +220,9 @@ def _arms(evidence: Evidence) -> Table:
 
 
 def _passes(evidence: Evidence, arm: Arm) -> str:
-    """Write how many images all runs of an arm were trained on."""
-    last = evidence.curve(arm.name).groupby("seed")["images"].last()
-    return f"{int(last.sum()):,}" if len(last) else text.MISSING
+    """Write the number of images that all runs of an arm were trained on."""
+    images = evidence.readings([arm], "images-trained")["value"]
+    return text.decimal(images.sum(), 0) if len(images) else text.MISSING
 
 
 def _settings(evidence: Evidence) -> Table:
@@ -235,7 +250,7 @@ def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
         f"(arm) {len(plan.seeds):,} {'time' if len(plan.seeds) == 1 else 'times'}, from "
         f"{'a' if len(plan.seeds) == 1 else 'another'} random start each. A "
         "start (seed) gives all arms the same initial weights and the same order of images, so "
-        f"that arms can be compared seed by seed. {_state(runs, len(plan.runs))} "
+        f"that arms can be compared seed by seed. {_state(*_status_counts(runs, len(plan.runs)))} "
         f"Every result below rests on at most {seeds}; an interval says what range of effects "
         "they are compatible with."
     )
@@ -257,7 +272,7 @@ def _options(plan: Plan) -> str:
 
 
 def is_pilot(plan: Plan) -> bool:
-    """Return whether a plan has seeds that no claim uses."""
+    """Return whether a plan has the pilot's seeds, which no claim uses."""
     return min(plan.seeds) >= PILOT_SEED
 
 
@@ -272,12 +287,12 @@ def _commands(plan: Plan) -> tuple[str, ...]:
 
 
 def _distinct(runs: pd.DataFrame, *columns: str) -> str:
-    """Return the different combinations of some columns among the finished runs, in words."""
-    there = runs[runs["status"] != "missing"]
-    known = [column for column in columns if column in there]
-    if not known or there.empty:
+    """Write the distinct combinations of some columns among the finished runs."""
+    finished = runs[runs["status"] != "missing"]
+    known = [column for column in columns if column in finished]
+    if not known or finished.empty:
         return text.MISSING
-    found = there[known].dropna(how="all").drop_duplicates()
+    found = finished[known].dropna(how="all").drop_duplicates()
     lines = [
         ", ".join(text.setting(value) for value in row if not _absent(value))
         for row in found.itertuples(index=False)
@@ -285,12 +300,12 @@ def _distinct(runs: pd.DataFrame, *columns: str) -> str:
     return "; ".join(sorted(set(lines))) or text.MISSING
 
 
-def mix(runs: pd.DataFrame, column: str) -> str:
-    """Return the values of a column with their counts of distinct runs: lockstep 120, ..."""
-    there = runs[runs["status"] != "missing"]
-    if column not in there or there.empty:
+def value_counts(runs: pd.DataFrame, column: str) -> str:
+    """Write the values of a column with their numbers of distinct runs: lockstep (120 runs)."""
+    finished = runs[runs["status"] != "missing"]
+    if column not in finished or finished.empty:
         return text.MISSING
-    counts = there.drop_duplicates("id")[column].dropna().value_counts().sort_index()
+    counts = finished.drop_duplicates("id")[column].dropna().value_counts().sort_index()
     return ", ".join(f"{name} ({text.count(count, 'run')})" for name, count in counts.items())
 
 
@@ -299,10 +314,10 @@ def _absent(value: object) -> bool:
 
 
 def _commits(runs: pd.DataFrame) -> str:
-    there = runs[runs["status"] != "missing"]
-    if "git.commit" not in there or there["git.commit"].dropna().empty:
-        return "not run from a git checkout" if len(there) else text.MISSING
-    found = there[["git.commit", "git.dirty"]].dropna().drop_duplicates()
+    finished = runs[runs["status"] != "missing"]
+    if "git.commit" not in finished or finished["git.commit"].dropna().empty:
+        return "not run from a git checkout" if len(finished) else text.MISSING
+    found = finished[["git.commit", "git.dirty"]].dropna().drop_duplicates()
     lines = [
         f"{commit}{' with uncommitted changes' if dirty else ''}"
         for commit, dirty in found.itertuples(index=False)
@@ -312,10 +327,10 @@ def _commits(runs: pd.DataFrame) -> str:
 
 def _total(runs: pd.DataFrame, column: str) -> float:
     """Return the sum over distinct runs: two experiments may share one."""
-    there = runs[runs["status"] != "missing"]
-    if column not in there or there.empty:
+    finished = runs[runs["status"] != "missing"]
+    if column not in finished or finished.empty:
         return float("nan")
-    once = there.drop_duplicates("id") if "id" in there else there
+    once = finished.drop_duplicates("id") if "id" in finished else finished
     return float(once[column].astype(float).sum())
 
 
@@ -327,7 +342,7 @@ def _speed(runs: pd.DataFrame) -> str:
 
 
 def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Table:
-    done, diverged, missing = _counts(runs, len(plan.runs))
+    done, diverged, missing = _status_counts(runs, len(plan.runs))
     versions = sorted(name for name in runs.columns if str(name).startswith("versions."))
     rows = [
         ("Plan (sha256)", plan.sha256),
@@ -337,9 +352,9 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Images (sha256)", plan.data.digest),
         ("Images taken from", _distinct(runs, "data.source")),
         ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
-        ("Crashed runs", "none is kept: a run that crashed is missing until it is trained anew"),
+        ("Crashed runs", "none is kept: a run that crashed is missing until it is trained again"),
         ("Commit", _commits(runs)),
-        ("Engine", mix(runs, "engine")),
+        ("Engine", value_counts(runs, "engine")),
         ("Device", _distinct(runs, "device")),
         ("Threads per process", _distinct(runs, "threads")),
         ("Machine", _distinct(runs, "machine.system", "machine.architecture", "machine.processor")),

@@ -1,4 +1,4 @@
-"""Two reported studies side by side: which verdicts changed, and by how much each effect moved.
+"""Comparison of two reported studies: changed verdicts, and the change of each effect.
 
 Every report keeps its verdicts as data in ``verdicts.json``, so that studies can be
 compared without their runs: yours with a published one, two machines, two versions.
@@ -14,10 +14,10 @@ from typing import Any
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.inference import Interval
-from bnstudy.judging import Verdict
-from bnstudy.judging.verdict import Row
+from bnstudy.judging import Analysis, Verdict
 from bnstudy.plan import Plan
-from bnstudy.report.verdicts import effect, number
+from bnstudy.report import text
+from bnstudy.report.sentences import verdict_record
 
 VERDICTS = "verdicts.json"
 UNJUDGED = "explored"
@@ -25,22 +25,22 @@ UNJUDGED = "explored"
 
 @dataclass(frozen=True)
 class Filed:
-    """What a report kept of a study.
+    """The record of a study that its report keeps as ``verdicts.json``.
 
     Attributes
     ----------
     folder
-        Of the report.
+        Folder of the report.
     plan
         sha256 of the plan.
     seeds
-        How many.
+        Number of seeds.
     data
         sha256 of the images.
     arms
-        Experiment and arm to settings.
+        Settings by experiment and arm.
     verdicts
-        Claim's id to its verdict as plain data.
+        Verdicts as plain data, by id of the claim.
     """
 
     folder: str
@@ -59,7 +59,7 @@ class Pair:
     ----------
     claim
         Its id.
-    words
+    outcomes
         Both verdict words; ``explored`` for a claim without.
     effects
         Both effects with their intervals, in natural units.
@@ -72,7 +72,7 @@ class Pair:
     """
 
     claim: str
-    words: tuple[str, str]
+    outcomes: tuple[str, str]
     effects: tuple[str, str]
     moved: str
     apart: bool | None
@@ -81,7 +81,7 @@ class Pair:
     @property
     def changed(self) -> bool:
         """Whether the verdict word differs."""
-        return self.words[0] != self.words[1]
+        return self.outcomes[0] != self.outcomes[1]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Comparison:
     Attributes
     ----------
     first, second
-        Plan, seeds and data of each, in words.
+        Line that names plan, seeds and data of each.
     pairs
         Claims of both, in the order of the first.
     only
@@ -108,7 +108,7 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """All of it in a sentence."""
+        """The comparison in one sentence."""
         changed = sum(pair.changed for pair in self.pairs)
         apart = sum(pair.apart is True for pair in self.pairs)
         return (
@@ -117,7 +117,7 @@ class Comparison:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data for JSON."""
+        """Return the comparison as plain data for JSON."""
         pairs = [{**asdict(pair), "changed": pair.changed} for pair in self.pairs]
         return {**asdict(self), "pairs": pairs, "sentence": self.sentence}
 
@@ -134,13 +134,13 @@ def filed_text(plan: Plan, verdicts: Sequence[Verdict]) -> str:
             for planned in plan.experiments
             for arm in planned.arms
         },
-        "verdicts": [verdict.as_dict() for verdict in verdicts],
+        "verdicts": [verdict_record(verdict) for verdict in verdicts],
     }
     return canonical_json(content) + "\n"
 
 
 def load_filed(study: str, reports: Path) -> Filed:
-    """Read what a report kept.
+    """Read the record that a report keeps of its study.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def load_filed(study: str, reports: Path) -> Filed:
     Raises
     ------
     ReportError
-        If there is no such report, or its file is damaged or from before this was kept.
+        If there is no such report, or its record is missing or damaged.
     """
     folder = next((each for each in (reports / study, Path(study)) if each.is_dir()), None)
     if folder is None:
@@ -227,8 +227,8 @@ def _pair_lines(pair: Pair) -> list[str]:
     return [
         f"  {pair.claim}: {', '.join(remarks)}",
         *(
-            f"    {name}  {word:<13} {size}"
-            for name, word, size in zip("AB", pair.words, pair.effects, strict=True)
+            f"    {name}  {outcome:<13} {effect}"
+            for name, outcome, effect in zip("AB", pair.outcomes, pair.effects, strict=True)
         ),
     ]
 
@@ -241,34 +241,36 @@ def _introduced(filed: Filed) -> str:
 
 
 def _pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pair:
-    rows = _row(first["result"]), _row(second["result"])
-    ends = [row.effect for row in rows]
+    before, after = _analysis(first["result"]), _analysis(second["result"])
     apart = None
-    if ends[0] is not None and ends[1] is not None:
-        apart = ends[0].high < ends[1].low or ends[1].high < ends[0].low
+    if before.effect is not None and after.effect is not None:
+        apart = before.effect.high < after.effect.low or after.effect.high < before.effect.low
     return Pair(
         claim=first["claim"]["id"],
-        words=(first["outcome"] or UNJUDGED, second["outcome"] or UNJUDGED),
-        effects=(effect(rows[0]), effect(rows[1])),
-        moved=_moved(*rows),
+        outcomes=(first["outcome"] or UNJUDGED, second["outcome"] or UNJUDGED),
+        effects=(
+            text.effect_interval(before.effect, before.unit),
+            text.effect_interval(after.effect, after.unit),
+        ),
+        moved=_moved(before, after),
         apart=apart,
         same_rule=first["claim"] == second["claim"],
     )
 
 
-def _row(plain: Mapping[str, Any]) -> Row:
-    """Return a stored row; an end of its interval that was at infinity is there again."""
-    stored, found = plain["effect"], None
+def _analysis(record: Mapping[str, Any]) -> Analysis:
+    """Return a stored analysis; JSON has no infinity, so an end that is None was infinite."""
+    stored, effect = record["effect"], None
     if stored is not None and stored["estimate"] is not None:
         low = -math.inf if stored["low"] is None else stored["low"]
         high = math.inf if stored["high"] is None else stored["high"]
-        found = Interval(**{**stored, "low": low, "high": high})
-    return Row(**{**plain, "effect": found})
+        effect = Interval(**{**stored, "low": low, "high": high})
+    return Analysis(**{**record, "effect": effect})
 
 
-def _moved(first: Row, second: Row) -> str:
+def _moved(first: Analysis, second: Analysis) -> str:
     if first.effect is None or second.effect is None or first.unit != second.unit:
-        return "–"
+        return text.MISSING
     if first.unit == "times":
-        return f"x {second.effect.estimate / first.effect.estimate:.3g}"
-    return number(second.effect.estimate - first.effect.estimate, first.unit)
+        return f"x {text.factor(second.effect.estimate / first.effect.estimate)}"
+    return text.effect(second.effect.estimate - first.effect.estimate, first.unit)

@@ -1,24 +1,23 @@
-"""What the store has on one experiment, arranged for the makers of exhibits.
+"""The finished runs of one experiment, as exhibits ask for them.
 
-Everything here is a number or a tidy table; writing them out is the makers'
-work.  Rows are sorted and cut to the plan first, so that neither the order in
-which runs finished nor a run beyond the plan can change a report.
+Runs are read by :mod:`bnstudy.judging.measures` alone, so that a figure and a claim
+never disagree about one.  Rows come in the order of the plan's arms and seeds: neither
+the order in which runs finished nor a run beyond the plan can change a report.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bnstudy.inference import restricted_steps
-from bnstudy.networks.lenet import CLASSES
-from bnstudy.plan import Arm, Plan, PlannedExperiment
-from bnstudy.runs.tables import Tables
+from bnstudy.errors import ConfigError, NotMeasuredError
+from bnstudy.inference import mean_interval, ratio_interval
+from bnstudy.judging.measures import Run, RunName, curve_points, probe_rows, read
+from bnstudy.plan import Arm, Option, Plan, PlannedExperiment
 
-CHANCE = 1.0 / CLASSES
+READING_COLUMNS = ["arm", "seed", "value", "censored"]
 
 
 @dataclass(frozen=True)
@@ -29,28 +28,14 @@ class Evidence:
     ----------
     plan, planned
         The study, and which of its experiments this is.
-    runs, curves, norms, measures
-        The store's tables, cut to the experiment, in the order of arms and seeds.
+    runs
+        All finished runs of the study, from
+        :func:`~bnstudy.judging.measures.finished_runs`.
     """
 
     plan: Plan
     planned: PlannedExperiment
-    runs: pd.DataFrame
-    curves: pd.DataFrame
-    norms: pd.DataFrame
-    measures: pd.DataFrame
-
-    @classmethod
-    def of(cls, plan: Plan, planned: PlannedExperiment, tables: Tables) -> "Evidence":
-        """Cut the store's tables to one experiment and sort them."""
-        return cls(
-            plan,
-            planned,
-            _cut(plan, planned, tables.runs, []),
-            _cut(plan, planned, tables.curves, ["step"]),
-            _cut(plan, planned, tables.norms, ["layer", "channel"]),
-            _cut(plan, planned, tables.measures, ["probe", "step", "layer", "tensor", "stat"]),
-        )
+    runs: Mapping[RunName, Run]
 
     def arms(self, names: Iterable[str] | None = None) -> tuple[Arm, ...]:
         """Return the arms of these names, all if not given.
@@ -64,29 +49,127 @@ class Evidence:
             return self.planned.arms
         return tuple(self.planned.arm(name) for name in names)
 
+    def targets(self) -> tuple[float, ...]:
+        """Return the target accuracies of the experiment, the primary one first.
+
+        Raises
+        ------
+        ConfigError
+            If it has none.
+        """
+        experiment = self.planned.experiment
+        if not experiment.targets:
+            raise ConfigError(
+                f"steps are read to a target, and experiment {experiment.name!r} has none: "
+                "give it targets"
+            )
+        return experiment.targets
+
+    def of(self, arm: str) -> Iterator[tuple[int, Run]]:
+        """Yield seed and run of every finished run of an arm."""
+        for seed in sorted(self.plan.seeds):
+            run = self.runs.get((self.planned.experiment.name, arm, seed))
+            if run is not None:
+                yield seed, run
+
     def finished(self, arm: str, status: str | None = None) -> list[int]:
         """Return the seeds of an arm that are done or diverged, or of one status."""
-        wanted = ("done", "diverged") if status is None else (status,)
-        return [seed for seed, found in self._seeds.get(arm, ()) if found in wanted]
+        return [
+            seed
+            for seed, run in self.of(arm)
+            if status is None or run.diverged == (status == "diverged")
+        ]
 
-    @cached_property
-    def _seeds(self) -> dict[str, list[tuple[int, str]]]:
-        """Seed and status of every run, by arm: asked for hundreds of times a page."""
-        found: dict[str, list[tuple[int, str]]] = {}
-        for arm, seed, status in self.runs[["arm", "seed", "status"]].itertuples(index=False):
-            found.setdefault(arm, []).append((int(seed), status))
-        return found
+    def readings(self, arms: Iterable[Arm], measure: str, **options: Option) -> pd.DataFrame:
+        """Return what a measure reads of every finished run of some arms.
 
-    def curve(self, arm: str) -> pd.DataFrame:
-        """Return the curves of an arm's seeds."""
-        return self.curves[self.curves["arm"] == arm]
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``arm``, ``seed``, ``value``, ``censored``; runs that do not hold what
+            the measure reads are left out.
+        """
+        rows = []
+        for arm in arms:
+            for seed, run in self.of(arm.name):
+                try:
+                    reading = read(run, measure, options)
+                except NotMeasuredError:
+                    continue
+                rows.append((arm.name, seed, reading.value, reading.censored))
+        types = {"arm": object, "seed": int, "value": float, "censored": bool}
+        return pd.DataFrame(rows, columns=READING_COLUMNS).astype(types)
 
-    def measured(
+    def steps_to(self, target: float, arms: Iterable[Arm], horizon: float) -> pd.DataFrame:
+        """Return when each run first had a validation accuracy of ``target``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`readings`.  A run that did not get there by the step ``horizon``, or
+            diverged before, has the horizon as its value and is censored.
+        """
+        frames = []
+        for arm in arms:
+            for _, run in self.of(arm.name):
+                epochs = horizon / run.steps_per_epoch
+                frames.append(self.readings([arm], "steps-to-target", target=target, epochs=epochs))
+                break
+        return pd.concat(frames, ignore_index=True) if frames else self.readings([], "latest")
+
+    def latest(self, column: str, arms: Iterable[Arm], horizon: float = np.inf) -> pd.DataFrame:
+        """Return the last value of a column of the curve measured up to the step ``horizon``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`readings`.
+        """
+        frames = []
+        for arm in arms:
+            for _, run in self.of(arm.name):
+                epochs = min(horizon / run.steps_per_epoch, float(arm.config.epochs))
+                frames.append(self.readings([arm], "latest", column=column, epochs=epochs))
+                break
+        return pd.concat(frames, ignore_index=True) if frames else self.readings([], "latest")
+
+    def series(self, arms: Iterable[Arm], rows: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
+        """Return what a function of :mod:`bnstudy.judging.measures` gives of every run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``arm``, ``seed`` and those of the function; without rows only the
+            first two.
+        """
+        frames = []
+        for arm in arms:
+            for seed, run in self.of(arm.name):
+                found = rows(run)
+                if len(found):
+                    frames.append(found.assign(arm=arm.name, seed=seed))
+        if not frames:
+            return pd.DataFrame(columns=["arm", "seed"])
+        joined = pd.concat(frames, ignore_index=True)
+        return joined[["arm", "seed", *joined.columns.drop(["arm", "seed"])]]
+
+    def curves(self, arms: Iterable[Arm], *columns: str) -> pd.DataFrame:
+        """Return columns of the learning curves, where all of them were measured.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``arm``, ``seed``, ``epoch`` and those asked for.
+        """
+        found = self.series(arms, lambda run: curve_points(run, *columns))
+        return found.reindex(columns=["arm", "seed", "epoch", *columns])
+
+    def seen(
         self,
         arms: Iterable[Arm],
         layers: Iterable[str],
         tensor: str,
-        stats: Iterable[str],
+        stats: Iterable[str] | None = None,
         probe: str = "activations",
         *,
         channels: bool = False,
@@ -96,119 +179,31 @@ class Evidence:
         Returns
         -------
         pandas.DataFrame
-            Columns ``arm``, ``layer``, ``seed``, ``epoch``, ``stat``, ``value``; of whole
-            tensors, or of channels, then with the column ``channel`` too.
+            Columns ``arm``, ``seed``, ``step``, ``epoch``, ``layer``, ``stat``, ``value``; of
+            whole tensors, or of channels, then with the column ``channel`` too.
         """
-        rows = self.measures
-        rows = rows[
-            (rows["probe"] == probe)
-            & ((rows["channel"] >= 0) if channels else (rows["channel"] == -1))
-            & (rows["tensor"] == tensor)
-            & rows["arm"].isin([arm.name for arm in arms])
-            & rows["layer"].isin(list(layers))
-            & rows["stat"].isin(list(stats))
-        ]
-        per_epoch = self.runs.groupby("arm")["steps_per_epoch"].first()
-        epoch = rows["step"].astype(float) / rows["arm"].map(per_epoch).astype(float)
-        columns = ["arm", "layer", "seed", "epoch", "stat", "value", *["channel"] * channels]
-        rows = rows.assign(epoch=epoch, value=rows["value"].astype(float))
-        words = dict.fromkeys(("arm", "layer", "stat"), str)  # in the store they are categories
-        return rows[columns].reset_index(drop=True).astype(words)
+        layers, stats = list(layers), None if stats is None else list(stats)
+        found = self.series(
+            arms, lambda run: probe_rows(run, probe, tensor, layers, stats, channels=channels)
+        )
+        columns = ["arm", "seed", "step", "epoch", "layer", "stat", "value"]
+        return found.reindex(columns=[*columns, *["channel"] * channels])
 
     def horizon(self, arms: Iterable[Arm]) -> float:
-        """Return the last step that every one of these arms was to be watched to; NaN if unknown.
+        """Return the last step that every one of these arms was trained to; NaN if unknown.
 
         An arm without a finished run does not count.
         """
         lasts = []
         for arm in arms:
-            rows = self.runs[self.runs["arm"] == arm.name]
-            per_epoch = rows["steps_per_epoch"].dropna()
-            if len(per_epoch):
-                lasts.append(float(per_epoch.iloc[0]) * arm.config.epochs)
+            for _, run in self.of(arm.name):
+                lasts.append(float(run.steps_per_epoch) * arm.config.epochs)
+                break
         return min(lasts, default=float("nan"))
-
-    def steps_to(self, target: float, arm: Arm, horizon: float) -> pd.DataFrame:
-        """Return when each seed of an arm first had a validation accuracy of ``target``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``arm``, ``seed``, ``steps`` and ``censored``.  A run that
-            did not get there by the horizon, or diverged before, has the
-            horizon as its steps and is censored.
-        """
-        curve = self.curve(arm.name)
-        there = curve[curve["validation_accuracy"] >= target]
-        first = there.groupby("seed")["step"].min()
-        seeds = self.finished(arm.name)
-        reached = np.array([first.get(seed, np.nan) for seed in seeds], dtype=float)
-        return pd.DataFrame(
-            {
-                "arm": pd.Series([arm.name] * len(seeds), dtype=object),
-                "seed": pd.Series(seeds, dtype=int),
-                "steps": restricted_steps(reached, horizon) if seeds else reached,
-                "censored": ~(reached <= horizon),
-            }
-        )
-
-    def last_values(
-        self,
-        column: str,
-        arm: Arm,
-        horizon: float = float("inf"),
-        epochs: float = float("inf"),
-    ) -> pd.DataFrame:
-        """Return each seed's last measured accuracy up to a step, or up to an epoch.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``arm``, ``seed``, ``value``.  A run that diverged counts as
-            guessing among the classes: leaving it out would flatter its arm.
-        """
-        curve = self.curve(arm.name)
-        within = (curve["step"] <= horizon) & (curve["epoch"] <= epochs)
-        curve = curve[within & curve[column].notna()]
-        last = curve.groupby("seed")[column].last()
-        diverged = set(self.finished(arm.name, "diverged"))
-        values = {
-            seed: CHANCE if seed in diverged else float(last.get(seed, np.nan))
-            for seed in self.finished(arm.name)
-        }
-        rows = [(arm.name, seed, value) for seed, value in values.items() if np.isfinite(value)]
-        return pd.DataFrame(rows, columns=["arm", "seed", "value"])
-
-
-def running_means(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return training loss and accuracy as means since the start of each epoch.
-
-    A curve's training figures are means since the row before; weighted by the
-    images between two rows they add up to what the notes print.
-
-    Parameters
-    ----------
-    curve
-        Of one run: ``epoch``, ``images``, ``train_loss``, ``train_accuracy``,
-        rows in the order of steps.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``epoch``, ``train_loss``, ``train_accuracy``.
-    """
-    weights = np.diff(curve["images"].to_numpy(dtype=float), prepend=0.0)
-    number = np.ceil(curve["epoch"].to_numpy(dtype=float) - 1e-9)  # 1 in the first epoch
-    seen = pd.Series(weights).groupby(number).cumsum().to_numpy()
-    means = {"epoch": curve["epoch"].to_numpy(dtype=float)}
-    for column in ("train_loss", "train_accuracy"):
-        sums = pd.Series(weights * curve[column].to_numpy(dtype=float)).groupby(number).cumsum()
-        means[column] = sums.to_numpy() / seen
-    return pd.DataFrame(means)
 
 
 def pair_up(
-    values: pd.DataFrame, arm: str, baseline: str, column: str
+    values: pd.DataFrame, arm: str, baseline: str, column: str = "value"
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Return the seeds that both arms have, and their values: the arm's, the baseline's."""
     wide = {
@@ -224,16 +219,33 @@ def grouped(frame: pd.DataFrame, column: str) -> Iterator[tuple[Any, pd.DataFram
     yield from frame.groupby(column, sort=True)
 
 
-def _cut(
-    plan: Plan, planned: PlannedExperiment, table: pd.DataFrame, then: list[str]
-) -> pd.DataFrame:
-    order = {arm.name: place for place, arm in enumerate(planned.arms)}
-    mine = (
-        (table["experiment"] == planned.experiment.name)
-        & table["arm"].isin(list(order))
-        & table["seed"].isin(list(plan.seeds))
-    )
-    kept = table[mine].copy()
-    kept["place"] = kept["arm"].map(order).astype(int)
-    kept = kept.sort_values(["place", "seed", *then], kind="stable")
-    return kept.drop(columns="place").reset_index(drop=True)
+def seed_means(points: pd.DataFrame, by: list[str], *, log: bool = False) -> pd.DataFrame:
+    """Return the mean of ``value`` in each group, over seeds, with its interval.
+
+    Parameters
+    ----------
+    points
+        Columns ``by`` and ``value``, one row per seed in each group.
+    by
+        Columns that make the groups.
+    log
+        Whether values are positive and their mean is geometric.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``by``, ``mean``, ``low``, ``high``: NaN where there is no interval.
+    """
+    rows = []
+    for group, at in points.groupby(by, sort=False):
+        values = at["value"].to_numpy(dtype=float)
+        found = ratio_interval(values, np.ones(len(values))) if log else mean_interval(values)
+        ends = (found.low, found.high) if np.isfinite(found.high) else (np.nan, np.nan)
+        rows.append((*group, found.estimate, *ends))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high"])
+
+
+def evenly_spaced(values: Iterable[float], most: int) -> list[float]:
+    """Return up to ``most`` of the different values, evenly spaced in their order."""
+    there = sorted(set(values))
+    return [there[round(k)] for k in np.linspace(0, len(there) - 1, min(most, len(there)))]

@@ -1,22 +1,26 @@
-"""The report as data: what its pages say, every number already written out.
+"""The report as data: the content of its pages, every number already written out.
 
 HTML and Markdown are two ways of setting the same :class:`Report`; neither
 computes or formats anything.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
+
+from bnstudy.report.text import MISSING
 
 
 @dataclass(frozen=True)
 class Link:
-    """A place in the report.
+    """A link within the report.
 
     Attributes
     ----------
     page
         Name of the page.
     anchor
-        An id on it.
+        Id of an element on it.
     """
 
     page: str
@@ -30,13 +34,13 @@ class Table:
     Attributes
     ----------
     caption
-        What it shows.
+        Description of the content.
     columns
         Heads of the columns; the first column heads the rows.
     rows
-        As many texts each as there are columns.
+        One text per column each.
     links
-        Where the head of each row leads; empty if nowhere.
+        Target of the head of each row; empty without links.
     """
 
     caption: str
@@ -44,9 +48,19 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     links: tuple[Link, ...] = ()
 
+    @classmethod
+    def of_cells(
+        cls, caption: str, columns: tuple[str, ...], rows: Iterable[tuple[str, Mapping[str, str]]]
+    ) -> Self:
+        """Return a table whose rows are given by the heads of their columns; gaps are dashes."""
+        cells = tuple(
+            (first, *(row.get(column, MISSING) for column in columns[1:])) for first, row in rows
+        )
+        return cls(caption, columns, cells)
+
     @property
     def long(self) -> bool:
-        """Whether it is folded away at first."""
+        """Whether pages show the table folded at first."""
         return len(self.rows) > 12
 
 
@@ -57,16 +71,16 @@ class Chart:
     Attributes
     ----------
     name
-        Of its files, without their endings.
+        Name of its files, without their endings.
     svg
-        The drawing, a whole SVG document.
+        The drawing, a complete SVG document.
     description
-        What is to be seen, for those who do not see it.
+        Description of the drawing for readers who do not see it.
     data
         The values drawn, summarized over seeds where there are many; None if
-        the tables of the finding hold them already.
+        the tables of the finding already hold them.
     csv
-        All the values drawn, seed by seed.
+        All values drawn, seed by seed.
     """
 
     name: str
@@ -78,7 +92,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one exhibit shows.
+    """The result of one exhibit.
 
     Attributes
     ----------
@@ -87,11 +101,11 @@ class Finding:
     sentence
         The finding, computed.
     caption
-        What the reader sees and how to read it.
+        Description of the chart, and how to read it.
     tables
         Results in numbers.
     chart
-        None where there is nothing to draw.
+        None if there is nothing to draw.
     notes
         Sentences that qualify the finding: exclusions, censoring, size.
     """
@@ -115,17 +129,17 @@ class Judgement:
     word
         The verdict, with its symbol.
     claim, quote, source
-        What is claimed, in the words of the notes where they say it, and by whom.
+        The claim, its wording in the notes if they make it, and its author.
     rule
-        What was registered before the first run.
+        The rule that was registered before the first run.
     sentence
-        What came out.
+        The verdict in one sentence.
     table
-        The registered computation and the robustness rows.
+        The registered analysis and the robustness analyses.
     chart
         The same as a figure; None if no effect could be computed.
     counts
-        Which runs it rests on.
+        The runs that the verdict rests on.
     """
 
     anchor: str
@@ -142,7 +156,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence, and where it comes from."""
+    """A sentence, with a link to its source."""
 
     sentence: str
     link: Link
@@ -150,14 +164,14 @@ class Statement:
 
 @dataclass(frozen=True)
 class Surprise:
-    """What came out otherwise than was to be expected, by one rule.
+    """The surprising results that one rule found.
 
     Attributes
     ----------
     kind
-        The rule, in words.
+        Name of the rule.
     statements
-        What it found, at least one.
+        The results, at least one.
     """
 
     kind: str
@@ -171,17 +185,17 @@ class Page:
     Attributes
     ----------
     name, title, question, literature, design, limits
-        As the experiment has them.
+        As in the experiment.
     state
-        Which of its runs are there, in a sentence.
+        Sentence on the runs that are done, diverged or missing.
     arms, settings
-        What differs between the arms; what all of them share.
+        Settings that differ between the arms; settings that all of them share.
     judgements
-        One for each claim.
+        One per claim.
     findings
-        One for each exhibit.
+        One per exhibit.
     command
-        What trains its runs and writes its report again.
+        Command that trains its runs and writes its report again.
     """
 
     name: str
@@ -200,39 +214,39 @@ class Page:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report.
+    """A complete report.
 
     Attributes
     ----------
     title
-        Of the study.
+        Title of the study.
     introduction
-        The study in a paragraph, for somebody who has not heard of it.
+        The study in a paragraph, for a reader who has not heard of it.
     banner
-        What every page warns of; empty if there is nothing.
+        Warning on every page; empty if there is none.
     tally
-        How many claims got which verdict, in a sentence; empty if there is none.
+        Sentence that counts the claims by verdict; empty if none is judged.
     verdicts
-        On all claims that are judged; None if the study registers none.
+        Verdicts on all judged claims; None if there is none.
     explored
         Estimates without a verdict; None if there is none.
-    words
-        What the verdict words mean, and the columns of the table; None if there is none.
+    glossary
+        Meaning of the verdict words and of the columns; None without claims.
     effects
-        Charts of all claims' effects.
+        Charts of the effects of all claims.
     surprises, surprise_rule
-        What was surprising; empty if nothing was.  What counts as surprising.
+        Surprising results, if any; the rule by which a result is surprising.
     reliability, power
-        How often studies like this one err or find what is there, a sentence
-        each; the table of power, or None.
+        Sentences on how often studies like this one err; how often they find a
+        true effect, or None.
     pages
-        One for each experiment, in the order of the plan.
+        One per experiment, in the order of the plan.
     provenance
-        Where the numbers come from.
+        Origin of the numbers: plan, images, runs, code and machine.
     commands
-        What makes them again.
+        Commands that reproduce the report.
     foot
-        One line for the foot of every page.
+        Line at the foot of every page.
     """
 
     title: str
@@ -241,7 +255,7 @@ class Report:
     tally: str
     verdicts: Table | None
     explored: Table | None
-    words: Table | None
+    glossary: Table | None
     effects: tuple[Finding, ...]
     surprises: tuple[Surprise, ...]
     surprise_rule: str

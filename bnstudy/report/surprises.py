@@ -1,18 +1,17 @@
-"""What was surprising in a study, found by rules from its verdicts."""
+"""The surprising results of a study, found in its verdicts by written rules."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bnstudy.judging import Outcome, Row, Verdict
+from bnstudy.judging import Analysis, Outcome, Verdict, claimed_range
 from bnstudy.judging.decisions import POWER
 from bnstudy.report import text
 from bnstudy.report.model import Link, Statement, Surprise
-from bnstudy.report.verdicts import claimed_range, effect
 
 RULE = (
     "A claim counts as surprising if it is refuted; if its interval lies wholly on the side that "
-    "the literature denies, though there is no verdict of it; if it is undecided, though "
-    f"simulated studies with the pilot's effect find it in at least {POWER:.0%} of cases; or if "
-    "it is supported, but a registered other way of computing it points elsewhere."
+    "the literature denies, though there is no verdict on it; if it is undecided, though at "
+    f"least {text.percent(POWER, 0)} of simulated studies with the pilot's effect find it; or if "
+    "it is supported, but one of its robustness analyses points elsewhere."
 )
 Rule = Callable[[Verdict, Mapping[str, float]], str]
 
@@ -20,7 +19,7 @@ Rule = Callable[[Verdict, Mapping[str, float]], str]
 def surprises(
     verdicts: Sequence[Verdict], power: Mapping[str, float] | None = None
 ) -> tuple[Surprise, ...]:
-    """Return what was surprising, kind by kind.
+    """Return the surprising results, kind by kind.
 
     Parameters
     ----------
@@ -37,10 +36,10 @@ def surprises(
     }
     found = []
     for kind, rule in rules.items():
-        said = [(verdict, rule(verdict, power or {})) for verdict in verdicts]
+        sentences = [(verdict, rule(verdict, power or {})) for verdict in verdicts]
         statements = tuple(
             Statement(sentence, Link(verdict.experiment, f"claim-{verdict.claim.id}"))
-            for verdict, sentence in said
+            for verdict, sentence in sentences
             if sentence
         )
         if statements:
@@ -49,40 +48,41 @@ def surprises(
 
 
 def _refuted(verdict: Verdict, power: Mapping[str, float]) -> str:
-    return _said(verdict) if verdict.outcome is Outcome.REFUTED else ""
+    return _statement(verdict) if verdict.outcome is Outcome.REFUTED else ""
 
 
 def _against(verdict: Verdict, power: Mapping[str, float]) -> str:
-    open_still = verdict.outcome is None or verdict.outcome is Outcome.INCONCLUSIVE
-    return _said(verdict) if open_still and _outside(verdict) else ""
+    undecided = verdict.outcome is None or verdict.outcome is Outcome.INCONCLUSIVE
+    return _statement(verdict) if undecided and _outside(verdict) else ""
 
 
 def _undecided(verdict: Verdict, power: Mapping[str, float]) -> str:
     known = power.get(verdict.claim.id, 0.0)
     if verdict.outcome is not Outcome.INCONCLUSIVE or known < POWER:
         return ""
-    return f"{_said(verdict)}; power {known:.0%}"
+    return f"{_statement(verdict)}; power {text.percent(known)}"
 
 
 def _fragile(verdict: Verdict, power: Mapping[str, float]) -> str:
-    other = [row for row in verdict.robustness if row.as_claimed is False]
-    if verdict.outcome is not Outcome.SUPPORTED or not other:
+    opposed = [analysis for analysis in verdict.robustness if analysis.as_claimed is False]
+    if verdict.outcome is not Outcome.SUPPORTED or not opposed:
         return ""
-    return f"{_said(verdict)}, but {text.listing(map(_way, other))}"
+    effects = text.listing(f"{each.label}: {_effect(each)}" for each in opposed)
+    return f"{_statement(verdict)}, but {effects}"
 
 
-def _said(verdict: Verdict) -> str:
-    return f"{verdict.claim.sentence.rstrip('.')}: {effect(verdict.result)}"
+def _statement(verdict: Verdict) -> str:
+    return f"{verdict.claim.sentence.rstrip('.')}: {_effect(verdict.result)}"
 
 
-def _way(row: Row) -> str:
-    return f"{row.label}: {effect(row)}"
+def _effect(analysis: Analysis) -> str:
+    return text.effect_interval(analysis.effect, analysis.unit)
 
 
 def _outside(verdict: Verdict) -> bool:
-    """Return whether a verdict's interval lies wholly outside of what is claimed."""
-    found = verdict.result.effect
-    if found is None:
+    """Return whether a verdict's interval lies wholly outside the claimed range."""
+    effect = verdict.result.effect
+    if effect is None:
         return False
     low, high = claimed_range(verdict.claim)
-    return found.high < low or found.low > high
+    return effect.high < low or effect.low > high

@@ -1,12 +1,15 @@
-"""The one formatter: how the report writes numbers, lists and missing values.
+"""The one formatter: every number, list and missing value of a report becomes text here.
 
-What cannot be written as a number (NaN, infinity, None) becomes :data:`MISSING`.
-A minus is a real minus sign.
+NaN, infinity and None become :data:`MISSING`, and a minus is a real minus sign.
+The same quantity has the same number of digits on every page.
 """
 
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import pandas as pd
 
 from bnstudy.inference import Interval
 
@@ -25,9 +28,16 @@ def decimal(value: float | None, digits: int, *, sign: bool = False) -> str:
     return (MINUS if negative else "+" if sign else "") + text
 
 
-def typeset(sentence: str) -> str:
-    """Give the negative numbers of a sentence their minus sign, but no formula: B^(-1/2)."""
-    return re.sub(r"(?<!\S)-(?=\d)", MINUS, sentence)
+def significant(value: float | None) -> str:
+    """Write a number with three significant digits and without an exponent: 272,000, 0.0357."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if abs(value) <= 1e-9:
+        return f"{value:g}"
+    rounded = float(f"{value:.3g}")
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    text = decimal(rounded, digits)
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -39,6 +49,36 @@ def percent(value: float | None, digits: int = 1) -> str:
 def points(value: float | None, digits: int = 1, *, sign: bool = True) -> str:
     """Write a difference of shares in percentage points, without the unit: +22.8."""
     return decimal(None if value is None else 100 * value, digits, sign=sign)
+
+
+def effect(value: float, unit: str) -> str:
+    """Write the size of an effect, without its unit: +1.20 (points), 13.4 (times), −0.498."""
+    if unit == "points":
+        return points(value, 2)
+    return factor(value) if unit == "times" else decimal(value, 3, sign=True)
+
+
+def effect_interval(interval: Interval | None, unit: str) -> str:
+    """Write an effect with its unit and interval: 10.6 times (95% CI 9.06 to 12.5)."""
+    if interval is None or not math.isfinite(interval.estimate):
+        return MISSING
+    estimate = f"{effect(interval.estimate, unit)} {unit}"
+    ends = span(effect(interval.low, unit), effect(interval.high, unit))
+    if ends == MISSING:
+        return f"{estimate}, no interval"
+    return f"{estimate} ({confidence(interval)} {ends})"
+
+
+def p_value(value: float | None) -> str:
+    """Write a p, which is never 0: 0.0012, < 0.0001."""
+    if value is None:
+        return MISSING
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def p_equation(value: float) -> str:
+    """Write a p in a sentence: p = 0.0012, p < 0.0001."""
+    return f"p {p_value(value)}" if value < 1e-4 else f"p = {p_value(value)}"
 
 
 def fine_points(value: float | None) -> str:
@@ -60,8 +100,9 @@ def steps(value: float | None) -> str:
     """Write a number of optimizer steps: whole, or with one decimal below 100."""
     if value is None or not math.isfinite(value):
         return MISSING
-    whole = abs(value) >= 100 or float(value).is_integer()
-    return decimal(value, 0 if whole else 1)
+    # a geometric mean of whole numbers is one only up to rounding
+    is_whole = abs(value) >= 100 or abs(value - round(value)) < 1e-9
+    return decimal(value, 0 if is_whole else 1)
 
 
 def factor(value: float | None) -> str:
@@ -82,6 +123,18 @@ def epoch_count(value: float) -> str:
     """Write how many epochs were done: 1 epoch, 2.4 epochs."""
     whole = abs(value - round(value)) < 1e-9
     return count(round(value), "epoch") if whole else f"{epochs(value)} epochs"
+
+
+def power_of_ten(value: float) -> str:
+    """Write a power of ten with superscript digits: 10⁻⁴; any other number as it is."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{superscript}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
+
+
+def tick(value: float) -> str:
+    """Write a tick label: whole from 1 on, with thousands separators, else as short as possible."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def rate(value: float) -> str:
@@ -160,3 +213,71 @@ def setting(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def certainty(interval: Interval, write: Writer) -> str:
+    """Write interval and number of pairs for the end of a sentence."""
+    seeds = count(interval.n, "seed")
+    ends = interval_span(interval, write)
+    if ends == MISSING:
+        return f"{seeds}: no interval"
+    return f"{confidence(interval)} {ends}, {seeds}"
+
+
+def mean_and_range(values: Iterable[float], write: Writer) -> str:
+    """Write the mean of some values with the lowest and highest: 84.0% (81.2% to 85.1%)."""
+    numbers = list(values)
+    if not numbers:
+        return MISSING
+    mean = write(math.fsum(numbers) / len(numbers))
+    return mean if len(numbers) == 1 else f"{mean} ({write(min(numbers))} to {write(max(numbers))})"
+
+
+def csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV, numbers to twelve digits."""
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
+
+
+def fixed(digits: int, *, sign: bool = False) -> Writer:
+    """Return what writes numbers with a fixed count of decimals, for use as a ``write``."""
+    return partial(decimal, digits=digits, sign=sign)
+
+
+def whole_percent(value: float | None) -> str:
+    """Write a share in 0..1 as a percentage without decimals: 84%."""
+    return percent(value, 0)
+
+
+def loss_difference(value: float | None) -> str:
+    """Write a difference of two cross-entropies: +0.012."""
+    return loss(value, sign=True)
+
+
+def percentiles(values: Iterable[float]) -> str:
+    """Write percentiles of one quantity in their order: −0.52 / 0.10 / 0.71."""
+    return " / ".join(decimal(float(value), 2) for value in values) or MISSING
+
+
+def signed_tick(value: float) -> str:
+    """Write a tick label of an axis of effects, as short as possible: −0.5, 1.2, 30."""
+    return f"{value:g}".replace("-", MINUS)
+
+
+def fine_percent(value: float | None) -> str:
+    """Write a share in 0..1 as a percentage with two decimals: 84.31%."""
+    return percent(value, 2)
+
+
+def unsigned_points(value: float | None) -> str:
+    """Write the size of a difference of shares in percentage points, without the unit: 22.8."""
+    return points(value, sign=False)
+
+
+def whole(value: float | None) -> str:
+    """Write a number without decimals, such as a number of images: 1,234."""
+    return decimal(value, 0)
+
+
+def percent_tick(value: float) -> str:
+    """Write a tick label of an axis of shares as a percentage: 70%, 82.5%."""
+    return f"{100 * value:g}%"

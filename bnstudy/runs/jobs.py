@@ -16,8 +16,9 @@ import torch
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
 from bnstudy.data.splits import VALIDATION_ONE_IN
+from bnstudy.engines import train
 from bnstudy.engines.lockstep import available, stack_size, unsupported
-from bnstudy.engines.probes import at_moments, probed, probed_stack
+from bnstudy.engines.probes import all_scheduled
 from bnstudy.errors import BnstudyError, ConfigError, unknown
 from bnstudy.runs.store import FINISHED, RunKey, Store
 
@@ -135,7 +136,7 @@ def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]
 def _stackable(key: RunKey) -> bool:
     """Return whether the lockstep engine may and can train a run."""
     arm = key.run.arm
-    return not arm.by_reference and at_moments(arm.probes) and not unsupported(arm.config)
+    return not arm.by_reference and all_scheduled(arm.probes) and not unsupported(arm.config)
 
 
 def image_passes(config: RunConfig, dataset: Dataset) -> int:
@@ -189,12 +190,9 @@ def _train_into(
 ) -> None:
     """Train runs of one arm and write them."""
     arm, seeds = keys[0].run.arm, [key.run.seed for key in keys]
-    if engine == "lockstep":
-        records = probed_stack(arm.config, seeds, splits, arm.probes, device=setup.device)
-    else:
-        records = [
-            probed(arm.config, seed, splits, arm.probes, device=setup.device) for seed in seeds
-        ]
+    records = train(
+        arm.config, seeds, splits, probes=arm.probes, engine=engine, device=setup.device
+    )
     for key, record in zip(keys, records, strict=True):
         images = record.steps / record.steps_per_epoch * len(splits.train)
         times = {

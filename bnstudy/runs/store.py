@@ -41,7 +41,6 @@ from bnstudy.runs.provenance import code_digest
 
 FINISHED = ("done", "diverged")
 LONGEST_NAME = 80  # longer ones are cut, and a hash tells them apart
-CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True, eq=False)

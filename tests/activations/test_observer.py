@@ -1,18 +1,15 @@
 """P22: a watched run is the unwatched run, bit by bit: weights, buffers, optimizer, generators."""
 
-import random
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from bnstudy.activations import watch
 from bnstudy.config import RunConfig
 from bnstudy.networks.lenet import lenet
-from tests.activations.nets import generator, hooks_of, labels
+from tests.activations.comparison import FULL, assert_same
+from tests.activations.nets import generator, labels
 
 NORMS = (
     "none",
@@ -26,43 +23,6 @@ NORMS = (
     "layer",
 )
 SMALL = ("resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "googlenet")
-
-
-def state_after(make, x, y, watched, steps=3, **options):
-    """Train from fixed generators; return all that a run leaves behind."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        net = make().train()
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-        run = watch(net, optimizer, **options) if watched else None
-        losses = []
-        for _ in range(steps):
-            optimizer.zero_grad()
-            out = net(x)
-            out = out if isinstance(out, torch.Tensor) else out[0]
-            loss = F.cross_entropy(out, y)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        if run is not None:
-            run.close()
-            assert hooks_of(net) == 0
-            assert not run.frame().empty
-        moments = [v for s in optimizer.state.values() for v in s.values()]
-        return [*net.state_dict().values(), *moments, *losses, torch.get_rng_state()]
-
-
-def assert_same(make, x, y, **options):
-    python, legacy = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
-    plain = state_after(make, x, y, watched=False)
-    seen = state_after(make, x, y, watched=True, **options)
-    for a, b in zip(plain, seen, strict=True):
-        assert torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-    assert random.getstate() == python
-    assert np.array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
-
-
-FULL = {"stats": ["full", "rank"], "tensors": "both", "grads": True, "params": True}
 
 
 @pytest.mark.parametrize("norm", NORMS)

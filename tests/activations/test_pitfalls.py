@@ -491,7 +491,7 @@ def test_p23_memory_is_flat_and_no_output_is_kept():
     net, x, y = fc_net(), vectors(), labels()
     optimizer = sgd(net)
     with watch(net, optimizer, grads=True, params=True, keep=50) as run:
-        run._table.capacity = 4096
+        run._measurements.capacity = 4096
         train(net, optimizer, x, y, steps=300)
         gc.collect()
         tracemalloc.start()

@@ -10,24 +10,25 @@ from hypothesis import strategies as st
 from scipy import stats as oracle
 from torch import nn
 
-from bnstudy.activations import histogram, quantiles, scanned, statistic
+from bnstudy.activations import histogram, quantiles, statistic
 from bnstudy.activations.builtin import SHAPE_SAMPLE
-from bnstudy.activations.rows import PIECE
+from bnstudy.activations.reading import compiled
+from bnstudy.activations.reading.tensor import MeasuredTensor
 from bnstudy.activations.statistics import Site, resolve
-from bnstudy.activations.view import View
 from bnstudy.errors import WatchError
 
 SHAPES = [(1,), (7,), (2, 3), (64, 10), (4, 3, 5, 5), (3, 2, 4, 3, 2), (300, 6, 12, 12)]
+PIECE = 1 << 18
 FORMATS = ("contiguous", "channels_last", "strided")
 
 
-@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
-def way(request):
+@pytest.fixture(scope="module", params=["compiled", "plain"], autouse=True)
+def reader(request):
     """Read tensors by the compiled code, and without it."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "torch":
-            patch.setattr(scanned, "scanner", lambda: None)
-        elif scanned.scanner() is None:
+        if request.param == "plain":
+            patch.setattr(compiled, "scanner", lambda: None)
+        elif compiled.scanner() is None:
             pytest.skip("no C++ compiler")
         yield request.param
 
@@ -55,12 +56,12 @@ def tensors(draw, shapes=tuple(SHAPES)):
 
 
 def measured(x, name, module=None, kind="out", wanted=(), on_host=True):
-    found, view = {}, View(x, wanted)
-    view.on_host = on_host  # False: the way through the tensor that accelerators take
+    found, tensor = {}, MeasuredTensor(x, wanted)
+    tensor.on_host = on_host  # False: the reader of accelerators
     for item in resolve(name):
         bound = item.bind(Site(module, kind))
         if bound is not None:
-            value = bound.measure(view)
+            value = bound.measure(tensor)
             found |= zip(bound.labels, np.ravel(value).tolist(), strict=True)
     return found
 
@@ -199,7 +200,7 @@ def test_quantiles_lie_within_the_stated_error_of_the_whole(x):
 
 def test_a_sample_visits_every_channel_and_column():
     x = torch.arange(256 * 6 * 24 * 24, dtype=torch.float64)
-    places = View(x).sample(4096).numpy().astype(int)
+    places = MeasuredTensor(x).sample(4096).numpy().astype(int)
     assert len(places) <= 4096
     assert set(places % 24) == set(range(24))
     assert set(places // 576 % 6) == set(range(6))
@@ -247,7 +248,7 @@ def test_participation_and_rank_of_known_covariances():
 def test_a_covariance_of_maps_takes_positions_as_samples():
     g = torch.Generator().manual_seed(6)
     maps = torch.randn(4, 3, 10, 10, generator=g)
-    rows = View(maps).rows(10_000, 256).double().numpy()
+    rows = MeasuredTensor(maps).rows(10_000, 256).double().numpy()
     expected = np.moveaxis(maps.double().numpy(), 1, -1).reshape(-1, 3)
     assert np.array_equal(np.sort(rows, 0), np.sort(expected, 0))
     assert rows.T @ rows == pytest.approx(expected.T @ expected)
@@ -272,7 +273,9 @@ def test_a_statistic_of_several_numbers_names_them():
 
 
 def test_an_unknown_statistic_is_refused_with_the_nearest_name():
-    with pytest.raises(WatchError, match="got 'quantile': did you mean 'quantiles'"):
+    with pytest.raises(
+        WatchError, match="there is no statistic 'quantile': did you mean 'quantiles'"
+    ):
         resolve(["quantile"])
 
 

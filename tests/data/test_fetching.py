@@ -18,7 +18,7 @@ from bnstudy import data
 from bnstudy.data import sources
 from bnstudy.data.idx import read_bytes
 from bnstudy.errors import DataCorruptError, DataError, DataNotFoundError
-from tests.data.test_sources import TEST_LABELS, TRAIN_IMAGES, idx, raw, refusal
+from tests.data.files import TEST_LABELS, TRAIN_IMAGES, idx, raw, refusal
 
 
 def unpack_sample(folder: Path) -> None:

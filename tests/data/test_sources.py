@@ -4,7 +4,6 @@ import gzip
 import logging
 import math
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from bnstudy import data
 from bnstudy.compiling import cache_folder
 from bnstudy.data import sources
 from bnstudy.data.idx import parse, sha256
-from bnstudy.errors import BnstudyError, ConfigError, DataCorruptError, DataNotFoundError
+from bnstudy.errors import ConfigError, DataCorruptError, DataNotFoundError
+from tests.data.files import TEST_LABELS, TRAIN_IMAGES, idx, raw, refusal
 
 SYSTEM = data.system_folder()  # before it is hidden
-TRAIN_IMAGES = "train-images-idx3-ubyte"
-TEST_LABELS = "t10k-labels-idx1-ubyte"
 
 
 @pytest.fixture(autouse=True)
@@ -36,24 +34,6 @@ def no_system_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path) -> Path:
     """Give a copy of the sample's folder, to be damaged."""
     return Path(shutil.copytree(data.sample_folder(), tmp_path / "folder"))
-
-
-def idx(shape: tuple[int, ...], values: bytes, kind: int = 8) -> bytes:
-    """Write an IDX file by hand."""
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, kind, len(shape), *shape) + values
-
-
-def refusal(call: Callable[[], object], kind: type[BnstudyError]) -> str:
-    """Return the message of an error, which must be one line."""
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def raw(cache: Path) -> Path:
-    return cache / "FashionMNIST" / "raw"
 
 
 # IDX files ----------------------------------------------------------------------------

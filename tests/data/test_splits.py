@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bnstudy import data
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError
-from tests.data.test_sources import refusal
+from tests.data.files import refusal
 
 # Splits -------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from bnstudy import data
 from bnstudy.config import RunConfig, stream
-from bnstudy.engines.lockstep.draws import Chance
+from bnstudy.engines.lockstep.draws import RandomDraws
 from bnstudy.engines.lockstep.loop import train_by
-from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, places
+from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, tensors_of
 from bnstudy.engines.reference import train
 from bnstudy.networks.lenet import lenet
 from tests.conftest import SMALL
@@ -118,8 +118,8 @@ def one_step(make, config, seeds, images):
     program = make(config, nets, images)
     order = np.stack([stream(seed, "order").permutation(len(images)) for seed in seeds])
     program.start_epoch(order)
-    chance = Chance(config, seeds, nets).draw([len(images)])
-    program.train(0, 1, np.full(1, 0.1, np.float32), *chance)
+    draws = RandomDraws(config, seeds, nets).draw([len(images)])
+    program.train(0, 1, np.full(1, 0.1, np.float32), *draws)
     losses, correct = program.scores()
     return program, order, losses[0], correct[0]
 
@@ -159,14 +159,14 @@ def check_one_step(make, arm, batch, count, start, sample, times_torch):
         sizes = {name: float(g.abs().max()) for name, g in exact.items()}
         sizes = {name: size if size > 1e-9 * largest else largest for name, size in sizes.items()}
         torchs = max(float((single[n] - exact[n]).abs().max()) / sizes[n] for n in exact)
-        place_of = {id(tensor): place for place, tensor in places(net)}
+        id_of = {id(tensor): of for of, tensor in tensors_of(net)}
         for name, parameter in net.named_parameters():
-            found = torch.from_numpy(program.velocity(place_of[id(parameter)])[:, lane].copy())
+            found = torch.from_numpy(program.velocity(id_of[id(parameter)])[:, lane].copy())
             error = float((found.reshape(parameter.shape) - exact[name]).abs().max()) / sizes[name]
             assert error <= max(1e-5, times_torch * torchs), (name, error, torchs)
-        for place, tensor in places(net):
-            if place.kind in (RUNNING_MEAN, RUNNING_VAR):
-                found = torch.from_numpy(program.lanes(place)[:, lane].copy()).double()
+        for of, tensor in tensors_of(net):
+            if of.kind in (RUNNING_MEAN, RUNNING_VAR):
+                found = torch.from_numpy(program.lanes(of)[:, lane].copy()).double()
                 assert (found - tensor).abs().max() <= 1e-5 * tensor.abs().max()
     program.close()
 

@@ -27,7 +27,7 @@ from bnstudy.runs.store import Store, identify
 from bnstudy.runs.tables import read_tables
 from tests.conftest import SMALL
 from tests.engines.arms import ARMS, ROUGH, check_fifty_steps, check_one_step, check_records
-from tests.runs.test_runner import plan_of
+from tests.plans import plan_of
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,7 @@ def test_population_statistics_are_put_back(small):
 
 
 def test_what_the_kernel_cannot_train_is_refused_with_the_reason(small, monkeypatch):
-    monkeypatch.setattr(registry, "_WORDS", dict(registry._WORDS))
+    monkeypatch.setattr(registry, "_NORMS", dict(registry._NORMS))
     register_norm("identity", lambda C, dims, rng: torch.nn.Identity(), needs_batch=False)
     config = SMALL.replace(norm="identity")
     reason = "normalization 'identity' is trained by the reference engine"

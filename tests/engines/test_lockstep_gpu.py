@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from bnstudy import compiling
 from bnstudy.engines import lockstep
 from bnstudy.engines.lockstep.cpu import Kernel
-from bnstudy.engines.lockstep.draws import Chance
-from bnstudy.engines.lockstep.gpu import Stack, merged
+from bnstudy.engines.lockstep.draws import RandomDraws
+from bnstudy.engines.lockstep.gpu import Stack, exact_float32, merged
 from bnstudy.engines.lockstep.loop import train_by
-from bnstudy.engines.lockstep.precision import exactly
 from bnstudy.engines.reference import train
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet, norm_layers
@@ -26,7 +25,7 @@ from bnstudy.runs.store import Store, identify
 from bnstudy.runs.tables import read_tables
 from tests.conftest import SMALL
 from tests.engines.arms import ARMS, ROUGH, check_fifty_steps, check_one_step, check_records
-from tests.runs.test_runner import plan_of
+from tests.plans import plan_of
 
 GPU = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -119,9 +118,9 @@ def test_random_numbers_may_come_in_any_portions(device, small, monkeypatch):
 def test_draws_are_portioned_to_a_bound_of_memory(small):
     config = SMALL.replace(dropout=0.5)
     nets = [lenet(config, seed) for seed in range(19)]
-    numbers = Chance(config, range(19), nets).numbers
-    assert (numbers.dropped, numbers.noise) == (204, 0)
-    assert numbers.batches_at_once == (1 << 24) // (19 * 50 * 204)
+    counts = RandomDraws(config, range(19), nets).counts
+    assert (counts.dropout, counts.noise) == (204, 0)
+    assert counts.batches_at_once == (1 << 24) // (19 * 50 * 204)
 
 
 @everywhere
@@ -250,7 +249,7 @@ def test_tf32_is_off_within_and_put_back_after(monkeypatch):
         cudnn.deterministic,
     )
     before = settings_of()
-    with exactly(torch.device("cuda")):
+    with exact_float32(torch.device("cuda")):
         assert settings_of() == ("ieee", "ieee", False, True)
     assert settings_of() == before
 
@@ -274,11 +273,11 @@ def test_nothing_waits_for_the_device_within_an_epoch(graphs, small):
     nets = [lenet(config, seed) for seed in range(3)]
     stack = Stack(config, nets, small.train, device="cuda", graphs=graphs)
     sizes = [50, 50, 50, 50, 30]
-    chance = Chance(config, range(3), nets)
+    draws = RandomDraws(config, range(3), nets)
     torch.cuda.set_sync_debug_mode("error")
     try:
         stack.start_epoch(np.stack([np.arange(230)] * 3))
-        stack.train(0, 5, np.full(5, 0.1, np.float32), *chance.draw(sizes))
+        stack.train(0, 5, np.full(5, 0.1, np.float32), *draws.draw(sizes))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     losses, correct = stack.scores()

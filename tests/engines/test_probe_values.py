@@ -14,8 +14,9 @@ from bnstudy import data
 from bnstudy.activations import Population
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import epoch_order, scale
+from bnstudy.engines import train
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes import PROBES, Scene, probed
+from bnstudy.engines.probes import PROBES, ProbedRun
 from bnstudy.engines.probes.batch_noise import BatchNoise, log_slope, noise_of
 from bnstudy.engines.probes.geometry import geometry_of
 from bnstudy.engines.probes.landscape import landscape
@@ -31,7 +32,7 @@ from bnstudy.engines.probes.variance_shift import (
     predicted_shift,
     through_origin,
 )
-from bnstudy.engines.reference import train
+from bnstudy.engines.reference import train as train_by_reference
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet
 
@@ -75,13 +76,13 @@ def test_the_slope_of_a_power_law_is_its_exponent():
 
 
 def test_batch_noise_of_the_first_layer_is_numpys(small):
-    frame = BatchNoise(Scene(CONFIG, 5, small), sizes=[8, 16], batches=6)
+    frame = BatchNoise(ProbedRun(CONFIG, 5, small), sizes=[8, 16], batches=6)
     training = at_start(CONFIG, 5)
     frame(Step(0, 5), training)
     found = frame.close().query("layer == 'norm1'").set_index("stat")["value"]
     with torch.no_grad():  # the layer before the first normalization
         inputs = training.net.conv1(scale(small.train.images)).double().numpy()
-    rng = Scene(CONFIG, 5, small).stream("batch-noise 0")
+    rng = ProbedRun(CONFIG, 5, small).stream("batch-noise 0")
     for size in (8, 16):
         chosen = [inputs[rng.choice(230, size, replace=False)] for _ in range(6)]
         means = np.array([x.mean((0, 2, 3)) for x in chosen])
@@ -97,13 +98,13 @@ def test_batch_noise_of_the_first_layer_is_numpys(small):
 
 
 def test_batch_noise_leaves_out_sizes_that_are_much_of_the_images(small):
-    probe = BatchNoise(Scene(CONFIG, 0, small), batches=2)
+    probe = BatchNoise(ProbedRun(CONFIG, 0, small), batches=2)
     probe(Step(0, 5), at_start(CONFIG))
     stats = set(probe.close()["stat"])
     assert "mean_noise_16" in stats
     assert "mean_noise_32" not in stats  # 230 / 8 is 28
     with pytest.raises(ConfigError, match="two sizes up to 28"):
-        BatchNoise(Scene(CONFIG, 0, small), sizes=[4, 64])
+        BatchNoise(ProbedRun(CONFIG, 0, small), sizes=[4, 64])
 
 
 def test_geometry_of_hand_worked_matrices():
@@ -124,7 +125,7 @@ def test_geometry_of_hand_worked_matrices():
 
 
 def test_geometry_sees_the_layers_of_a_network_in_training_mode(small):
-    measures = probed(CONFIG, 3, small, {"geometry": {"images": 60}}).measures
+    measures = train(CONFIG, [3], small, probes={"geometry": {"images": 60}})[0].measures
     found = measures.query("layer == 'act4'").set_index("stat")["value"]
     with torch.no_grad():
         net = lenet(CONFIG, 3)
@@ -167,7 +168,9 @@ def test_the_landscape_of_a_quadratic_is_worked_by_hand():
 
 def test_the_landscape_probe_steps_by_learning_rates_of_the_run(small):
     options = {"images": 50, "points": 2}
-    found = probed(CONFIG, 2, small, {"landscape": options}).measures.set_index("stat")["value"]
+    found = train(CONFIG, [2], small, probes={"landscape": options})[0].measures.set_index("stat")[
+        "value"
+    ]
     net = lenet(CONFIG, 2)
     X, y = scale(small.train.images[:50]), small.train.labels[:50]
     loss = F.cross_entropy(net(X), y)
@@ -185,7 +188,7 @@ def test_the_landscape_probe_steps_by_learning_rates_of_the_run(small):
 
 
 def test_gradient_shift_moves_only_the_layers_below(small):
-    measures = probed(CONFIG, 4, small, {"gradient-shift": {"layers": ["fc1"]}}).measures
+    measures = train(CONFIG, [4], small, probes={"gradient-shift": {"layers": ["fc1"]}})[0].measures
     found = measures.set_index(["layer", "stat"])["value"]
     where = epoch_order(stream(4, "order"), 230)[:50]
     X, y = scale(small.train.images[where]), small.train.labels[where]
@@ -236,7 +239,7 @@ def test_variance_shift_at_the_start_is_close_to_the_prediction(small):
         hidden = training.net[:4](scale(small.train.images))
         for _ in range(200):
             training.net.norm2(training.net.conv2(hidden))
-    probe = VarianceShift(Scene(config, 1, small), batches=60)
+    probe = VarianceShift(ProbedRun(config, 1, small), batches=60)
     probe(Step(0, 5), training)
     found = probe.close().set_index(["layer", "stat"])["value"]
     assert found["norm3", "predicted"] < -0.6  # at least half of the variance
@@ -268,9 +271,9 @@ def test_a_network_takes_the_statistics_of_one_training_batch(small):
 
 
 def test_the_gap_is_that_of_the_same_weights_in_evaluation(small):
-    found = probed(CONFIG, 1, small, {"generalization": {}}).measures
+    found = train(CONFIG, [1], small, probes={"generalization": {}})[0].measures
     found = found.set_index(["tensor", "stat"])["value"]
-    last = train(CONFIG, 1, small).curve.iloc[-1]
+    last = train_by_reference(CONFIG, 1, small).curve.iloc[-1]
     assert found["test", "loss"] == pytest.approx(last["test_loss_population"], rel=1e-5)
     assert found["test", "accuracy"] == pytest.approx(last["test_accuracy_population"])
     assert found["gap", "loss"] == pytest.approx(found["test", "loss"] - found["train", "loss"])
@@ -280,7 +283,7 @@ def test_the_gap_is_that_of_the_same_weights_in_evaluation(small):
 def test_the_training_half_of_the_gap_is_without_the_noise_of_batches(small):
     # all training images as one batch normalize by population statistics, but for n / (n - 1)
     config = CONFIG.replace(norm="ghost:size=5")
-    probe = PROBES["generalization"](Scene(config, 2, small), [0])
+    probe = PROBES["generalization"](ProbedRun(config, 2, small), [0])
     training = at_start(config, 2)
     probe(Step(0, 5), training)
     found = probe.close().set_index(["tensor", "stat"])["value"]
@@ -295,9 +298,9 @@ def test_the_training_half_of_the_gap_is_without_the_noise_of_batches(small):
 
 
 def test_uncertainty_by_running_averages_is_what_the_trainer_measures(small):
-    record = probed(CONFIG, 1, small, {"uncertainty": {"batches": 2}})
+    record = train(CONFIG, [1], small, probes={"uncertainty": {"batches": 2}})[0]
     found = record.measures.set_index(["tensor", "stat"])["value"]
-    last = train(CONFIG, 1, small).curve.iloc[-1]
+    last = train_by_reference(CONFIG, 1, small).curve.iloc[-1]
     assert found["running", "nll"] == pytest.approx(last["test_loss"], rel=1e-5)
     assert found["running", "accuracy"] == pytest.approx(last["test_accuracy"])
     assert found["population", "nll"] == pytest.approx(last["test_loss_population"], rel=1e-5)
@@ -305,7 +308,7 @@ def test_uncertainty_by_running_averages_is_what_the_trainer_measures(small):
 
 
 def test_gamma_and_beta_are_read_at_the_end_as_the_record_has_them(small):
-    record = probed(CONFIG, 4, small, {"affine": {"epochs": (0, 1)}})
+    record = train(CONFIG, [4], small, probes={"affine": {"epochs": (0, 1)}})[0]
     start, end = (record.measures.query("step == @step") for step in (0, record.steps))
     assert set(start.query("tensor == 'gamma'")["value"]) == {1.0}
     assert set(start.query("tensor == 'beta'")["value"]) == {0.0}
@@ -320,12 +323,14 @@ def test_gamma_and_beta_are_read_at_the_end_as_the_record_has_them(small):
 def test_histograms_are_of_what_comes_into_layers_and_add_up_to_one(small):
     watch = {"every": 2, "layers": ["act1"], "tensors": "both", "stats": ["std"], "grads": True}
     bins = {"bins": 6, "low": -3.0, "high": 3.0}
-    seen = probed(CONFIG, 4, small, {"activations": {**watch, "histogram": bins}}).measures
+    seen = train(CONFIG, [4], small, probes={"activations": {**watch, "histogram": bins}})[
+        0
+    ].measures
     rows = seen[seen["stat"].str.contains("hist")]
     assert set(rows["tensor"]) == {"in"}
     middle = {f"hist[{low},{low + 1})" for low in range(-3, 3)}
     assert set(rows["stat"]) == {"hist[-inf,-3)", *middle, "hist[3,inf)"}
     np.testing.assert_allclose(rows.groupby("step")["value"].sum(), 1.0)
-    plain = probed(CONFIG, 4, small, {"activations": watch}).measures
+    plain = train(CONFIG, [4], small, probes={"activations": watch})[0].measures
     others = seen[~seen["stat"].str.contains("hist")].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, plain)

@@ -9,11 +9,12 @@ import torch
 from bnstudy import data
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import epoch_order, scale
+from bnstudy.engines import train
 from bnstudy.engines.lockstep import available, train_stack
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes import PROBES, Scene, at_moments, probed, probed_stack
+from bnstudy.engines.probes import PROBES, ProbedRun, all_scheduled
 from bnstudy.engines.record import MEASURE_COLUMNS
-from bnstudy.engines.reference import train
+from bnstudy.engines.reference import train as train_by_reference
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet
 from bnstudy.plan import PROFILES, Arm, DataIdentity, PlannedRun, make_plan
@@ -22,7 +23,7 @@ from bnstudy.runs.provenance import code_digest
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store, identify
 from bnstudy.runs.tables import read_tables
-from tests.runs.test_runner import plan_of
+from tests.plans import plan_of
 
 CONFIG = RunConfig(
     norm="bn",
@@ -47,7 +48,7 @@ def small(sample):
 
 @pytest.fixture(scope="module")
 def record(small):
-    return probed(CONFIG, 3, small, WATCHING)
+    return train(CONFIG, [3], small, probes=WATCHING)[0]
 
 
 MOMENTS = (0, 0.4, 1)
@@ -65,7 +66,7 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def alone(small):
-    return train(CONFIG, 3, small)
+    return train_by_reference(CONFIG, 3, small)
 
 
 @pytest.mark.parametrize("norm", ["bn", "noisy"])
@@ -73,8 +74,8 @@ def alone(small):
 def test_a_probe_at_moments_leaves_no_trace(name, norm, small):
     # dropout and noise: the run draws from streams of its own in every step
     config = CONFIG.replace(norm=norm)
-    record = probed(config, 3, small, {name: OTHERS[name]})
-    plain = train(config, 3, small)
+    (record,) = train(config, [3], small, probes={name: OTHERS[name]})
+    plain = train_by_reference(config, 3, small)
     np.testing.assert_array_equal(record.curve.to_numpy(), plain.curve.to_numpy())
     np.testing.assert_array_equal(
         record.norms.drop(columns="layer").to_numpy(), plain.norms.drop(columns="layer").to_numpy()
@@ -100,11 +101,11 @@ def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
     # no dropout: its masks at a moment are the probe's own choice
     config = CONFIG.replace(norm=norm, dropout=0.0, learning_rate=0.1)
     probes, seeds = {name: OTHERS[name]}, [3, 8, 5]
-    records = probed_stack(config, seeds, small, probes)
+    records = train(config, seeds, small, probes=probes, engine="lockstep")
     plain = train_stack(config, seeds, small)
     for seed, record, without in zip(seeds, records, plain, strict=True):
         np.testing.assert_array_equal(record.curve.to_numpy(), without.curve.to_numpy())
-        reference = probed(config, seed, small, probes)
+        (reference,) = train(config, [seed], small, probes=probes)
         assert record.order_digest == reference.order_digest
         names = ["probe", "step", "layer", "tensor", "channel", "stat"]
         ours, theirs = record.measures, reference.measures
@@ -117,7 +118,8 @@ def test_a_probe_at_moments_sees_the_same_of_a_stack(name, norm, small):
 @pytest.mark.parametrize("norm", ["ghost:size=8", "population"])
 def test_the_gap_of_a_stack_is_that_of_its_own_weights(norm, small):
     config = CONFIG.replace(norm=norm, dropout=0.0, learning_rate=0.1)
-    for record in probed_stack(config, [3, 8], small, {"generalization": {}}):
+    probes = {"generalization": {}}
+    for record in train(config, [3, 8], small, probes=probes, engine="lockstep"):
         last, found = record.curve.iloc[-1], record.measures.set_index(["tensor", "stat"])["value"]
         assert found["test", "loss"] == pytest.approx(last["test_loss_population"], rel=1e-3)
         assert found["test", "accuracy"] == pytest.approx(
@@ -126,14 +128,14 @@ def test_the_gap_of_a_stack_is_that_of_its_own_weights(norm, small):
 
 
 def test_the_recorder_needs_every_step_and_the_others_do_not():
-    assert at_moments(OTHERS)
-    assert at_moments(())
-    assert not at_moments(["geometry", "activations"])
+    assert all_scheduled(OTHERS)
+    assert all_scheduled(())
+    assert not all_scheduled(["geometry", "activations"])
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_probe_leaves_buffers_mode_gradients_and_generators(name, small):
-    probe = PROBES[name](Scene(CONFIG, 3, small), **{**OTHERS[name], "epochs": (0, 0.2)})
+    probe = PROBES[name](ProbedRun(CONFIG, 3, small), **{**OTHERS[name], "epochs": (0, 0.2)})
     net = lenet(CONFIG, 3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     X, y = scale(small.train.images[:50]), small.train.labels[:50]
@@ -157,8 +159,8 @@ def test_a_probe_leaves_buffers_mode_gradients_and_generators(name, small):
 
 
 def test_a_moment_outside_the_run_is_refused(small):
-    with pytest.raises(ConfigError, match=r"moments within 0\.\.2 epochs, got \[3\]"):
-        probed(CONFIG, 0, small, {"geometry": {"epochs": [3]}})
+    with pytest.raises(ConfigError, match=r"^a probe measures within 0\.\.2 epochs, got \[3\]$"):
+        train(CONFIG, [0], small, probes={"geometry": {"epochs": [3]}})
 
 
 def test_a_probe_leaves_no_trace(record, alone):
@@ -192,7 +194,7 @@ def test_what_it_saw_first_is_what_numpy_finds_in_the_first_batch(record, small)
 
 def test_an_unknown_probe_is_refused(small):
     with pytest.raises(ConfigError) as refusal:
-        probed(CONFIG, 0, small, {"xray": {}})
+        train(CONFIG, [0], small, probes={"xray": {}})
     assert str(refusal.value) == (
         "there is no probe 'xray': choose one of activations, affine, batch-noise, "
         "generalization, geometry, gradient-shift, landscape, uncertainty, variance-shift"
@@ -229,6 +231,6 @@ def test_the_store_gives_back_what_the_probe_saw(sample, tmp_path, small):
     store = Store(tmp_path / "store")
     assert run_study(plan, store, sample, workers=1).trained == 1
     there = read_tables(store, plan).measures
-    expected = probed(CONFIG, 0, small, WATCHING).measures
+    expected = train(CONFIG, [0], small, probes=WATCHING)[0].measures
     assert there["arm"].unique().tolist() == ["bn"]
     np.testing.assert_array_equal(there["value"].to_numpy(), expected["value"].to_numpy())

@@ -12,7 +12,7 @@ from bnstudy import data
 from bnstudy.config import RunConfig, Step
 from bnstudy.data import scale
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes import PROBES, Scene
+from bnstudy.engines.probes import PROBES, ProbedRun
 from bnstudy.engines.reference import train
 from bnstudy.networks.lenet import StreamDropout
 
@@ -49,7 +49,7 @@ def trained(small):
 
 
 def seen(name, options, net, small, config=CONFIG):
-    probe = PROBES[name](Scene(config, SEED, small), epochs=[2], **options)
+    probe = PROBES[name](ProbedRun(config, SEED, small), epochs=[2], **options)
     optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate)
     none = torch.empty(0, 1, 28, 28), torch.empty(0).long()
     probe(LAST, Training(net, optimizer, *none, math.nan))
@@ -87,7 +87,7 @@ def test_geometry(trained, small):
 
 def test_batch_noise_behind_another_normalization(trained, small):
     found = seen("batch-noise", {"sizes": [8, 16], "batches": 5}, trained[CONFIG], small)
-    rng = Scene(CONFIG, SEED, small).stream("batch-noise 10")
+    rng = ProbedRun(CONFIG, SEED, small).stream("batch-noise 10")
     net = up_to(trained[CONFIG], "conv2")
     with torch.no_grad():
         batches = [
@@ -129,7 +129,7 @@ def test_landscape(trained, small):
 
 def test_variance_shift(trained, small):
     found = seen("variance-shift", {"batches": 4}, trained[DROPPED], small, DROPPED)
-    rng = Scene(DROPPED, SEED, small).stream("variance-shift 10")
+    rng = ProbedRun(DROPPED, SEED, small).stream("variance-shift 10")
     net = copy.deepcopy(trained[DROPPED]).train()
     droppers = [layer for layer in net.modules() if isinstance(layer, StreamDropout)]
     for layer in droppers:
@@ -149,7 +149,7 @@ def test_variance_shift(trained, small):
 
 def test_uncertainty_over_batches(trained, small):
     found = seen("uncertainty", {"batches": 3}, trained[CONFIG], small)
-    rng = Scene(CONFIG, SEED, small).stream("uncertainty 10")
+    rng = ProbedRun(CONFIG, SEED, small).stream("uncertainty 10")
     net, p = trained[CONFIG], 0.0
     for _ in range(3):
         b = scale(small.train.images[rng.choice(230, 50, replace=False)])

@@ -8,7 +8,7 @@ import pytest
 
 from bnstudy.config import RunConfig
 from bnstudy.errors import NotMeasuredError
-from bnstudy.judging.measures import Run, read
+from bnstudy.judging.measures import Run, channel_percentiles, read
 
 
 def run(rows, *, probe="activations", tensor="in", diverged=False):
@@ -123,3 +123,59 @@ def test_a_diverged_run_is_read_while_it_was_finite():
     assert read(found, "probe-at-loss", {**AT, "loss": 0.1, "layer": "fc1"}).value == 4.0
     with pytest.raises(NotMeasuredError, match="saw no curl beside a loss"):
         read(found, "probe-at-loss", {**AT, "stat": "curl", "loss": 1.0})
+
+
+def histograms(layer, *records):
+    return [
+        (10 * k, layer, f"hist[{low},{low + 1})", share)
+        for k, record in enumerate(records)
+        for low, share in enumerate(record)
+    ]
+
+
+def test_histograms_change_by_half_the_sum_of_their_differences_mean_over_layers():
+    # |.4| + |-.1| + |-.3| halved since the start, |.1| + |-.1| + 0 halved since the record before
+    moving = histograms("act1", (0.1, 0.4, 0.5), (0.4, 0.4, 0.2), (0.5, 0.3, 0.2))
+    still = histograms("act2", (0.2, 0.8, 0.0), (0.2, 0.8, 0.0))
+    lone = histograms("act3", (1.0, 0.0, 0.0))
+    found = run([*moving, *still, *lone])
+    for layers, since, change in (
+        ("act1", "start", 0.4),
+        ("act1", "before", 0.1),
+        ("act2", "start", 0.0),
+        ("act1 act2", "start", 0.2),
+        ("act1 act2 act3", "start", 0.2),
+    ):
+        reading = read(found, "histogram-change", {"layer": layers, "since": since})
+        assert reading.value == pytest.approx(change)
+    with pytest.raises(NotMeasuredError, match="no two histograms of act3"):
+        read(found, "histogram-change", {"layer": "act3"})
+
+
+def test_a_diverged_run_has_no_histogram_at_its_end():
+    rows = histograms("act1", (0.1, 0.9), (0.3, 0.7), (math.nan, math.nan))
+    reading = read(run(rows, diverged=True), "histogram-change", {"layer": "act1"})
+    assert reading.value == pytest.approx(0.2)
+
+
+def channels(*rows):
+    found = run([(step, "norm1", "value", value) for step, _, value in rows], probe="affine")
+    measures = found.measures.assign(channel=[channel for _, channel, _ in rows])
+    return Run(found.config, found.diverged, 100, found.curve, found.norms, measures)
+
+
+def test_channels_move_by_the_root_mean_square_of_their_distances_at_the_last_record():
+    found = channels((0, 0, 1.0), (0, 1, 1.0), (50, 0, 4.0), (50, 1, -3.0), (100, 1, math.nan))
+    asked = {"layer": "norm1", "tensor": "in", "start": 1.0}
+    reading = read(found, "distance-from-start", asked)
+    assert reading.value == pytest.approx(math.sqrt((9 + 16) / 2))
+
+
+def test_percentiles_over_channels_are_linear_between_values():
+    rows = channel_percentiles(channels(*((50, k, float(k)) for k in range(11))), "affine", "in",
+                               ["norm1"])  # fmt: skip
+    assert rows.to_dict("list") == {
+        "layer": ["norm1"], "epoch": [0.5], "q15": [1.5], "q50": [5.0], "q85": [8.5]
+    }  # fmt: skip
+    nothing = channel_percentiles(channels(), "affine", "in", ["norm1"])
+    assert nothing.empty

@@ -26,9 +26,10 @@ from bnstudy.networks.norm import (
     has_running_statistics,
     make_norm,
     needs_batch,
-    norm_words,
+    norm_names,
     parameters_of,
     register_norm,
+    registry,
     set_running_statistics,
 )
 
@@ -834,7 +835,7 @@ def test_running_statistics_of_a_wrong_layer_or_shape_are_refused():
     with pytest.raises(ConfigError) as refusal:
         set_running_statistics(nn.GroupNorm(1, 3), torch.ones(3), torch.ones(3))
     assert str(refusal.value) == (
-        "only a layer with running statistics can be given some, got GroupNorm"
+        "running statistics can be set only of a layer that keeps them, got GroupNorm"
     )
     for layer in (BatchNorm(3), nn.BatchNorm1d(3)):
         with pytest.raises(ConfigError) as refusal:
@@ -868,8 +869,8 @@ def test_layers_without_running_statistics_say_so(word):
     [
         ("batchnorm", "there is no normalization 'batchnorm': choose one of none, bn,"),
         ("gost:size=3", "there is no normalization 'gost': did you mean 'ghost'?"),
-        ("ghost:siez=3", "normalization 'ghost' has no option 'siez': it has size, eps"),
-        ("none:size=3", "normalization 'none' has no option 'size': it has none"),
+        ("ghost:siez=3", "there is no ghost option 'siez': did you mean 'size'?"),
+        ("none:size=3", "normalization 'none' takes no options, got 'size': leave it out"),
         ("ghost:size", "an option of 'ghost' is written key=value, got 'size'"),
         ("ghost:size=1", "a ghost batch must hold at least 2 images, got size=1"),
         ("group:groups=4", "groups must divide the 6 channels of a layer, got 4"),
@@ -882,7 +883,10 @@ def test_layers_without_running_statistics_say_so(word):
         ("layer:eps=x", "eps must be a number finite and at least 0, got 'x'"),
         ("bn:affine=2", "affine must be 0 or 1, got 2"),
         ("scratch:affine=no", "affine must be 0 or 1, got 'no'"),
-        ("mean-only:eps=0.1", "normalization 'mean-only' has no option 'eps': it has none"),
+        (
+            "mean-only:eps=0.1",
+            "normalization 'mean-only' takes no options, got 'eps'",
+        ),
         ("variance-only:eps=-1", "eps must be a number finite and at least 0, got -1"),
         ("ghost:size=4,size=8", "an option is given once, got 'size' twice in"),
     ],
@@ -924,7 +928,7 @@ def test_the_options_of_a_word_are_those_of_its_layer(word, settings_of_layer, d
 
 
 def test_every_word_makes_a_layer_that_trains():
-    for word in norm_words():
+    for word in norm_names():
         layer = make_norm(word, 6, 4, rng=stream(0, "noise"))
         if word == "none":
             assert layer is None
@@ -951,9 +955,7 @@ def test_a_normalization_from_outside_is_known_by_its_word():
         with pytest.raises(ConfigError, match="there is a normalization 'centred' already"):
             register_norm("centred", Centred)
     finally:
-        from bnstudy.networks.norm import words  # noqa: PLC0415
-
-        del words._WORDS["centred"]
+        del registry._NORMS["centred"]
 
 
 @pytest.mark.parametrize(

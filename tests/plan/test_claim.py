@@ -8,11 +8,9 @@ import pytest
 from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError
 from bnstudy.plan import Claim, Estimand, Pilot, Variant
+from tests.synthetic.examples import ORDER, SLOPE, STEPS
 
 PAIR = (("bn",), ("none",))
-STEPS = Estimand("steps-to-target", PAIR, {"target": 0.8, "epochs": 4}, scale="ratio")
-SIZES = Estimand("loss", (("a", "b"),), {"epochs": 1}, summary="slope", levels=(2, 4))
-ORDER = dataclasses.replace(SIZES, summary="order")
 
 
 def claim(**changes):
@@ -175,7 +173,7 @@ def test_a_ratio_is_in_times_and_a_difference_of_accuracies_in_points(estimand, 
     assert claim(estimand=estimand, unit="of my own").unit == "of my own"
 
 
-@pytest.mark.parametrize("estimand", [Estimand("loss", PAIR), SIZES])
+@pytest.mark.parametrize("estimand", [Estimand("loss", PAIR), SLOPE])
 def test_any_other_number_needs_a_unit(estimand):
     with pytest.raises(ConfigError) as refusal:
         claim(estimand=estimand, unit="")

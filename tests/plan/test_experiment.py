@@ -7,7 +7,7 @@ import pytest
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError
 from bnstudy.plan import PROFILES, Arm, Experiment, find_profile
-from tests.judging.claimed import claim
+from tests.synthetic.examples import claim
 
 
 def experiment(**changes) -> Experiment:

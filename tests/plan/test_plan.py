@@ -10,7 +10,7 @@ from bnstudy.errors import ConfigError
 from bnstudy.plan import PROFILES, Arm, DataIdentity, Experiment, Plan, make_plan
 from bnstudy.runs.registration import freeze, stored_plan
 from bnstudy.runs.store import Store
-from tests.judging.claimed import STEPS, claim
+from tests.synthetic.examples import STEPS, claim
 
 DATA = DataIdentity("fashion-mnist", "0" * 64, sample=False)
 

@@ -14,8 +14,7 @@ from bnstudy.config import canonical_json
 from bnstudy.judging import judge
 from bnstudy.report import build
 from bnstudy.report.render import render
-from tests.judging import claimed
-from tests.report import studies, watched
+from tests.synthetic import examples, studies
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 OFFLINE = (
@@ -74,15 +73,17 @@ def violations(page: str, scheme: str, folder: Path) -> list[str]:
 def pages() -> dict[str, str]:
     """Pages with every part: hostile words, figures, verdicts with rules and robustness rows."""
     plan = studies.plan(
-        studies.source(title=studies.HOSTILE), studies.convergence(bn=studies.HOSTILE), sample=True
+        examples.source(title=examples.HOSTILE),
+        examples.convergence(bn=examples.HOSTILE),
+        sample=True,
     )
     made = render(build(plan, studies.tables(plan)))
-    judged = claimed.plan(claimed.claim(), claimed.same())
-    tables = claimed.tables(judged)
+    judged = studies.claims_plan(examples.claim(), examples.accuracy_claim())
+    tables = studies.tables(judged)
     verdicts = judge(judged, tables, json.loads(canonical_json(judged.canonical())))
     more = render(build(judged, tables, None, verdicts))
-    seen = studies.plan(watched.experiment())
-    inside = render(build(seen, watched.tables(seen)))
+    seen = studies.plan(examples.histograms())
+    inside = render(build(seen, studies.tables(seen)))
     both = {
         **made,
         **{f"judged-{name}": content for name, content in more.items()},

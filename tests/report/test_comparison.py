@@ -10,15 +10,15 @@ from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.judging import judge
 from bnstudy.report.comparison import VERDICTS, compare, comparison_text, filed_text, load_filed
-from tests.judging import claimed
-from tests.report.test_verdict_tables import FAST, SLOW
+from tests.synthetic import examples, studies
+from tests.synthetic.examples import FAST, SLOW
 
 
 def file_report(folder, *claims, **given):
     """Write only what a comparison reads."""
-    plan = claimed.plan(*claims)
+    plan = studies.claims_plan(*claims)
     verdicts = judge(
-        plan, claimed.tables(plan, **given), json.loads(canonical_json(plan.canonical()))
+        plan, studies.tables(plan, **given), json.loads(canonical_json(plan.canonical()))
     )
     folder.mkdir(parents=True)
     (folder / VERDICTS).write_text(filed_text(plan, verdicts), encoding="utf-8")
@@ -27,10 +27,10 @@ def file_report(folder, *claims, **given):
 
 @pytest.fixture
 def reports(tmp_path):
-    claims = claimed.claim(), claimed.same()
+    claims = examples.claim(), examples.accuracy_claim()
     file_report(tmp_path / "a", *claims, reached={"bn": FAST, "none": SLOW})
     file_report(tmp_path / "b", *claims, reached={"bn": SLOW, "none": FAST})
-    file_report(tmp_path / "other", claimed.claim("another"))
+    file_report(tmp_path / "other", examples.claim("another"))
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def test_a_study_is_like_itself(reports):
 def test_a_reversed_effect_is_another_verdict_and_far_apart(reports):
     found = compare(load_filed("a", reports), load_filed("b", reports))
     pair = found.pairs[0]
-    assert pair.words == ("SUPPORTED", "REFUTED")
+    assert pair.outcomes == ("SUPPORTED", "REFUTED")
     assert pair.changed
     assert pair.apart
     # arms are swapped, so the second ratio is one over the first
@@ -59,7 +59,7 @@ def test_a_reversed_effect_is_another_verdict_and_far_apart(reports):
 
 def test_claims_of_one_study_only_and_another_rule_are_named(reports):
     file_report(
-        reports / "c", claimed.claim(margin=None, direction="greater"), claimed.claim("new")
+        reports / "c", examples.claim(margin=None, direction="greater"), examples.claim("new")
     )
     found = compare(load_filed("a", reports), load_filed("c", reports))
     assert [pair.same_rule for pair in found.pairs] == [False]

@@ -14,24 +14,19 @@ from hypothesis import strategies as st
 from bnstudy.report import drawing
 from bnstudy.report.drawing import LOOKS, Scale, intervals, styles, svg, to_svg
 from bnstudy.report.drawing.marks import MOST_TICKS, apart, epoch_ticks, steps_ticks
+from bnstudy.report.exhibits.curves import draw_learning_curves
+from bnstudy.report.exhibits.final_accuracy import draw_paired_differences
+from bnstudy.report.exhibits.kaplan_meier import draw_survival_curves
+from bnstudy.report.exhibits.layer_lines import draw_layer_lines
+from bnstudy.report.exhibits.ranking import draw_ranking
+from bnstudy.report.exhibits.steps_to_target import draw_paired_steps
+from bnstudy.report.exhibits.variance_shift import draw_prediction
 from bnstudy.report.theme import DARK, DRAWN, LIGHT, inline_svg
+from tests.report.pages import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 PERCENT = Scale("Accuracy", percent=True)
 LABELS = {"none": "without BN", "bn": "with BN"}
-
-
-def luminance(color: str) -> float:
-    """Relative luminance of #rrggbb (WCAG 2.2)."""
-    shares = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours (WCAG 2.2): 1 to 21."""
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 def curves(seeds: int = 5) -> pd.DataFrame:
@@ -69,7 +64,7 @@ def test_no_two_arms_share_color_marker_or_line():
 
 def test_learning_curves_draw_every_seed_and_their_mean():
     points = curves()
-    figure = drawing.learning_curves(points, LABELS, PERCENT, "source")
+    figure = draw_learning_curves(points, LABELS, PERCENT, "source")
     (axes,) = figure.axes
     thin = [line for line in axes.lines if line.get_linewidth() < 1]
     thick = [line for line in axes.lines if line.get_linewidth() > 2]
@@ -83,25 +78,25 @@ def test_learning_curves_draw_every_seed_and_their_mean():
 def test_curves_of_a_lone_epoch_are_dots_since_a_line_would_draw_nothing():
     points = curves()
     points = points[points["epoch"] == points["epoch"].max()]
-    (axes,) = drawing.learning_curves(points, LABELS, PERCENT, "source").axes
+    (axes,) = draw_learning_curves(points, LABELS, PERCENT, "source").axes
     for arm, look in zip(LABELS, LOOKS, strict=False):
         values = points.loc[points["arm"] == arm, "value"]
         seeds, mean = (line for line in axes.lines if line.get_marker() == look.marker)
         assert sorted(seeds.get_ydata()) == sorted(values)
         np.testing.assert_allclose(mean.get_ydata(), [values.mean()])
-    (axes,) = drawing.learning_curves(curves(), LABELS, PERCENT, "source").axes
+    (axes,) = draw_learning_curves(curves(), LABELS, PERCENT, "source").axes
     assert {line.get_marker() for line in axes.lines} == {"None"}
 
 
 def test_arms_are_named_beside_their_lines_not_in_a_legend():
-    figure = drawing.learning_curves(curves(), LABELS, PERCENT, "source")
+    figure = draw_learning_curves(curves(), LABELS, PERCENT, "source")
     (axes,) = figure.axes
     assert axes.get_legend() is None
     assert {text.get_text() for text in axes.texts} == set(LABELS.values())
 
 
 def test_censored_steps_are_open_triangles_at_the_last_step():
-    figure = drawing.paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
+    figure = draw_paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
     (axes,) = figure.axes
     open_ones = [line for line in axes.lines if line.get_marker() == "^"]
     assert [list(line.get_ydata()) for line in open_ones] == [[400.0] * 4]
@@ -111,7 +106,7 @@ def test_censored_steps_are_open_triangles_at_the_last_step():
 
 
 def test_a_line_joins_the_two_arms_of_each_seed():
-    figure = drawing.paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
+    figure = draw_paired_steps(steps(), LABELS, Scale("Steps", log=True), "source")
     joins = [line for line in figure.axes[0].lines if line.get_marker() in ("None", None, "")]
     assert sorted(tuple(line.get_ydata()) for line in joins) == [
         (400.0, 47.0 + seed) for seed in range(4)
@@ -124,7 +119,7 @@ def test_an_interval_that_does_not_exist_is_not_drawn():
         {"arm": ["bn"], "seed": [0], "difference": [30.0], "mean": [30.0],
          "low": [-np.inf], "high": [np.inf]}
     )  # fmt: skip
-    figure = drawing.paired_differences(points, differences, LABELS, (PERCENT, PERCENT), "source")
+    figure = draw_paired_differences(points, differences, LABELS, (PERCENT, PERCENT), "source")
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[1].lines])
     assert np.isfinite(drawn).all()
 
@@ -133,19 +128,19 @@ def test_differences_of_rounding_size_are_not_blown_up():
     points = pd.DataFrame({"arm": ["none", "bn"], "seed": [0, 0], "value": [0.5, 0.500001]})
     differences = pd.DataFrame(columns=["arm", "seed", "difference", "mean", "low", "high"])
     scales = (Scale("Accuracy", percent=True, least=0.01), PERCENT)
-    figure = drawing.paired_differences(points, differences, LABELS, scales, "source")
+    figure = draw_paired_differences(points, differences, LABELS, scales, "source")
     low, high = figure.axes[0].get_ylim()
     assert high - low == pytest.approx(0.01)
 
 
 def test_drawing_leaves_the_global_style_alone():
     before = dict(mpl.rcParams)
-    to_svg(drawing.learning_curves(curves(), LABELS, PERCENT, "source"), "a", "t", "d")
+    to_svg(draw_learning_curves(curves(), LABELS, PERCENT, "source"), "a", "t", "d")
     assert dict(mpl.rcParams) == before
 
 
 def drawn(name: str = "figure-1", labels: dict[str, str] = LABELS) -> str:
-    return to_svg(drawing.learning_curves(curves(), labels, PERCENT, "source"), name, "t", "d")
+    return to_svg(draw_learning_curves(curves(), labels, PERCENT, "source"), name, "t", "d")
 
 
 def test_the_same_table_gives_the_same_text():
@@ -167,7 +162,7 @@ def test_every_reference_in_a_drawing_has_its_target():
 
 
 def test_title_and_description_are_text_whatever_they_hold():
-    figure = drawing.learning_curves(curves(), LABELS, PERCENT, "source")
+    figure = draw_learning_curves(curves(), LABELS, PERCENT, "source")
     root = ET.fromstring(to_svg(figure, "f", "a < b & <script>", "批量 'd'"))
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == "a < b & <script>"
@@ -212,7 +207,7 @@ def test_a_ranking_has_a_row_an_arm_a_dot_a_seed_and_the_baseline_through_all_ro
     means = pd.DataFrame(
         {"arm": ["bn", "none"], "mean": [48.5, 400.0], "low": [45.0, np.nan], "high": [50, np.nan]}
     )
-    figure = drawing.ranking(points, means, LABELS, Scale("Steps", log=True), "none", "source")
+    figure = draw_ranking(points, means, LABELS, Scale("Steps", log=True), "none", "source")
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["with BN", "without BN"]
     assert [round(y) for y in axes.get_ylim()] == [2, -1]  # the first row on top
@@ -296,7 +291,7 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
         "none": "0.3 before BN", "bn": "0.5 before BN", "third": "0.7 before BN", "far": "far",
     }  # fmt: skip
     scales = Scale("Predicted"), Scale("Observed")
-    figure = drawing.prediction(rows, labels, ("norm1",), scales, "source")
+    figure = draw_prediction(rows, labels, ("norm1",), scales, "source")
     figure.draw_without_rendering()
     names = [text for text in figure.axes[0].texts if text.get_text() in labels.values()]
     boxes = [name.get_window_extent() for name in names]
@@ -313,7 +308,7 @@ def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
     rows = [("80%", arm, step, 1.0, 1.0, 1.0) for arm in ("none", "bn") for step in (0, 80)]
     points = pd.DataFrame(rows, columns=["target", "arm", "steps", "share", "low", "high"])
     labels = {"none": "no BN", "bn": "BN"}
-    figure = drawing.survival_curves(points, labels, Scale("Below", percent=True), "source")
+    figure = draw_survival_curves(points, labels, Scale("Below", percent=True), "source")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     boxes = {each.get_text(): each.get_window_extent() for each in axes.texts}
@@ -340,7 +335,7 @@ def test_long_names_of_arms_do_not_touch_under_paired_dots(names):
     columns = ["arm", "seed", "difference", "mean", "low", "high"]
     differences = pd.DataFrame(rows, columns=columns)
     scales = (Scale("Accuracy", percent=True), Scale("Points"))
-    figure = drawing.paired_differences(points, differences, labels, scales, "source")
+    figure = draw_paired_differences(points, differences, labels, scales, "source")
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [each.get_window_extent() for each in axes.get_xticklabels()]
@@ -351,7 +346,7 @@ def test_long_names_of_arms_do_not_touch_under_paired_dots(names):
 def test_a_single_record_of_a_layer_is_a_dot_for_every_seed_and_one_for_the_mean():
     rows = [("bn", "network", seed, 1.0, 2.0 + seed) for seed in range(3)]
     points = pd.DataFrame(rows, columns=["arm", "layer", "seed", "epoch", "value"])
-    figure = drawing.layer_lines(points, {"bn": "BN"}, ["network"], Scale("Loss"), "source")
+    figure = draw_layer_lines(points, {"bn": "BN"}, ["network"], Scale("Loss"), "source")
     (axes,) = figure.axes
     assert [line.get_marker() for line in axes.lines] == [LOOKS[0].marker] * 4
 

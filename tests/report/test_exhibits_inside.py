@@ -5,19 +5,19 @@ import re
 import numpy as np
 import pytest
 
+from bnstudy.judging.measures import finished_runs
 from bnstudy.report import build
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render
-from tests.report import studies
-from tests.report.test_report import shown
-from tests.report.watched import experiment, tables
+from tests.report.pages import shown
+from tests.synthetic import examples, studies
 
 
 def finding_of(kind, seeds=4, **gaps):
-    planned = experiment()
+    planned = examples.histograms()
     plan = studies.plan(planned, seeds=seeds)
-    evidence = Evidence.of(plan, planned, tables(plan, **gaps))
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan, **gaps)))
     (exhibit,) = [each for each in planned.experiment.exhibits if each.kind == kind]
     return make(evidence, exhibit, kind)
 
@@ -92,8 +92,8 @@ GAPS = {
 @pytest.mark.parametrize("seeds", [1, 4])
 @pytest.mark.parametrize("gaps", GAPS.values(), ids=GAPS)
 def test_no_page_shows_what_is_no_number(gaps, seeds):
-    plan = studies.plan(experiment(), seeds=seeds)
-    files = render(build(plan, tables(plan, **gaps)))
+    plan = studies.plan(examples.histograms(), seeds=seeds)
+    files = render(build(plan, studies.tables(plan, **gaps)))
     for name, page in files.items():
         if name.endswith((".html", ".md", ".svg")):
             found = re.search(r"\b(nan|NaN|None|inf|Infinity|NaT)\b", shown(page))
@@ -101,6 +101,6 @@ def test_no_page_shows_what_is_no_number(gaps, seeds):
 
 
 def test_the_order_of_rows_changes_no_byte():
-    plan = studies.plan(experiment())
-    made = tables(plan)
+    plan = studies.plan(examples.histograms())
+    made = studies.tables(plan)
     assert render(build(plan, made)) == render(build(plan, studies.shuffled(made)))

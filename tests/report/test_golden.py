@@ -13,18 +13,17 @@ from bnstudy.config import canonical_json
 from bnstudy.judging import judge
 from bnstudy.report import build
 from bnstudy.report.model import Report
-from tests.judging import claimed
-from tests.report import studies
+from tests.synthetic import examples, studies
 
 GOLDEN = Path(__file__).parent / "golden" / "report.json"
 
 
 def reports() -> dict[str, Report]:
     """Return a report without claims, with gaps, and one with verdicts."""
-    plain = studies.plan(studies.source(), studies.convergence(), studies.inside())
+    plain = studies.plan(examples.source(), examples.convergence(), examples.inside())
     gaps = {"missing": frozenset({"concise"})}
-    judged = claimed.plan(claimed.claim(), claimed.same())
-    tables = claimed.tables(judged)
+    judged = studies.claims_plan(examples.claim(), examples.accuracy_claim())
+    tables = studies.tables(judged)
     verdicts = judge(judged, tables, json.loads(canonical_json(judged.canonical())))
     return {
         "plain": build(plain, studies.tables(plain, **gaps)),

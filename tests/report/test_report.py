@@ -2,12 +2,10 @@
 
 import dataclasses
 import hashlib
-import math
 import os
 import re
 import subprocess
 import sys
-from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,18 +17,18 @@ import scipy.stats
 
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, ReportError
-from bnstudy.inference import Interval
+from bnstudy.judging.measures import epoch_means, finished_runs
 from bnstudy.networks.lenet import trace
 from bnstudy.plan import Exhibit, Plan, PlannedExperiment
 from bnstudy.report import build, text, trace_table, write_report
 from bnstudy.report.comparison import VERDICTS, filed_text
-from bnstudy.report.evidence import Evidence, running_means
-from bnstudy.report.exhibits import MAKERS, make
+from bnstudy.report.evidence import Evidence
+from bnstudy.report.exhibits import EXHIBITS, make
 from bnstudy.report.model import Finding
 from bnstudy.report.render import markdown_text, render
 from bnstudy.report.theme import DARK, LIGHT
-from tests.report import sized, studies, watched
-from tests.report.test_drawing import contrast
+from tests.report.pages import contrast, shown
+from tests.synthetic import examples, studies
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?")
@@ -52,7 +50,9 @@ def read_kept(monkeypatch):
 
 def hostile_plan() -> Plan:
     return studies.plan(
-        studies.source(title=studies.HOSTILE), studies.convergence(bn=studies.HOSTILE), sample=True
+        examples.source(title=examples.HOSTILE),
+        examples.convergence(bn=examples.HOSTILE),
+        sample=True,
     )
 
 
@@ -78,84 +78,11 @@ def parsed(page: str):
     return html5lib.HTMLParser(strict=True).parse(page)
 
 
-def shown(page: str) -> str:
-    """Return all text of an HTML page, figures included, style left out."""
-    bare = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
-    return unescape(re.sub(r"<[^>]+>", " ", bare))
-
-
 def finding_of(planned: PlannedExperiment, kind: str, plan: Plan | None = None, **gaps) -> Finding:
     plan = plan or studies.plan(planned)
-    evidence = Evidence.of(plan, planned, studies.tables(plan, **gaps))
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan, **gaps)))
     exhibit = next(each for each in planned.experiment.exhibits if each.kind == kind)
     return make(evidence, exhibit, kind)
-
-
-# Numbers ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
-@pytest.mark.parametrize(
-    "write", [text.percent, text.points, text.loss, text.steps, text.factor, text.fine_points]
-)
-def test_what_is_no_number_is_written_as_a_dash(write, value):
-    assert write(value) == "–"
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (text.percent(0.8434), "84.3%"),
-        (text.points(-0.22849), "−22.8"),
-        (text.points(0.22849), "+22.8"),
-        (text.points(-0.0001), "+0.0"),
-        (text.factor(4.1249), "4.12"),
-        (text.factor(13.37), "13.4"),
-        (text.factor(9.996), "10.0"),
-        (text.factor(99.96), "100"),
-        (
-            text.typeset("-0.5 (interval -0.6 to 0.1) of B^(-1/2), a-1"),
-            "−0.5 (interval −0.6 to 0.1) of B^(-1/2), a-1",
-        ),
-        (text.factor(271_703.1), "272,000"),
-        (text.steps(2150.4), "2,150"),
-        (text.steps(47.0), "47"),
-        (text.steps(47.5), "47.5"),
-        (text.target(0.7), "70%"),
-        (text.target(0.825), "82.5%"),
-        (text.duration(59.6), "1 min 0 s"),
-        (text.duration(7265), "2 h 1 min"),
-        (text.epoch_count(1.0), "1 epoch"),
-        (text.epoch_count(2.4), "2.4 epochs"),
-        (text.span("3.60", "–"), "–"),
-        (text.listing(["a", "b", "c"]), "a, b and c"),
-        (text.setting(True), "yes"),
-        (text.setting(60_000), "60,000"),
-    ],
-)
-def test_numbers_are_written_as_one_would_say_them(written, expected):
-    assert written == expected
-
-
-def test_the_interval_of_one_seed_is_a_dash():
-    assert text.interval_span(Interval(1.0, -math.inf, math.inf, 1), text.factor) == "–"
-
-
-# Evidence -----------------------------------------------------------------------------
-
-
-def test_running_means_start_anew_with_each_epoch_and_weigh_by_images():
-    curve = pd.DataFrame(
-        {
-            "epoch": [0.4, 1.0, 1.4, 2.0],
-            "images": [40, 100, 140, 200],  # intervals of 40, 60, 40, 60 images
-            "train_loss": [2.0, 1.0, 0.5, 0.25],
-            "train_accuracy": [0.1, 0.6, 0.8, 0.9],
-        }
-    )
-    means = running_means(curve)
-    np.testing.assert_allclose(means["train_loss"], [2.0, 1.4, 0.5, 0.35])
-    np.testing.assert_allclose(means["train_accuracy"], [0.1, 0.4, 0.8, 0.86])
 
 
 def by_hand() -> tuple[PlannedExperiment, Evidence]:
@@ -168,7 +95,7 @@ def by_hand() -> tuple[PlannedExperiment, Evidence]:
         ("bn", 1): [0.2, 0.75, 0.8, 0.9],
         ("bn", 2): [0.2, 0.3, 0.72, 0.9],
     }
-    planned = studies.convergence()
+    planned = examples.convergence()
     plan, base = studies.plan(planned, seeds=3), studies.tables(studies.plan(planned, seeds=3))
     curves, runs = [], base.runs[base.runs["arm"].isin(["none", "bn"])].copy()
     runs["steps_per_epoch"] = 10
@@ -193,19 +120,19 @@ def by_hand() -> tuple[PlannedExperiment, Evidence]:
             )
         )
     tables = dataclasses.replace(base, runs=runs, curves=pd.concat(curves, ignore_index=True))
-    return planned, Evidence.of(plan, planned, tables)
+    return planned, Evidence(plan, planned, finished_runs(plan, tables))
 
 
 def test_steps_to_a_target_are_the_first_crossing_censored_at_the_horizon():
     planned, evidence = by_hand()
     assert evidence.horizon(evidence.arms(["none", "bn"])) == 40
-    none = evidence.steps_to(0.7, planned.arm("none"), 40)
-    bn = evidence.steps_to(0.7, planned.arm("bn"), 40)
-    assert list(none["steps"]) == [30, 40, 40]
+    none = evidence.steps_to(0.7, [planned.arm("none")], 40)
+    bn = evidence.steps_to(0.7, [planned.arm("bn")], 40)
+    assert list(none["value"]) == [30, 40, 40]
     assert list(none["censored"]) == [False, True, True]
-    assert list(bn["steps"]) == [10, 20, 30]
-    cut = evidence.steps_to(0.7, planned.arm("bn"), 20)
-    assert list(cut["steps"]) == [10, 20, 20]
+    assert list(bn["value"]) == [10, 20, 30]
+    cut = evidence.steps_to(0.7, [planned.arm("bn")], 20)
+    assert list(cut["value"]) == [10, 20, 20]
     assert list(cut["censored"]) == [False, False, True]
 
 
@@ -234,7 +161,7 @@ def test_an_arm_that_needs_more_steps_is_said_to_need_more():
 
 def test_a_diverged_run_counts_with_the_accuracy_of_guessing():
     planned, evidence = by_hand()
-    last = evidence.last_values("test_accuracy_population", planned.arm("none"))
+    last = evidence.latest("test_accuracy_population", [planned.arm("none")])
     assert list(last["value"]) == [0.8, 0.4, 0.1]
 
 
@@ -263,7 +190,7 @@ def test_learning_curves_compare_the_same_seeds_at_the_same_epoch():
 
 
 def test_evaluation_statistics_compare_seed_by_seed():
-    planned = studies.source()
+    planned = examples.source()
     plan = studies.plan(planned)
     tables = studies.tables(plan)
     ends = tables.curves.dropna(subset=["test_accuracy"])
@@ -277,11 +204,10 @@ def test_evaluation_statistics_compare_seed_by_seed():
 
 
 def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
-    planned = studies.source()
+    planned = examples.source()
     plan = studies.plan(planned)
-    tables = studies.tables(plan)
-    mine = tables.curves[tables.curves["arm"] == "scratch"]
-    ours = pd.concat([running_means(curve) for _, curve in mine.groupby("seed")])
+    runs = finished_runs(plan, studies.tables(plan))
+    ours = pd.concat([epoch_means(runs["source", "scratch", seed]) for seed in plan.seeds])
     at = ours[np.isclose(ours["epoch"], 1.0)]
     edge = at["train_loss"].max() + 0.02
     printed = {
@@ -291,8 +217,8 @@ def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
             (9.0, 0.1, 0.9),  # we have no epoch 9
         )
     }
-    exhibit = Exhibit("printed-results", "", {"printed": printed, "images": studies.IMAGES})
-    finding = make(Evidence.of(plan, planned, tables), exhibit, "p")
+    exhibit = Exhibit("printed-results", "", {"printed": printed, "images": examples.IMAGES})
+    finding = make(Evidence(plan, planned, runs), exhibit, "p")
     assert finding.sentence == (
         "2 of 4 printed values lie within the spread of our 6 seeds widened by 0.02"
     )
@@ -305,12 +231,12 @@ def test_printed_values_are_inside_up_to_the_margin_and_not_beyond():
 
 
 def test_printed_results_of_a_smaller_study_say_so_first():
-    finding = finding_of(studies.source(images=90_000), "printed-results")
+    finding = finding_of(examples.source(images=90_000), "printed-results")
     assert finding.sentence.startswith("With 60,000 training images instead of 90,000, ")
 
 
 def test_first_layer_parameters_are_compared_by_rank():
-    planned = studies.source()
+    planned = examples.source()
     plan = studies.plan(planned)
     tables = studies.tables(plan)
     layer = tables.norms[(tables.norms["arm"] == "scratch") & (tables.norms["layer"] == "norm1")]
@@ -322,20 +248,21 @@ def test_first_layer_parameters_are_compared_by_rank():
         "",
         {"arm": "scratch", "gamma": tuple(gamma[::-1]), "beta": (99.0,) * 6},
     )
-    finding = make(Evidence.of(plan, planned, tables), exhibit, "f")
+    finding = make(Evidence(plan, planned, finished_runs(plan, tables)), exhibit, "f")
     assert finding.sentence.startswith("5 of 6 printed gammas and 0 of 6 printed betas")
 
 
 def test_every_kind_of_exhibit_is_exercised_here():
-    experiments = [studies.source(), studies.convergence(), studies.inside()]
-    experiments += [sized.batches(), sized.square(), sized.probed(), watched.experiment()]
+    experiments = [examples.source(), examples.convergence(), examples.inside()]
+    experiments += [examples.batches(), examples.square(), examples.probed(), examples.histograms()]
     kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
-    assert kinds == set(MAKERS)
+    assert kinds == set(EXHIBITS)
 
 
 def test_an_unknown_exhibit_is_refused_by_name():
-    planned = studies.convergence()
-    evidence = Evidence.of(studies.plan(planned), planned, studies.tables(studies.plan(planned)))
+    planned = examples.convergence()
+    plan = studies.plan(planned)
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan)))
     with pytest.raises(ConfigError) as refusal:
         make(evidence, Exhibit("learning-curve", ""), "a")
     assert str(refusal.value) == (
@@ -344,13 +271,13 @@ def test_an_unknown_exhibit_is_refused_by_name():
 
 
 def test_steps_to_target_needs_a_target():
-    planned = studies.source()
-    evidence = Evidence.of(studies.plan(planned), planned, studies.tables(studies.plan(planned)))
+    planned = examples.source()
+    plan = studies.plan(planned)
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan)))
     with pytest.raises(ConfigError) as refusal:
         make(evidence, Exhibit("steps-to-target", ""), "a")
     assert str(refusal.value) == (
-        "an exhibit of kind 'steps-to-target' needs a target, and experiment 'source' has none: "
-        "give it targets"
+        "steps are read to a target, and experiment 'source' has none: give it targets"
     )
 
 
@@ -397,13 +324,13 @@ def test_a_store_without_runs_says_so():
 
 def test_one_seed_has_no_interval():
     finding = finding_of(
-        studies.convergence(), "steps-to-target", studies.plan(studies.convergence(), seeds=1)
+        examples.convergence(), "steps-to-target", studies.plan(examples.convergence(), seeds=1)
     )
     assert finding.sentence.endswith("(1 seed: no interval)")
 
 
 def test_a_target_that_nobody_reaches_is_no_factor_of_one():
-    planned = studies.convergence()
+    planned = examples.convergence()
     high = dataclasses.replace(planned.experiment, targets=(0.99,))
     finding = finding_of(dataclasses.replace(planned, experiment=high), "steps-to-target")
     assert finding.sentence == (
@@ -412,7 +339,7 @@ def test_a_target_that_nobody_reaches_is_no_factor_of_one():
 
 
 def test_runs_beyond_the_plan_change_nothing():
-    planned = studies.convergence()
+    planned = examples.convergence()
     small, large = (studies.plan(planned, seeds=seeds) for seeds in (3, 6))
     more = studies.tables(large)
     cut = dataclasses.replace(
@@ -429,7 +356,7 @@ def test_runs_beyond_the_plan_change_nothing():
 
 
 def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
-    planned = studies.inside()
+    planned = examples.inside()
     found = finding_of(planned, "percentile-bands")
     # four records, three ways of 0.1 or 0.05 each, the band 2 wide: 0.15 and 0.075
     assert found.sentence.startswith("In widths of their band, percentiles drift 2.0 times as far")
@@ -439,7 +366,7 @@ def test_drift_is_the_way_of_the_percentiles_in_widths_of_their_band():
 
 
 def test_the_ratio_of_two_layers_is_told_arm_by_arm():
-    found = finding_of(studies.inside(), "layer-lines")
+    found = finding_of(examples.inside(), "layer-lines")
     assert "is 1,000 times that of act1 for without BN" in found.sentence
     assert "and 2 times that of act1 for with BN" in found.sentence
 
@@ -447,7 +374,7 @@ def test_the_ratio_of_two_layers_is_told_arm_by_arm():
 @pytest.mark.parametrize("gaps", [{"missing"}, {"diverged"}, {"missing", "diverged"}])
 def test_pages_from_inside_survive_what_is_missing_or_diverged(gaps):
     arms = {"missing": frozenset({"none"}), "diverged": frozenset({"bn"})}
-    plan = studies.plan(studies.inside())
+    plan = studies.plan(examples.inside())
     files = pages_of(plan, **{name: arms[name] for name in gaps})
     assert "nan" not in shown(files["inside.html"]).lower().split()
     nothing = pages_of(plan, missing=frozenset({"none", "bn"}))
@@ -590,7 +517,7 @@ def test_hostile_names_are_text_in_html(hostile):
     cells = [
         "".join(cell.itertext()) for cell in parsed(hostile["convergence.html"]).iter(f"{HTML}th")
     ]
-    assert studies.HOSTILE in cells
+    assert examples.HOSTILE in cells
 
 
 def test_hostile_names_are_text_in_markdown(hostile):
@@ -612,7 +539,7 @@ def test_a_study_on_the_sample_warns_on_every_page(hostile, files):
 
 
 def test_a_page_of_another_size_says_whose_numbers_its_design_gives():
-    quick = studies.plan(studies.source())
+    quick = studies.plan(examples.source())
     standard = dataclasses.replace(quick, profile="standard")
     designs = [build(plan, studies.tables(plan)).pages[0].design for plan in (quick, standard)]
     assert "are those of the standard study" in designs[0]
@@ -634,7 +561,7 @@ DIGEST = """
 import hashlib
 from bnstudy.report import build
 from bnstudy.report.render import render
-from tests.report import sized, studies
+from tests.synthetic import studies
 plan = studies.plan()
 files = render(build(plan, studies.shuffled(studies.tables(plan))))
 print(hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
@@ -701,7 +628,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_an_experiment_cannot_take_the_name_of_the_index(tmp_path):
-    planned = studies.convergence()
+    planned = examples.convergence()
     named = dataclasses.replace(planned.experiment, name="index")
     plan = studies.plan(dataclasses.replace(planned, experiment=named))
     with pytest.raises(ReportError) as refusal:

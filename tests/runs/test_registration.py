@@ -9,8 +9,8 @@ from bnstudy.config import canonical_json, digest
 from bnstudy.errors import PlanMismatchError, StoreError
 from bnstudy.runs.registration import freeze, stored_plan
 from bnstudy.runs.store import Store
-from tests.judging.claimed import claim
 from tests.runs.records import DATA, cut, key, plan, record
+from tests.synthetic.examples import claim
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_the_code_digest_covers_the_kernel(monkeypatch):
 def test_editing_a_probe_retrains_only_the_runs_it_looks_into():
     (geometry,) = modules_of(["geometry"])
     closure = provenance.import_closure(geometry)
-    assert {"bnstudy.engines.probes.geometry", "bnstudy.engines.probes.base"} <= closure
+    assert {"bnstudy.engines.probes.geometry", "bnstudy.engines.probes.probe"} <= closure
     others = {
         f"bnstudy.engines.probes.{name}" for name in ("landscape", "recording", "batch_noise")
     }

@@ -1,4 +1,4 @@
-"""Compile the kernel and say whether it worked: ``python -m bnstudy.engines.lockstep``."""
+"""Compilation of the kernel, with a message: ``python -m bnstudy.engines.lockstep``."""
 
 from bnstudy.engines.lockstep import available
 

@@ -15,9 +15,9 @@ from bnstudy.data import Images
 from bnstudy.engines.lockstep.parameters import (
     RUNNING_MEAN,
     RUNNING_VAR,
-    Place,
+    TensorId,
     conventions,
-    places,
+    tensors_of,
 )
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import LAYERS
@@ -32,17 +32,17 @@ def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
 
 
 class Spec(ctypes.Structure):
-    """``Spec`` of kernel.cpp."""
+    """``Spec`` of kernel.cpp, field by field: settings of a stack."""
 
     _fields_ = [
-        *_fields(ctypes.c_int32, "batch activation normed placement norm_kind part_size groups"),
+        *_fields(ctypes.c_int32, "batch activation normed placement norm_kind ghost_size groups"),
         *_fields(ctypes.c_int32, "unbiased gamma beta bias dropped dropout_placement"),
         *_fields(ctypes.c_double, "eps keep momentum decay dropout"),
     ]
 
 
 class Batches(ctypes.Structure):
-    """``Batches`` of kernel.cpp."""
+    """``Batches`` of kernel.cpp, field by field: the batches of one call of ``train``."""
 
     _fields_ = [
         *_fields(ctypes.c_void_p, "images labels order"),
@@ -57,25 +57,25 @@ class Batches(ctypes.Structure):
 
 
 def spec_of(config: RunConfig, batch: int) -> Spec:
-    """Return a config as the kernel takes it."""
+    """Return the settings of a config for the kernel."""
     layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
-    counts = conventions(layer)
+    norm = conventions(layer)
     return Spec(
         batch=batch,
         activation=ACTIVATIONS.index(config.activation),
         normed=sum(1 << at for at in range(len(LAYERS)) if config.normalizes(at + 1)),
         placement=PLACEMENTS.index(config.placement),
-        norm_kind=counts.kind,
-        part_size=counts.part_size,
-        groups=counts.groups,
-        unbiased=int(counts.unbiased),
-        gamma=int(counts.gamma),
-        beta=int(counts.beta),
+        norm_kind=norm.kind,
+        ghost_size=norm.ghost_size,
+        groups=norm.groups,
+        unbiased=int(norm.unbiased),
+        gamma=int(norm.gamma),
+        beta=int(norm.beta),
         bias=int(config.bias),
         dropped=int(config.dropout > 0),
         dropout_placement=DROPOUT_PLACEMENTS.index(config.dropout_placement),
-        eps=counts.eps,
-        keep=counts.keep,
+        eps=norm.eps,
+        keep=norm.keep,
         momentum=config.momentum,
         decay=config.weight_decay,
         dropout=config.dropout,
@@ -86,8 +86,8 @@ def _pointer(array: np.ndarray | None) -> int | None:
     return None if array is None else array.ctypes.data
 
 
-def arrays(images: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels as the kernel takes them: uint8, contiguous."""
+def as_bytes(images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels in the layout of the kernel: uint8, contiguous."""
     return (
         np.ascontiguousarray(images.images.numpy()),
         np.ascontiguousarray(images.labels.numpy().astype(np.uint8)),
@@ -95,16 +95,16 @@ def arrays(images: Images) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded(lanes: np.ndarray) -> np.ndarray:
-    """Repeat the first lane until there are sixteen."""
+    """Return sixteen lanes, (K, ...) -> (16, ...), those beyond the last repeating the first."""
     if len(lanes) == LANES:
         return np.ascontiguousarray(lanes)
     return np.ascontiguousarray(lanes[[i if i < len(lanes) else 0 for i in range(LANES)]])
 
 
 class Kernel:
-    """Up to sixteen networks of one arm, a lane each.
+    """Up to sixteen networks of one arm, one per lane.
 
-    Lanes beyond the last network repeat the first, and are never looked at.
+    Lanes beyond the last network repeat the first one; their results are ignored.
     A :class:`~bnstudy.engines.lockstep.loop.Program`.
 
     Parameters
@@ -119,7 +119,7 @@ class Kernel:
     Raises
     ------
     ConfigError
-        If there is no kernel, or no memory for it, or there are too many networks.
+        If the kernel or the memory is unavailable, or there are too many networks.
     """
 
     def __init__(self, config: RunConfig, nets: Sequence[nn.Module], train: Images) -> None:
@@ -137,40 +137,41 @@ class Kernel:
         if not self._handle.value:
             raise ConfigError(f"there is no memory for sixteen networks at batch size {batch}")
         self._count = len(nets)
-        self._images, self._labels = arrays(train)
+        self._images, self._labels = as_bytes(train)
         self._unread: list[tuple[np.ndarray, np.ndarray]] = []
-        self.sizes = {place: tensor.numel() for place, tensor in places(nets[0])}
+        self.sizes = {of: tensor.numel() for of, tensor in tensors_of(nets[0])}
         for lane in range(LANES):
-            for place, tensor in places(nets[lane if lane < len(nets) else 0]):
-                self.lanes(place)[:, lane] = tensor.detach().numpy().ravel()
+            for of, tensor in tensors_of(nets[lane if lane < len(nets) else 0]):
+                self.lanes(of)[:, lane] = tensor.detach().numpy().ravel()
 
     def close(self) -> None:
-        """Give the memory back; the object is of no use afterwards."""
+        """Free the memory; the object must not be used afterwards."""
         if self._handle.value:
             self._library.lockstep_free(self._handle)
             self._handle = ctypes.c_void_p(None)
 
-    def lanes(self, place: Place) -> np.ndarray:
-        """Return a view of a parameter or running moment: float32 (numbers, LANES)."""
-        kind, layer = ctypes.c_int32(place.kind), ctypes.c_int32(place.layer)
-        start = self._library.lockstep_array(self._handle, kind, layer)
-        return np.ctypeslib.as_array(start, (self.sizes[place], LANES))
+    def lanes(self, of: TensorId) -> np.ndarray:
+        """Return a view of a parameter or running moment: float32 (size, LANES)."""
+        return self._array(of.kind, of)
 
-    def velocity(self, place: Place) -> np.ndarray:
-        """Return a view of a parameter's velocity, in arms with momentum: (numbers, LANES)."""
-        kind, layer = ctypes.c_int32(place.kind + 1), ctypes.c_int32(place.layer)
-        start = self._library.lockstep_array(self._handle, kind, layer)
-        return np.ctypeslib.as_array(start, (self.sizes[place], LANES))
+    def velocity(self, of: TensorId) -> np.ndarray:
+        """Return a view of a parameter's velocity, in arms with momentum: (size, LANES)."""
+        return self._array(of.kind + 1, of)
+
+    def _array(self, kind: int, of: TensorId) -> np.ndarray:
+        numbers = ctypes.c_int32(kind), ctypes.c_int32(of.layer)
+        start = self._library.lockstep_array(self._handle, *numbers)
+        return np.ctypeslib.as_array(start, (self.sizes[of], LANES))
 
     @torch.no_grad()
     def take(self, lane: int, net: nn.Module) -> None:
         """Copy a lane's parameters and running moments into a network."""
-        for place, tensor in places(net):
-            values = self.lanes(place)[:, lane]
+        for of, tensor in tensors_of(net):
+            values = self.lanes(of)[:, lane]
             tensor.copy_(torch.from_numpy(values.copy()).reshape(tensor.shape))
 
     def start_epoch(self, orders: np.ndarray) -> None:
-        """Take each seed's order of the images: int64 (K, n)."""
+        """Set each seed's order of the training images: int64 (K, n)."""
         self._order = padded(orders)
 
     def train(
@@ -181,7 +182,7 @@ class Kernel:
         draws: np.ndarray | None = None,
         noise: np.ndarray | None = None,
     ) -> None:
-        """Train on the batches first..last of the epoch; see :class:`Program`."""
+        """Train on the batches [first, last) of the epoch; see :class:`Program`."""
         losses = np.empty((last - first, LANES), np.float64)
         correct = np.empty((last - first, LANES), np.int32)
         order, rates = self._order, np.repeat(rates[:, None], LANES, axis=1)
@@ -205,7 +206,7 @@ class Kernel:
         self._unread.append((losses[:, : self._count], correct[:, : self._count]))
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return losses and correct images since the last call: (batches, K) each."""
+        """Return losses and numbers of correct images since the last call: (batches, K) each."""
         losses, correct = zip(*self._unread, strict=True)
         self._unread = []
         return np.concatenate(losses), np.concatenate(correct)
@@ -214,7 +215,7 @@ class Kernel:
         """Return mean loss and accuracy of each lane over some images, by running statistics."""
         loss, correct = np.zeros(LANES), np.zeros(LANES, np.int64)
         count = len(images)
-        held = (*arrays(images), loss, correct)  # a pointer alone keeps no array alive
+        held = (*as_bytes(images), loss, correct)  # a pointer alone keeps no array alive
         pointers = [ctypes.c_void_p(_pointer(each)) for each in held]
         call: Callable[..., None] = self._library.lockstep_evaluate
         call(self._handle, *pointers[:2], ctypes.c_int64(count), *pointers[2:])
@@ -223,14 +224,12 @@ class Kernel:
     def evaluate_population(
         self, population: Images, images: Images
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return loss and accuracy by the statistics of a population; running ones are put back."""
-        running = [
-            self.lanes(place) for place in self.sizes if place.kind in (RUNNING_MEAN, RUNNING_VAR)
-        ]
+        """Return the same by the statistics of a population; the running ones are restored."""
+        running = [self.lanes(of) for of in self.sizes if of.kind in (RUNNING_MEAN, RUNNING_VAR)]
         if not running:
             return self.evaluate(images)
         before = [buffer.copy() for buffer in running]
-        held, _ = arrays(population)  # a pointer alone keeps no array alive
+        held, _ = as_bytes(population)  # a pointer alone keeps no array alive
         pointer = ctypes.c_void_p(_pointer(held))
         self._library.lockstep_population(self._handle, pointer, ctypes.c_int64(len(population)))
         scores = self.evaluate(images)

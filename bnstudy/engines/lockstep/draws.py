@@ -1,4 +1,4 @@
-"""Chance in training: what the reference draws, from the same streams in the same order."""
+"""Random numbers of a stack: those of the reference, from the same streams in the same order."""
 
 import sys
 from collections.abc import Sequence
@@ -11,73 +11,73 @@ from bnstudy.config import RunConfig, stream
 from bnstudy.networks.lenet import LAYERS, norm_layers
 from bnstudy.networks.norm import NoisyBatchNorm
 
-UNITS = [LAYERS[name][2] for name in ("fc1", "fc2")]
+UNITS = [LAYERS[name][2] for name in ("fc1", "fc2")]  # of the hidden linear layers
 DRAWN_AT_ONCE = 1 << 24  # random numbers of all networks for one call of a program: 64 MB
 
 
-class Numbers(NamedTuple):
-    """How many random numbers an arm needs.
+class DrawCounts(NamedTuple):
+    """Numbers of random draws of an arm.
 
     Attributes
     ----------
-    dropped, noise
-        For dropout and for noisy BN, for each image of a network.
+    dropout, noise
+        Draws for dropout and for noisy BN, per image of a network.
     batches_at_once
-        Batches that are drawn for together, so that memory is bounded.
+        Batches that are drawn for in one call, so that memory is bounded.
     """
 
-    dropped: int
+    dropout: int
     noise: int
     batches_at_once: int
 
 
-def numbers_of(config: RunConfig, nets: Sequence[nn.Module]) -> Numbers:
+def draw_counts(config: RunConfig, nets: Sequence[nn.Module]) -> DrawCounts:
     """Return how many random numbers a stack of networks of an arm needs."""
-    # the dropped layers in order, as in networks.lenet: after fc1, unless only the last, and fc2
+    # as in networks.lenet: after fc1 and fc2, or after fc2 only
     units = UNITS[1:] if config.dropout_placement == "after-last-norm" else UNITS
-    dropped = sum(units) if config.dropout else 0
-    noise = 2 * sum(layer.num_features for layer in _noisy(nets[0]))
-    a_batch = config.batch_size * max(dropped, noise) * len(nets)
-    return Numbers(dropped, noise, max(1, DRAWN_AT_ONCE // a_batch) if a_batch else sys.maxsize)
+    dropout = sum(units) if config.dropout else 0
+    noise = 2 * sum(layer.num_features for layer in _noisy(nets[0]))  # a scale and a shift each
+    per_batch = config.batch_size * max(dropout, noise) * len(nets)
+    at_once = max(1, DRAWN_AT_ONCE // per_batch) if per_batch else sys.maxsize
+    return DrawCounts(dropout, noise, at_once)
 
 
 def _noisy(net: nn.Module) -> list[NoisyBatchNorm]:
     return [layer for layer in norm_layers(net).values() if isinstance(layer, NoisyBatchNorm)]
 
 
-class Chance:
-    """The random numbers of a stack.
+class RandomDraws:
+    """Random numbers of a stack, drawn batch by batch.
 
     Parameters
     ----------
     config
         The arm.
     seeds
-        K of them.
+        The K seeds.
     nets
-        Of the seeds; noisy layers have their streams.
+        One per seed; their noisy layers hold the noise streams.
     """
 
     def __init__(self, config: RunConfig, seeds: Sequence[int], nets: Sequence[nn.Module]) -> None:
-        self.numbers = numbers_of(config, nets)
+        self.counts = draw_counts(config, nets)
         self._dropout = [stream(seed, "dropout") for seed in seeds]
         self._noisy = [_noisy(net) for net in nets]
 
     def draw(self, sizes: Sequence[int]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Draw for batches of these sizes; return ``draws`` and ``noise`` of ``Program.train``."""
         draws = noise = None
-        if self.numbers.dropped:
-            # one call gives the numbers of one call for each batch and layer
-            shape = len(self._dropout), self.numbers.dropped * sum(sizes)
+        if self.counts.dropout:
+            # one long draw gives the same numbers as one draw per batch and layer
+            shape = len(self._dropout), self.counts.dropout * sum(sizes)
             draws = np.empty(shape, np.float32)
-            for row, rng in zip(draws, self._dropout, strict=True):
-                rng.random(out=row, dtype=np.float32)
-        if self.numbers.noise:
+            for of_seed, rng in zip(draws, self._dropout, strict=True):
+                rng.random(out=of_seed, dtype=np.float32)
+        if self.counts.noise:
+            # not one long draw: uniform and normal numbers alternate in a noise stream
             drawn = [
-                np.concatenate(
-                    [part.ravel() for n in sizes for layer in each for part in layer.draw(n)]
-                )
-                for each in self._noisy
+                [values.ravel() for n in sizes for layer in layers for values in layer.draw(n)]
+                for layers in self._noisy
             ]
-            noise = np.stack(drawn)
+            noise = np.stack([np.concatenate(values) for values in drawn])
         return draws, noise

@@ -2,12 +2,14 @@
 
 A step is a fixed list of torch operations on tensors that stay where they are:
 on a GPU it is recorded once as a CUDA graph and then only replayed.  What
-changes from step to step, such as which batch it is, the device counts itself,
-so nothing waits for the device between two evaluation points.  Where there are
-no graphs the same operations are called one by one.
+changes from step to step, such as the number of the batch, is counted on the
+device, so nothing waits for it between two evaluation points.  Without graphs
+the same operations are called one by one.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +18,13 @@ from torch import Tensor, nn
 
 from bnstudy.config import RunConfig
 from bnstudy.data import Images, batches
-from bnstudy.engines.lockstep.draws import Numbers, numbers_of
-from bnstudy.engines.lockstep.gpu_layers import Norm, Pass, stacked_layers
-from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, Place, places
-from bnstudy.engines.lockstep.precision import exactly
+from bnstudy.engines.lockstep.draws import DrawCounts, draw_counts
+from bnstudy.engines.lockstep.gpu_layers import (
+    StackedBatchNorm,
+    TrainingPass,
+    stacked_layers,
+)
+from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, TensorId, tensors_of
 from bnstudy.errors import ConfigError
 
 EVALUATED_AT_ONCE = 1 << 14  # images of all networks together: half a gigabyte
@@ -68,37 +73,37 @@ class Stack:
         self._there: dict[int, tuple[Images, Tensor, Tensor]] = {}
         self._images, self._labels = self._on_device(train)
         self._lay_out(nets)
-        self._allocate(len(train), numbers_of(config, nets))
+        self._allocate(len(train), draw_counts(config, nets))
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._read = self._done = 0  # batches of the epoch whose scores were read; trained on
         if self.device.type == "cuda" if graphs is None else graphs:
-            with exactly(self.device):
+            with exact_float32(self.device):
                 self._record()
 
     def _lay_out(self, nets: Sequence[nn.Module]) -> None:
         """Put the networks' tensors side by side, and make the layers that use them."""
-        columns = zip(*(places(net) for net in nets), strict=True)
+        columns = zip(*(tensors_of(net) for net in nets), strict=True)
         stacked = {column[0][0]: torch.stack([t.detach() for _, t in column]) for column in columns}
         running = (RUNNING_MEAN, RUNNING_VAR)
-        learned = {place: t for place, t in stacked.items() if place.kind not in running}
+        learned = {of: t for of, t in stacked.items() if of.kind not in running}
         sizes = [tensor.numel() for tensor in learned.values()]
         self._values = torch.cat([t.flatten() for t in learned.values()]).to(self.device)
         self._velocity = torch.zeros_like(self._values) if self.config.momentum else None
         owner = torch.arange(self.count, dtype=torch.int32)
         owners = [owner.repeat_interleave(size // self.count) for size in sizes]
-        self._owner = torch.cat(owners).to(self.device)  # whose each number is
+        self._owner = torch.cat(owners).to(self.device)  # the network of each parameter value
         views = self._values.split(sizes)
         self._parameters = {
-            place: view.view(t.shape).detach().requires_grad_()
-            for (place, t), view in zip(learned.items(), views, strict=True)
+            of: view.view(t.shape).detach().requires_grad_()
+            for (of, t), view in zip(learned.items(), views, strict=True)
         }
-        moments = {p: t.to(self.device) for p, t in stacked.items() if p.kind in running}
-        self.tensors: dict[Place, Tensor] = {**self._parameters, **moments}
+        moments = {of: t.to(self.device) for of, t in stacked.items() if of.kind in running}
+        self.tensors: dict[TensorId, Tensor] = {**self._parameters, **moments}
         self._layers = stacked_layers(nets[0], self.tensors, self.count)
-        self._norms = [layer for layer in self._layers if isinstance(layer, Norm)]
+        self._norms = [layer for layer in self._layers if isinstance(layer, StackedBatchNorm)]
 
-    def _allocate(self, n: int, numbers: Numbers) -> None:
-        """Make the tensors that a recorded step reads and writes."""
+    def _allocate(self, n: int, counts: DrawCounts) -> None:
+        """Allocate the tensors that a recorded step reads and writes at fixed addresses."""
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -110,10 +115,10 @@ class Stack:
         self._active = torch.ones(count, dtype=torch.bool, device=self.device)
         self._rates = zeros(steps)
         self._losses, self._correct = zeros(steps, count), zeros(steps, count, dtype=integer)
-        images = self.batch_size * min(numbers.batches_at_once, steps)
-        self._draws = zeros(count, numbers.dropped * images)
-        self._noise = zeros(count, numbers.noise * images)
-        self._per_image = numbers.dropped, numbers.noise
+        images = self.batch_size * min(counts.batches_at_once, steps)
+        self._draws = zeros(count, counts.dropout * images)
+        self._noise = zeros(count, counts.noise * images)
+        self._per_image = counts.dropout, counts.noise
 
     def _record(self) -> None:
         """Record the step of a whole batch, and of a partial last one, as graphs."""
@@ -127,7 +132,7 @@ class Stack:
                     self._step(n)
             torch.cuda.current_stream().wait_stream(side)
             self._batch.zero_()
-            # replayed one after the other, and nothing in their memory outlives a step
+            # one pool for both: they never run at once, and nothing in it outlives a step
             pool = next((graph.pool() for graph in self._graphs.values()), None)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
@@ -137,7 +142,7 @@ class Stack:
         self._steps.zero_()
 
     def start_epoch(self, orders: np.ndarray) -> None:
-        """Take each seed's order of the training images: int64 (K, n)."""
+        """Set each seed's order of the training images: int64 (K, n)."""
         self._send(orders, self._order)
         self._read = self._done = 0
 
@@ -149,12 +154,12 @@ class Stack:
         draws: np.ndarray | None = None,
         noise: np.ndarray | None = None,
     ) -> None:
-        """Set the device to train on the batches first..last; see :class:`Program`."""
-        with exactly(self.device):
+        """Start training on the batches [first, last); see :class:`Program`."""
+        with exact_float32(self.device):
             self._send(rates, self._rates[first:last])
-            for numbers, to in ((draws, self._draws), (noise, self._noise)):
-                if numbers is not None:
-                    self._send(numbers, to[:, : numbers.shape[1]])
+            for values, to in ((draws, self._draws), (noise, self._noise)):
+                if values is not None:
+                    self._send(values, to[:, : values.shape[1]])
             self._batch.fill_(first)
             self._first.fill_(first)
             for n in self._sizes[first:last]:
@@ -165,23 +170,23 @@ class Stack:
         self._done = last
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Wait for the device; return losses and correct images, (batches, K) each."""
+        """Wait for the device; return losses and numbers of correct images, (batches, K) each."""
         unread = slice(self._read, self._done)
         self._read = self._done
         return self._losses[unread].cpu().numpy(), self._correct[unread].cpu().numpy()
 
     def _step(self, n: int) -> None:
-        """Take an optimizer step on the next batch, of n images a network."""
+        """Take an optimizer step on the next batch, of n images per network."""
         at = self._batch * self.batch_size + torch.arange(n, device=self.device)
         where = self._order.index_select(1, at)  # (K, n)
         labels = self._labels[where]
         self._steps += 1
-        dropped, noise = self._per_image
-        chance = self._numbers(self._draws, dropped, n), self._numbers(self._noise, noise, n)
-        training = Pass(self._active, self._steps, *chance)
+        dropout, noise = self._per_image
+        draws = self._drawn(self._draws, dropout, n), self._drawn(self._noise, noise, n)
+        training = TrainingPass(self._active, self._steps, *draws)
         logits = self._logits(scaled(self._images[where.t()]), training)
         losses = F.cross_entropy(logits, labels, reduction="none").mean(1)  # (K, n) -> (K,)
-        # of the sum: each network's gradient is that of its own mean loss
+        # gradient of the sum: no network's loss depends on another's parameters
         gradients = torch.autograd.grad(losses.sum(), list(self._parameters.values()))
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum(1)
@@ -191,7 +196,7 @@ class Stack:
             self._descend(torch.cat([gradient.flatten() for gradient in gradients]))
             self._batch += 1
 
-    def _numbers(self, buffer: Tensor, per_image: int, n: int) -> Tensor:
+    def _drawn(self, buffer: Tensor, per_image: int, n: int) -> Tensor:
         """Return the random numbers of the next batch: (K, n * per_image)."""
         if not per_image:
             return buffer
@@ -209,8 +214,10 @@ class Stack:
         rate = self._rates.index_select(0, self._batch)
         self._values.copy_(torch.where(active, self._values - rate * gradient, self._values))
 
-    def _logits(self, X: Tensor, training: Pass | None, until: Norm | None = None) -> Tensor:
-        """Pass images (N, K, 28, 28) on to logits (K, 10, N), or to a layer's input."""
+    def _logits(
+        self, X: Tensor, training: TrainingPass | None, until: StackedBatchNorm | None = None
+    ) -> Tensor:
+        """Return the logits (K, 10, N) of images (N, K, 28, 28), or the input of a layer."""
         for layer in self._layers:
             if layer is until:
                 break
@@ -221,8 +228,8 @@ class Stack:
         """Return mean loss and accuracy of each network, by running statistics."""
         loss = torch.zeros(self.count, dtype=torch.float64, device=self.device)
         correct = torch.zeros(self.count, dtype=torch.int64, device=self.device)
-        with torch.no_grad(), exactly(self.device):
-            for X, labels in self._parts(images):
+        with torch.no_grad(), exact_float32(self.device):
+            for X, labels in self._portions(images):
                 logits, wanted = self._logits(X, None), labels.expand(self.count, -1)
                 losses = F.cross_entropy(logits, wanted, reduction="none")  # (K, N)
                 loss += losses.sum(1, dtype=torch.float64)
@@ -232,18 +239,18 @@ class Stack:
     def evaluate_population(
         self, population: Images, images: Images
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same by the statistics of a population; running ones are put back.
+        """Return the same by the statistics of a population; the running ones are restored.
 
-        Layer by layer, the layers before already normalizing by theirs.
+        Layer by layer, so that the layers before already normalize by theirs.
         """
         if not self._norms:
             return self.evaluate(images)
         before = [(norm.mean.clone(), norm.var.clone()) for norm in self._norms]
-        with torch.no_grad(), exactly(self.device):
+        with torch.no_grad(), exact_float32(self.device):
             for norm in self._norms:
                 found = [
                     (len(labels), *norm.moments(self._logits(X, None, until=norm)))
-                    for X, labels in self._parts(population)
+                    for X, labels in self._portions(population)
                 ]
                 mean, var = merged(found)
                 norm.mean.copy_(mean)
@@ -254,8 +261,8 @@ class Stack:
             norm.var.copy_(var)
         return scores
 
-    def _parts(self, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give images in parts, the same ones to each network: (N, K, 28, 28) and (N,)."""
+    def _portions(self, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images in portions, the same for each network: (N, K, 28, 28) and (N,)."""
         there, labels = self._on_device(images)
         for where in batches(len(images), max(1, EVALUATED_AT_ONCE // self.count)):
             X = scaled(there[where]).unsqueeze(1)
@@ -272,29 +279,29 @@ class Stack:
         """Copy into a tensor of the device, without waiting for it."""
         source = torch.from_numpy(values)
         if self.device.type == "cuda":
-            source = source.pin_memory()  # torch keeps it until it is copied
+            source = source.pin_memory()  # torch keeps it alive until it is copied
         to.copy_(source, non_blocking=True)
 
     @torch.no_grad()
     def take(self, lane: int, net: nn.Module) -> None:
-        """Copy a network's parameters and running moments into one of its own."""
-        for place, tensor in places(net):
-            tensor.copy_(self.tensors[place][lane])
+        """Copy a seed's parameters and running moments into a network."""
+        for of, tensor in tensors_of(net):
+            tensor.copy_(self.tensors[of][lane])
 
-    def lanes(self, place: Place) -> np.ndarray:
-        """Return a copy of a parameter or running moment: float32 (numbers, K)."""
-        return self.tensors[place].detach().flatten(1).t().cpu().numpy()
+    def lanes(self, of: TensorId) -> np.ndarray:
+        """Return a copy of a parameter or running moment: float32 (size, K)."""
+        return self.tensors[of].detach().flatten(1).t().cpu().numpy()
 
-    def velocity(self, place: Place) -> np.ndarray:
-        """Return a copy of a parameter's velocity, in arms with momentum: (numbers, K)."""
+    def velocity(self, of: TensorId) -> np.ndarray:
+        """Return a copy of a parameter's velocity, in arms with momentum: (size, K)."""
         if self._velocity is None:
             raise ConfigError("an arm without momentum has no velocity")
         sizes = {each: tensor.numel() for each, tensor in self._parameters.items()}
-        parts = dict(zip(sizes, self._velocity.split(list(sizes.values())), strict=True))
-        return parts[place].view(self.count, -1).t().cpu().numpy()
+        velocities = dict(zip(sizes, self._velocity.split(list(sizes.values())), strict=True))
+        return velocities[of].view(self.count, -1).t().cpu().numpy()
 
     def close(self) -> None:
-        """Give the memory back; the object is of no use afterwards."""
+        """Free the memory; the object must not be used afterwards."""
         self.__dict__.clear()
 
 
@@ -303,9 +310,37 @@ def scaled(images: Tensor) -> Tensor:
     return images.float().div_(255.0)
 
 
-def merged(found: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance of parts together, from (images, mean, variance) of each."""
-    total = sum(n for n, _, _ in found)
-    mean = torch.stack([mean.double() * (n / total) for n, mean, _ in found]).sum(0)
-    spread = [(var + (part - mean) ** 2) * (n / total) for n, part, var in found]
+def merged(portions: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of all images from (images, mean, variance) of portions."""
+    total = sum(n for n, _, _ in portions)
+    mean = torch.stack([own.double() * (n / total) for n, own, _ in portions]).sum(0)
+    # variance = mean of the variances + variance of the means
+    spread = [(var + (own - mean) ** 2) * (n / total) for n, own, var in portions]
     return mean, torch.stack(spread).sum(0)
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Make a GPU the current one, compute without TF32 and deterministically, within the context.
+
+    TF32 keeps 10 of the 23 bits of a factor's mantissa, and torch uses it in
+    convolutions by default.  The settings are restored afterwards.  For other
+    devices nothing is set.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    switches: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    precisions = [switch.fp32_precision for switch in switches]
+    choices = cudnn.benchmark, cudnn.deterministic
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        cudnn.benchmark, cudnn.deterministic = False, True
+        with torch.cuda.device(device):
+            yield
+    finally:
+        for switch, precision in zip(switches, precisions, strict=True):
+            switch.fp32_precision = precision
+        cudnn.benchmark, cudnn.deterministic = choices

@@ -1,8 +1,8 @@
 """Training a stack: several seeds of one arm in one program.
 
-Same streams and same records as the reference trainer, which it shares no code
-with but what lies below both.  The arithmetic is done by a :class:`Program`:
-the compiled kernel on the cpu, stacked tensors on a GPU.
+Same streams and same records as the reference trainer, with which it shares
+only the modules below both.  The arithmetic is done by a :class:`Program`:
+the compiled kernel on the CPU, stacked tensors on a GPU.
 """
 
 import math
@@ -19,10 +19,10 @@ from torch import nn
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.engines.lockstep.cpu import Kernel
-from bnstudy.engines.lockstep.draws import Chance
+from bnstudy.engines.lockstep.draws import RandomDraws
 from bnstudy.engines.lockstep.gpu import Stack
 from bnstudy.engines.lockstep.parameters import unsupported
-from bnstudy.engines.observer import MomentObserver, Training
+from bnstudy.engines.observer import ScheduledObserver, Training
 from bnstudy.engines.record import (
     CURVE_COLUMNS,
     Record,
@@ -44,7 +44,7 @@ class Program(Protocol):
     """
 
     def start_epoch(self, orders: np.ndarray) -> None:
-        """Take each seed's order of the training images: int64 (K, n)."""
+        """Set each seed's order of the training images: int64 (K, n)."""
 
     def train(
         self,
@@ -54,27 +54,27 @@ class Program(Protocol):
         draws: np.ndarray | None,
         noise: np.ndarray | None,
     ) -> None:
-        """Train on the batches first..last of the epoch, perhaps after the call has returned.
+        """Train on the batches [first, last) of the epoch, perhaps after the call has returned.
 
         Parameters
         ----------
         first, last
-            Batches, counted from 0; last is not trained on.  With draws or noise
-            at most :attr:`~bnstudy.engines.lockstep.draws.Numbers.batches_at_once`.
+            Counted from 0.  With draws or noise at most
+            :attr:`~bnstudy.engines.lockstep.draws.DrawCounts.batches_at_once`.
         rates
             float32 (last - first,): the learning rates.
         draws
-            With dropout, the uniform numbers its masks come from: float32
-            (K, numbers), for each batch and each dropout layer (images, units).
+            With dropout, the uniform numbers of its masks: float32 (K, count), for
+            each batch and each dropout layer (images, units).
         noise
-            With noisy BN: float32 (K, numbers), for each batch and each
-            normalization layer the scales, then the shifts, (images, channels) each.
+            With noisy BN: float32 (K, count), for each batch and each normalization
+            layer the scales, then the shifts, (images, channels) each.
         """
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the batches since the last call gave, (batches, K) each.
+        """Return the scores of the batches since the last call, (batches, K) each.
 
-        Mean losses before the step, and how many images were right.
+        Mean losses before the step, and numbers of correctly classified images.
         """
 
     def evaluate(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
@@ -83,13 +83,13 @@ class Program(Protocol):
     def evaluate_population(
         self, population: Images, images: Images
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same by the statistics of a population; running ones are put back."""
+        """Return the same by the statistics of a population; the running ones are restored."""
 
     def take(self, lane: int, net: nn.Module) -> None:
         """Copy a seed's parameters and running moments into a network."""
 
     def close(self) -> None:
-        """Give the memory back; the object is of no use afterwards."""
+        """Free the memory; the object must not be used afterwards."""
 
 
 MakeProgram = Callable[[RunConfig, Sequence[nn.Module], Images], Program]
@@ -97,14 +97,14 @@ MakeProgram = Callable[[RunConfig, Sequence[nn.Module], Images], Program]
 
 @dataclass
 class Lane:
-    """One seed of a stack, as far as it has come.
+    """Progress of one seed of a stack.
 
-    ``loss`` and ``correct`` are sums since the last evaluation point, ``last_loss``
-    is that of the last batch.
+    ``loss``, ``correct`` and ``images`` are sums since the last evaluation point,
+    ``last_loss`` is the loss of the last batch.
     """
 
     seed: int
-    observers: Sequence[MomentObserver] = ()
+    observers: Sequence[ScheduledObserver] = ()
     steps: int = 0
     diverged: bool = False
     loss: float = 0.0
@@ -116,18 +116,18 @@ class Lane:
 
     def add(self, losses: np.ndarray, correct: np.ndarray, sizes: Sequence[int]) -> None:
         """Count batches up to the first whose loss is not finite."""
-        for loss, right, size in zip(losses, correct, sizes, strict=True):
-            if self.diverged or not math.isfinite(loss):
+        for batch_loss, batch_correct, size in zip(losses, correct, sizes, strict=True):
+            if self.diverged or not math.isfinite(batch_loss):
                 self.diverged = True
                 return
             self.steps += 1
-            self.loss += float(loss) * size
-            self.correct += int(right)
+            self.loss += float(batch_loss) * size
+            self.correct += int(batch_correct)
             self.images += size
-            self.last_loss = float(loss)
+            self.last_loss = float(batch_loss)
 
     def training_score(self) -> tuple[float, float]:
-        """Return mean loss and accuracy since the last call."""
+        """Return mean loss and accuracy since the last call, and start new sums."""
         score = self.loss / self.images, self.correct / self.images
         self.loss, self.correct, self.images = 0.0, 0, 0
         return score
@@ -139,7 +139,7 @@ def train_stack(
     splits: Splits,
     *,
     device: str = "cpu",
-    observers: Sequence[Sequence[MomentObserver]] = (),
+    observers: Sequence[Sequence[ScheduledObserver]] = (),
 ) -> list[Record]:
     """Train one arm with several seeds in lockstep.
 
@@ -148,28 +148,28 @@ def train_stack(
     config
         The arm.
     seeds
-        On the cpu 1 to 16 of them; elsewhere as many as there is memory for.
+        On the CPU 1 to 16 of them; elsewhere as many as there is memory for.
     splits
         The images of ``bnstudy.data.split(dataset, config)``.
     device
         ``cpu`` for the compiled kernel, another torch device for stacked tensors.
     observers
-        Those of each seed, called at their moments with a copy of the network on
-        the cpu.
+        For each seed its observers, called at their steps with a copy of the
+        network on the CPU.
 
     Returns
     -------
     list of Record
-        One a seed, in their order.  A lane that diverges stops where the
-        reference would; the others go on.  Times are those of the stack,
-        divided by its seeds.
+        One per seed, in their order.  A lane that diverges stops where the
+        reference would; the others go on.  Times are those of the stack, divided
+        by the number of seeds.
 
     Raises
     ------
     ConfigError
-        If the kernel is not available or the engine cannot train such runs, an
-        epoch would hold a batch of one image and the normalization needs more,
-        or there are no seeds, or too many.
+        If the kernel is not available, the engine cannot train such runs, an epoch
+        would have a batch of one image and the normalization needs more, or there
+        are no seeds or too many.
     """
     make = Kernel if device == "cpu" else partial(Stack, device=device)
     return train_by(make, config, seeds, splits, observers)
@@ -180,9 +180,9 @@ def train_by(
     config: RunConfig,
     seeds: Sequence[int],
     splits: Splits,
-    observers: Sequence[Sequence[MomentObserver]] = (),
+    observers: Sequence[Sequence[ScheduledObserver]] = (),
 ) -> list[Record]:
-    """Do as :func:`train_stack` does, by a program of the caller's choice."""
+    """Train as :func:`train_stack` does, by a program of the caller's choice."""
     if not seeds:
         raise ConfigError("a stack holds at least 1 seed, got none")
     if reason := unsupported(config):
@@ -192,8 +192,8 @@ def train_by(
     refuse_lone_image(config, n)
     nets: list[nn.Module] = [lenet(config, seed) for seed in seeds]
     digests = [digest_weights(net) for net in nets]
-    watching = observers or [()] * len(seeds)
-    lanes = [Lane(seed, who) for seed, who in zip(seeds, watching, strict=True)]
+    per_seed = observers or [()] * len(seeds)
+    lanes = [Lane(seed, own) for seed, own in zip(seeds, per_seed, strict=True)]
     program = make(config, nets, splits.train)
     try:
         train_seconds = _train(program, config, lanes, nets, splits)
@@ -225,27 +225,28 @@ def _train(
     n, seconds = len(splits.train), 0.0
     slices = batches(n, config.batch_size)
     orders = [epoch_orders(stream(lane.seed, "order"), n, config) for lane in lanes]
-    chance = Chance(config, [lane.seed for lane in lanes], nets)
+    draws = RandomDraws(config, [lane.seed for lane in lanes], nets)
     ends = evaluation_steps(len(slices), config.evaluations_per_epoch)
-    looks = {s for lane in lanes for who in lane.observers for s in who.steps(len(slices))}
-    if 0 in looks:
-        _look(program, config, lanes, nets, splits, Step(0, len(slices)), None)
+    observed = {s for lane in lanes for each in lane.observers for s in each.steps(len(slices))}
+    if 0 in observed:
+        _observe(program, config, lanes, nets, splits, Step(0, len(slices)), None)
     for epoch in range(config.epochs):
         drawn = [next(each) for each in orders]
         for lane, order in zip(lanes, drawn, strict=True):
             lane.order_digest = lane.order_digest or digest_order(order)
         program.start_epoch(np.stack([order.numpy() for order in drawn]))
-        within = {look - epoch * len(slices) for look in looks} & set(range(1, len(slices)))
+        # the program runs without a stop up to the next evaluation or observed step
+        within = {count - epoch * len(slices) for count in observed} & set(range(1, len(slices)))
         stops = sorted(within.union(ends))
         for first, last in zip([0, *stops[:-1]], stops, strict=True):
             before = time.perf_counter()
-            for start in range(first, last, chance.numbers.batches_at_once):
-                stop = min(last, start + chance.numbers.batches_at_once)
+            for start in range(first, last, draws.counts.batches_at_once):
+                stop = min(last, start + draws.counts.batches_at_once)
                 sizes = [where.stop - where.start for where in slices[start:stop]]
                 steps = [Step(epoch * len(slices) + b, len(slices)) for b in range(start, stop)]
                 rates = np.array([config.rate_at(step) for step in steps], np.float32)
-                program.train(start, stop, rates, *chance.draw(sizes))
-            losses, correct = program.scores()
+                program.train(start, stop, rates, *draws.draw(sizes))
+            losses, correct = program.scores()  # waits for a program that trains in the background
             seconds += time.perf_counter() - before
             sizes = [where.stop - where.start for where in slices[first:last]]
             for number, lane in enumerate(lanes):
@@ -253,16 +254,16 @@ def _train(
             if all(lane.diverged for lane in lanes):
                 return seconds
             step = Step(epoch * len(slices) + last, len(slices))
-            if step.count in looks:
+            if step.count in observed:
                 batch = [order[slices[last - 1]] for order in drawn]
-                _look(program, config, lanes, nets, splits, step, batch)
+                _observe(program, config, lanes, nets, splits, step, batch)
             if last in ends:
-                seen = epoch * n + slices[last - 1].stop
-                _evaluate(program, config, lanes, nets[0], splits, step, seen)
+                images_seen = epoch * n + slices[last - 1].stop
+                _evaluate(program, config, lanes, nets[0], splits, step, images_seen)
     return seconds
 
 
-def _look(
+def _observe(
     program: Program,
     config: RunConfig,
     lanes: list[Lane],
@@ -271,10 +272,11 @@ def _look(
     step: Step,
     batch: Sequence[torch.Tensor] | None,
 ) -> None:
-    """Show every lane that is still training to its observers.
+    """Call the observers of every lane that has not diverged.
 
-    ``batch`` holds which images each lane last trained on.
+    ``batch`` holds for each lane the indices of the images it last trained on.
     """
+    # as in the reference, the optimizer still has the learning rate of the step just made
     before = Step(max(0, step.count - 1), step.per_epoch)
     for number, lane in enumerate(lanes):
         if lane.diverged:
@@ -298,9 +300,9 @@ def _evaluate(
     step: Step,
     images_seen: int,
 ) -> None:
-    """Append a row to every lane that is still training, whose layers are those of ``net``."""
-    nothing = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
-    validation = test = population = nothing
+    """Append a row to every lane that has not diverged; ``net`` is any network of the arm."""
+    no_score = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
+    validation = test = population = no_score
     if len(splits.validation):
         validation = program.evaluate(splits.validation)
     if config.tests_at(step):

@@ -1,4 +1,4 @@
-"""What the lockstep engine can train, and the names it has for a network's tensors."""
+"""Which configs the lockstep engine trains, and its ids for the tensors of a network."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from bnstudy.networks.norm import (
     parse_norm,
 )
 
-# the kernel's number of each normalization; subclasses of these are not known to it
+# NormKind of normalization.hpp; a subclass may compute something else, so it is not looked up
 NORM_KINDS: dict[type[nn.Module], int] = {
     nn.BatchNorm2d: 0,
     BatchNorm: 0,
@@ -33,20 +33,21 @@ NORM_KINDS: dict[type[nn.Module], int] = {
     VarianceOnlyBatchNorm: 7,
 }
 
-# what lockstep_array calls the arrays of a layer with weights, and of a normalization layer
+# the kinds of lockstep_array in kernel.cpp: of a layer with weights, and of a normalization layer;
+# a velocity is one above its parameter
 WEIGHT, WEIGHT_VELOCITY, BIAS, BIAS_VELOCITY = range(4)
 GAMMA, GAMMA_VELOCITY, BETA, BETA_VELOCITY, RUNNING_MEAN, RUNNING_VAR = range(4, 10)
 
 
-class Place(NamedTuple):
-    """Which tensor of a network: what kind, of which layer."""
+class TensorId(NamedTuple):
+    """A tensor of a network: its kind, and the index of its layer among those that have one."""
 
     kind: int
     layer: int
 
 
 def unsupported(config: RunConfig) -> str:
-    """Return why the engine cannot train such runs; empty if it can."""
+    """Return why the engine cannot train runs of a config; empty if it can."""
     if config.norm == "none":
         return ""
     layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
@@ -55,21 +56,21 @@ def unsupported(config: RunConfig) -> str:
     return ""
 
 
-def places(net: nn.Module) -> list[tuple[Place, Tensor]]:
-    """Return every parameter and running moment of a network with its place."""
-    found: list[tuple[Place, Tensor]] = []
+def tensors_of(net: nn.Module) -> list[tuple[TensorId, Tensor]]:
+    """Return every parameter and running moment of a network with its id."""
+    found: list[tuple[TensorId, Tensor]] = []
     for index, name in enumerate(LAYERS):
         layer = net.get_submodule(name)
-        found.append((Place(WEIGHT, index), layer.weight))  # type: ignore[arg-type]
+        found.append((TensorId(WEIGHT, index), layer.weight))  # type: ignore[arg-type]
         if layer.bias is not None:
-            found.append((Place(BIAS, index), layer.bias))  # type: ignore[arg-type]
+            found.append((TensorId(BIAS, index), layer.bias))  # type: ignore[arg-type]
     for index, layer in enumerate(norm_layers(net).values()):
         names = ("weight", "bias", "running_mean", "running_var")
         if isinstance(layer, BatchNorm):
             names = ("gamma", "beta", "moving_mean", "moving_var")
         kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
         found += [
-            (Place(kind, index), tensor)
+            (TensorId(kind, index), tensor)
             for kind, each in zip(kinds, names, strict=True)
             # group normalization has no running moments, others no gamma or beta
             if (tensor := getattr(layer, each, None)) is not None
@@ -78,7 +79,7 @@ def places(net: nn.Module) -> list[tuple[Place, Tensor]]:
 
 
 class Conventions(NamedTuple):
-    """How a normalization layer counts.
+    """Constants and options of a normalization layer.
 
     Attributes
     ----------
@@ -90,19 +91,19 @@ class Conventions(NamedTuple):
         Weight of the old moving value.
     unbiased
         Whether the unbiased variance enters the moving one.
-    part_size
-        Images in a part of ghost BN; 0 elsewhere.
+    ghost_size
+        Images per sub-batch of ghost BN; 0 for other kinds.
     groups
-        Groups of channels of group normalization; 0 elsewhere.
+        Groups of channels of group normalization; 0 for other kinds.
     gamma, beta
-        Whether they are there to be learned.
+        Whether they are learned.
     """
 
     kind: int = 0
     eps: float = 1e-5
     keep: float = 0.9
     unbiased: bool = True
-    part_size: int = 0
+    ghost_size: int = 0
     groups: int = 0
     gamma: bool = True
     beta: bool = True
@@ -116,14 +117,14 @@ def conventions(layer: nn.Module | None) -> Conventions:
             eps=layer.eps,
             keep=layer.keep,
             unbiased=layer.variance == "unbiased",
-            part_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
+            ghost_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
             gamma=layer.gamma is not None,
             beta=layer.beta is not None,
         )
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
         return Conventions(
             eps=layer.eps,
-            keep=1.0 - float(layer.momentum or 0.0),
+            keep=1.0 - float(layer.momentum or 0.0),  # torch's momentum weighs the new value
             gamma=layer.affine,
             beta=layer.affine,
         )

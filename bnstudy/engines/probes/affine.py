@@ -4,26 +4,26 @@ from collections.abc import Iterator
 
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import Moments, Seen
+from bnstudy.engines.probes.probe import ProbedValue, ScheduledProbe
 from bnstudy.networks.lenet import norm_layers
 from bnstudy.networks.norm import parameters_of
 
 
-class Affine(Moments):
-    """What layers learn to scale and shift by; tensors ``gamma`` and ``beta``, stat ``value``.
+class Affine(ScheduledProbe):
+    """Learned scales and shifts; tensors ``gamma`` and ``beta``, stat ``value``.
 
     A network without normalization has no rows.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     epochs
-        When to look.
+        When to measure, in epochs done.
     """
 
-    def look(self, step: Step, training: Training) -> Iterator[Seen]:
-        """Return gamma and beta of now, a number a channel."""
+    def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
+        """Return the current gamma and beta, one value per channel."""
         for name, layer in norm_layers(training.net).items():
             state = parameters_of(layer)
             for tensor, values in (("gamma", state.gamma), ("beta", state.beta)):

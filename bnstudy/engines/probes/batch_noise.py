@@ -1,14 +1,14 @@
-"""Probe ``batch-noise``: how much the mean and SD of a random batch vary, by its size.
+"""Probe ``batch-noise``: variation of the mean and SD of random batches, by batch size.
 
 For one channel of a normalization layer's input let mu_B and s_B be mean and
 biased SD of a batch, and s the SD over all values of all batches of this size.
 The noise of the mean is the SD of mu_B over batches in units of s, that of the
 SD is the SD of s_B over its mean.  For n independent values in a batch the first is
 1 / sqrt(n), and 1 / sqrt(2 n) the second if they are Gaussian; so both fall as
-B^(-1/2) if every image is worth the same number of values (Luo et al. 2019).
+B^(-1/2) if every image amounts to the same number of values (Luo et al. 2019).
 
-Batches run in training mode: a layer behind another normalization sees what it
-sees in training, which its own batch has normalized.
+Batches run in training mode, so that a layer behind another normalization gets
+the same kind of input as in training, normalized by the moments of its own batch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,33 +19,40 @@ from torch import Tensor
 from bnstudy.activations import Population, population
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import WHOLE, Moments, Scene, Seen, batch_of, random_batch
+from bnstudy.engines.probes.probe import (
+    ALL_CHANNELS,
+    ProbedRun,
+    ProbedValue,
+    ScheduledProbe,
+    batch_of,
+    random_batch,
+)
 from bnstudy.errors import ConfigError
 
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NOISES = ("mean_noise", "sd_noise")
-SHARE = 8  # larger batches hold too much of the images to vary as random ones do
+SHARE = 8  # batches above 1 / 8 of the images overlap too much to vary as independent ones do
 
 
-class BatchNoise(Moments):
+class BatchNoise(ScheduledProbe):
     """Noise of batch mean and batch SD, of every normalization layer.
 
     Rows of each layer, ``tensor`` ``in``, root mean square over channels:
     ``mean_noise_4``, ``sd_noise_4``, ... for every batch size, unitless;
-    ``effective_4``, ...: how many independent values an image is worth,
+    ``effective_4``, ...: the number of independent values an image amounts to,
     1 / (B mean_noise^2); and ``mean_slope``, ``sd_slope``: slopes of the
     logarithm of noise on that of batch size.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     epochs
-        When to look.
+        When to measure, in epochs done.
     sizes
         Batch sizes; those above an eighth of the training images are left out.
     batches
-        How many random batches of each size, from a stream of the probe's own.
+        Number of random batches of each size, from the probe's own stream.
 
     Raises
     ------
@@ -55,13 +62,13 @@ class BatchNoise(Moments):
 
     def __init__(
         self,
-        scene: Scene,
+        run: ProbedRun,
         epochs: Sequence[float] = (0,),
         sizes: Sequence[int] = SIZES,
         batches: int = 64,
     ) -> None:
-        super().__init__(scene, epochs)
-        most = len(scene.splits.train) // SHARE
+        super().__init__(run, epochs)
+        most = len(run.splits.train) // SHARE
         self._sizes, self._batches = [size for size in sizes if size <= most], batches
         if len(self._sizes) < 2 or batches < 2:
             raise ConfigError(
@@ -69,9 +76,9 @@ class BatchNoise(Moments):
                 f"the training images, got {batches} of {list(sizes)}"
             )
 
-    def look(self, step: Step, training: Training) -> Iterator[Seen]:
-        """Return the noise at the weights of now."""
-        rng = self.scene.stream(f"batch-noise {step.count}")
+    def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
+        """Return the noise at the current weights."""
+        rng = self.run.stream(f"batch-noise {step.count}")
         noises: dict[str, list[tuple[float, float]]] = {}
         for size in self._sizes:
             for layer, moments in population(
@@ -80,23 +87,23 @@ class BatchNoise(Moments):
                 noise = noise_of(moments)
                 noises.setdefault(layer, []).append(noise)
                 for name, value in zip(NOISES, noise, strict=True):
-                    yield layer, "in", WHOLE, f"{name}_{size}", value
+                    yield layer, "in", ALL_CHANNELS, f"{name}_{size}", value
                 effective = 1.0 / (size * noise[0] ** 2) if noise[0] else np.nan
-                yield layer, "in", WHOLE, f"effective_{size}", effective
+                yield layer, "in", ALL_CHANNELS, f"effective_{size}", effective
         for layer, values in noises.items():
             for name, column in zip(("mean", "sd"), zip(*values, strict=True), strict=True):
-                yield layer, "in", WHOLE, f"{name}_slope", log_slope(self._sizes, column)
+                yield layer, "in", ALL_CHANNELS, f"{name}_slope", log_slope(self._sizes, column)
 
     def _random_batches(
         self, rng: np.random.Generator, size: int, training: Training
     ) -> Iterator[Tensor]:
-        images = self.scene.splits.train
+        images = self.run.splits.train
         for _ in range(self._batches):
             yield batch_of(images, random_batch(rng, len(images), size), training.net)[0]
 
 
 def noise_of(moments: Population) -> tuple[float, float]:
-    """Return the noise of batch mean and batch SD: rms over channels that vary at all."""
+    """Return the noise of batch mean and batch SD: rms over the channels that are not constant."""
     live = moments.variance > 0
     deviations = np.sqrt(moments.variances[:, live])
     of_mean = moments.means[:, live].std(0, ddof=1) / np.sqrt(moments.variance[live])

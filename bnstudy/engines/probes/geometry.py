@@ -1,4 +1,4 @@
-r"""Probe ``geometry``: whether layers still tell images apart.
+r"""Probe ``geometry``: whether the outputs of layers still distinguish images.
 
 Of a layer's outputs on N fixed images, a matrix A of N rows a_i with mean row m:
 
@@ -7,8 +7,8 @@ varying_share      sum |a_i - m|^2 / sum |a_i|^2: 0 if the layer is constant, 1 
                    every unit has mean 0
 cosine             mean of a_i . a_j / (|a_i| |a_j|) over pairs i != j: 1 if all
                    images point the same way
-stable_rank        |A|_F^2 / |A|_2^2: how many directions share the energy
-centred_rank       the same of a_i - m: how many share what varies
+stable_rank        |A|_F^2 / |A|_2^2: number of directions that share the energy
+centred_rank       the same of a_i - m: number that share the variation
 =================  ==============================================================
 
 The matrix norms are those of Frobenius and the spectral one.  Sources:
@@ -25,58 +25,65 @@ from torch import Tensor, nn
 
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import WHOLE, Moments, Scene, Seen, batch_of, twin_of
+from bnstudy.engines.probes.probe import (
+    ALL_CHANNELS,
+    ProbedRun,
+    ProbedValue,
+    ScheduledProbe,
+    batch_of,
+    working_copy,
+)
 
 LAYERS = ("act1", "act2", "act3", "act4")
 
 
-class Geometry(Moments):
+class Geometry(ScheduledProbe):
     """Shares, cosines and ranks of layers' outputs, in training mode; ``tensor`` ``out``.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     epochs
-        When to look.
+        When to measure, in epochs done.
     layers
         By name.
     images
-        How many of the training images, the first ones: the same for every seed.
+        Number of training images, the first ones: the same for every seed.
     """
 
     def __init__(
         self,
-        scene: Scene,
+        run: ProbedRun,
         epochs: Sequence[float] = (0,),
         layers: Sequence[str] = LAYERS,
         images: int = 256,
     ) -> None:
-        super().__init__(scene, epochs)
+        super().__init__(run, epochs)
         self._layers, self._images = tuple(layers), images
 
-    def look(self, step: Step, training: Training) -> Iterator[Seen]:
-        """Return the geometry at the weights of now."""
-        seen: dict[str, Tensor] = {}
-        with twin_of(training.net) as twin, torch.no_grad():
+    def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
+        """Return the geometry at the current weights."""
+        outputs: dict[str, Tensor] = {}
+        with working_copy(training.net) as copy, torch.no_grad():
             for name in self._layers:
-                twin.get_submodule(name).register_forward_hook(partial(_keep, seen, name))
-            twin.train()(batch_of(self.scene.splits.train, slice(self._images), twin)[0])
-        for name, output in seen.items():
+                copy.get_submodule(name).register_forward_hook(partial(_keep, outputs, name))
+            copy.train()(batch_of(self.run.splits.train, slice(self._images), copy)[0])
+        for name, output in outputs.items():
             for stat, value in geometry_of(output.flatten(1).double().cpu().numpy()).items():
-                yield name, "out", WHOLE, stat, value
+                yield name, "out", ALL_CHANNELS, stat, value
 
 
 def _keep(
-    seen: dict[str, Tensor], name: str, _layer: nn.Module, _args: object, out: Tensor
+    outputs: dict[str, Tensor], name: str, _layer: nn.Module, _args: object, out: Tensor
 ) -> None:
-    seen[name] = out
+    outputs[name] = out
 
 
 def geometry_of(A: np.ndarray) -> dict[str, float]:
-    """Return the numbers of this module's table for a matrix (N, units), N at least 2.
+    """Return the statistics of this module's table for a matrix (N, units), N at least 2.
 
-    NaN where there is nothing to divide by, and if a value is not finite.
+    NaN where the divisor is 0, and if a value is not finite.
     """
     stats = ("varying_share", "cosine", "stable_rank", "centred_rank")
     lengths = np.linalg.norm(A, axis=1)

@@ -1,10 +1,10 @@
-r"""Probe ``landscape``: how smooth the loss is along its gradient.
+r"""Probe ``landscape``: smoothness of the loss along its gradient.
 
 At weights w with loss L and gradient g, on a fixed batch in training mode, for
 steps of h = 1/2 .. 4 learning rates to w_h = w - h g with loss L_h, gradient g_h:
 
 =========================  ======================================================
-loss_range                 max - min of L_h over h: how far the loss strays
+loss_range                 max - min of L_h over h
 gradient_change            max |g_h - g| over h
 beta                       max |g_h - g| / |w_h - w| over h, per unit of weight: a
                            lower bound of the Lipschitz constant of the gradient
@@ -28,42 +28,50 @@ from torch.func import functional_call
 
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import NETWORK, WHOLE, Moments, Scene, Seen, batch_of, twin_of
+from bnstudy.engines.probes.probe import (
+    ALL_CHANNELS,
+    NETWORK,
+    ProbedRun,
+    ProbedValue,
+    ScheduledProbe,
+    batch_of,
+    working_copy,
+)
 
 LossOf = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 FEWEST, MOST = 0.5, 4.0  # learning rates
 
 
-class Landscape(Moments):
+class Landscape(ScheduledProbe):
     """Loss and gradient along the gradient; ``tensor`` ``loss``, layer ``network``.
 
     All parameters move, gamma and beta among them.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     epochs
-        When to look.
+        When to measure, in epochs done.
     images
-        How many of the training images, the first ones: the same for every seed.
+        Number of training images, the first ones: the same for every seed.
     points
-        How many steps h, evenly spaced from 1/2 to 4 learning rates.
+        Number of steps h, evenly spaced from 1/2 to 4 learning rates.
     """
 
     def __init__(
         self,
-        scene: Scene,
+        run: ProbedRun,
         epochs: Sequence[float] = (0,),
         images: int = 1024,
         points: int = 8,
     ) -> None:
-        super().__init__(scene, epochs)
+        super().__init__(run, epochs)
         self._images, self._points = images, points
 
-    def look(self, step: Step, training: Training) -> Iterator[Seen]:
+    def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
         """Return the landscape around the weights of now."""
-        images, labels = batch_of(self.scene.splits.train, slice(self._images), training.net)
+        images, labels = batch_of(self.run.splits.train, slice(self._images), training.net)
         rate = training.optimizer.param_groups[0]["lr"]
         sizes = rate * np.linspace(FEWEST, MOST, self._points)
 
@@ -71,19 +79,19 @@ class Landscape(Moments):
             return F.cross_entropy(functional_call(net, weights, (images,)), labels)
 
         for stat, value in landscape(training.net, loss_of, sizes).items():
-            yield NETWORK, "loss", WHOLE, stat, value
+            yield NETWORK, "loss", ALL_CHANNELS, stat, value
 
 
 def landscape(net: nn.Module, loss_of: LossOf, sizes: Sequence[float]) -> dict[str, float]:
-    """Return the numbers of this module's table.
+    """Return the statistics of this module's table.
 
     Parameters
     ----------
     net
-        Left as it is.
+        Not changed.
     loss_of
-        From a network to call by ``torch.func.functional_call`` and weights by
-        name to the loss.
+        Returns the loss of a network, to call by ``torch.func.functional_call``, at
+        given weights by name.
     sizes
         Steps h along the gradient, not in learning rates.
     """
@@ -114,9 +122,9 @@ def _loss_and_gradient(
     net: nn.Module, loss_of: LossOf, weights: dict[str, Tensor]
 ) -> tuple[float, dict[str, Tensor]]:
     leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
-    # a new copy each time: the same dropout and noise at every point, buffers of its own
-    with twin_of(net) as twin, torch.enable_grad():
-        loss = loss_of(twin.train(), leaves)
+    # a new copy each time, so that dropout and noise are the same at every point
+    with working_copy(net) as copy, torch.enable_grad():
+        loss = loss_of(copy.train(), leaves)
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     gradient = {
         name: torch.zeros_like(leaf) if g is None else g

@@ -1,9 +1,9 @@
-r"""Probe ``uncertainty``: does averaging over batch statistics tell better what is uncertain?
+r"""Probe ``uncertainty``: are predictions averaged over batch statistics better calibrated?
 
-At fixed weights the network predicts probabilities for test images by three kinds
+At fixed weights the network predicts probabilities for test images with three kinds
 of statistics: ``running`` averages; those of the ``population``; and ``batches``,
-the mean of the probabilities by the statistics of T random training batches, one
-batch after the other (Teye, Azizpour & Smith 2018, algorithm 1).
+the mean of the probabilities over T random training batches, each of which provides
+the statistics once (Teye, Azizpour & Smith 2018, algorithm 1).
 
 ======  ==============================================================================
 nll     mean of -log p(true class), natural logarithm
@@ -20,19 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.layer import batch_moments
+from bnstudy.activations.batchnorm.moments import batch_moments
 from bnstudy.config import Step
 from bnstudy.data import Images, batches
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import (
+from bnstudy.engines.probes.probe import (
+    ALL_CHANNELS,
     NETWORK,
-    WHOLE,
-    Moments,
-    Scene,
-    Seen,
+    ProbedRun,
+    ProbedValue,
+    ScheduledProbe,
     batch_of,
     random_batch,
-    twin_of,
+    working_copy,
 )
 from bnstudy.engines.reference import population_statistics
 from bnstudy.networks.norm import has_running_statistics, set_running_statistics
@@ -42,52 +42,52 @@ TESTED = 1_000
 SMALLEST = 1e-12  # of a probability, so that its logarithm is finite
 
 
-class Uncertainty(Moments):
+class Uncertainty(ScheduledProbe):
     """Scores of predicted probabilities on test images.
 
     Rows of the layer ``network``; ``tensor`` names the statistics.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     epochs
-        When to look; the end of the run if not given.
+        When to measure; the end of the run if not given.
     batches
-        How many random training batches T, of the run's size, from a stream of
-        the probe's own.
+        Number T of random training batches, of the run's size, from the probe's
+        own stream.
     """
 
-    def __init__(self, scene: Scene, epochs: Sequence[float] = (), batches: int = 32) -> None:
-        super().__init__(scene, epochs or (scene.config.epochs,))
+    def __init__(self, run: ProbedRun, epochs: Sequence[float] = (), batches: int = 32) -> None:
+        super().__init__(run, epochs or (run.config.epochs,))
         self._batches = batches
 
-    def look(self, step: Step, training: Training) -> Iterator[Seen]:
-        """Return the scores at the weights of now."""
-        test = self.scene.splits.test
+    def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
+        """Return the scores at the current weights."""
+        test = self.run.splits.test
         labels = test.labels.numpy()
-        rng = self.scene.stream(f"uncertainty {step.count}")
-        with twin_of(training.net, rng) as twin, torch.no_grad():
-            found = {"running": probabilities(twin.eval(), test)}
-            with population_statistics(twin, self.scene.splits.population):
-                found["population"] = probabilities(twin.eval(), test)
-            found["batches"] = self._over_batches(twin, test, rng)
+        rng = self.run.stream(f"uncertainty {step.count}")
+        with working_copy(training.net, rng) as copy, torch.no_grad():
+            found = {"running": probabilities(copy.eval(), test)}
+            with population_statistics(copy, self.run.splits.population):
+                found["population"] = probabilities(copy.eval(), test)
+            found["batches"] = self._over_batches(copy, test, rng)
         for kind, p in found.items():
             for stat, value in scores(p, labels).items():
-                yield NETWORK, kind, WHOLE, stat, value
+                yield NETWORK, kind, ALL_CHANNELS, stat, value
 
-    def _over_batches(self, twin: nn.Module, test: Images, rng: np.random.Generator) -> np.ndarray:
-        train, size = self.scene.splits.train, self.scene.config.batch_size
+    def _over_batches(self, copy: nn.Module, test: Images, rng: np.random.Generator) -> np.ndarray:
+        train, size = self.run.splits.train, self.run.config.batch_size
         total = np.zeros((len(test), 1))
         for _ in range(self._batches):
             where = random_batch(rng, len(train), min(size, len(train)))
-            take_statistics(twin, batch_of(train, where, twin)[0])
-            total = total + probabilities(twin.eval(), test)
+            take_statistics(copy, batch_of(train, where, copy)[0])
+            total = total + probabilities(copy.eval(), test)
         return total / self._batches
 
 
 def take_statistics(net: nn.Module, images: Tensor) -> None:
-    """Let a network, in evaluation, normalize as it does a training batch: changes its buffers."""
+    """Make the statistics of one training batch the running ones: changes the buffers."""
     moments: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     layers = [layer for layer in net.modules() if has_running_statistics(layer)]
     handles = [layer.register_forward_hook(partial(_note, moments)) for layer in layers]
@@ -109,7 +109,7 @@ def _note(
 
 
 def probabilities(net: nn.Module, images: Images) -> np.ndarray:
-    """Return what a network predicts, float64 (n, classes), in the mode it is in."""
+    """Return the predictions of a network in its current mode: float64 (n, classes)."""
     with torch.no_grad():
         parts = [
             net(batch_of(images, part, net)[0]).double().softmax(1).cpu().numpy()
@@ -140,6 +140,7 @@ def scores(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Return the expected calibration error of confidences (n,) in 0..1 and hits (n,)."""
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = np.bincount(place, right - confidence, minlength=BINS)
-    return float(np.abs(gap).sum() / len(confidence))
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)  # a confidence of 1 is in the last
+    # the sum over a bin of hits minus confidences: its weight times its difference of means
+    differences = np.bincount(bins, right - confidence, minlength=BINS)
+    return float(np.abs(differences).sum() / len(confidence))

@@ -1,9 +1,9 @@
-r"""Probe ``variance-shift``: the variance that normalization meets in testing and in training.
+r"""Probe ``variance-shift``: variance of the input of normalization in testing and in training.
 
 Dropout that keeps units with probability p and scales them by 1 / p turns a
 unit of mean c and variance v into one of variance (c^2 + v) / p - c^2, in
-training only.  So a normalization layer right behind it learns a variance that
-it does not meet in testing: the ratio is v / ((c^2 + v) / p - c^2).
+training only.  So a normalization layer right behind it averages a variance that
+its input does not have in testing: the ratio is v / ((c^2 + v) / p - c^2).
 
 Source: Li, Chen, Hu & Yang (2019), equation 5 and section 3.2.
 """
@@ -19,14 +19,22 @@ from torch import Tensor, nn
 from bnstudy.config import Step
 from bnstudy.data import batches
 from bnstudy.engines.observer import Training
-from bnstudy.engines.probes.base import WHOLE, Moments, Scene, Seen, batch_of, random_batch, twin_of
+from bnstudy.engines.probes.probe import (
+    ALL_CHANNELS,
+    ProbedRun,
+    ProbedValue,
+    ScheduledProbe,
+    batch_of,
+    random_batch,
+    working_copy,
+)
 from bnstudy.engines.reference import population_statistics
 from bnstudy.networks.lenet import StreamDropout, norm_layers
 
 TESTED = 1_000
 
 
-class VarianceShift(Moments):
+class VarianceShift(ScheduledProbe):
     """Observed and predicted log ratio of variances, of every normalization layer.
 
     Rows of each layer, ``tensor`` ``in``: ``observed``, the mean over channels of
@@ -35,53 +43,53 @@ class VarianceShift(Moments):
     does, ``slope``: the least-squares slope through the origin of observed on
     predicted over channels.
 
-    In training the layer sees random batches with dropout, in testing the same
+    In training the layer gets random batches with dropout, in testing the
     population of images in evaluation mode, with population statistics in all
     normalization layers, so that the lag of running averages is not taken for a
     shift by dropout; c and v are those of the dropout layer's input in training.
-    Where layers further up shift as well, this adds to what is observed.
+    Where earlier layers shift as well, this adds to the observed ratio.
 
     Parameters
     ----------
-    scene
-        The run.
+    run
+        The run to probe.
     epochs
-        When to look.
+        When to measure, in epochs done.
     batches
-        How many random training batches, from a stream of the probe's own.
+        Number of random training batches, from the probe's own stream.
     """
 
-    def __init__(self, scene: Scene, epochs: Sequence[float] = (0,), batches: int = 100) -> None:
-        super().__init__(scene, epochs)
+    def __init__(self, run: ProbedRun, epochs: Sequence[float] = (0,), batches: int = 100) -> None:
+        super().__init__(run, epochs)
         self._batches = batches
 
-    def look(self, step: Step, training: Training) -> Iterator[Seen]:
-        """Return the shift at the weights of now."""
-        rng = self.scene.stream(f"variance-shift {step.count}")
+    def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
+        """Return the shift at the current weights."""
+        rng = self.run.stream(f"variance-shift {step.count}")
         droppers = dropped_by(training.net)
         norms = list(norm_layers(training.net))
-        images, size = self.scene.splits.train, self.scene.config.batch_size
+        images, size = self.run.splits.train, self.run.config.batch_size
         random = (
             random_batch(rng, len(images), min(size, len(images))) for _ in range(self._batches)
         )
-        with twin_of(training.net, rng) as twin:
-            inputs = (batch_of(images, where, twin)[0] for where in random)
-            trained = _moments(twin.train(), [*norms, *droppers.values()], inputs)
-        tested_on = self.scene.splits.population
-        with twin_of(training.net) as twin, population_statistics(twin, tested_on):
+        with working_copy(training.net, rng) as copy:
+            inputs = (batch_of(images, where, copy)[0] for where in random)
+            trained = _moments(copy.train(), [*norms, *droppers.values()], inputs)
+        tested_on = self.run.splits.population
+        with working_copy(training.net) as copy, population_statistics(copy, tested_on):
             parts = batches(len(tested_on), TESTED)
-            inputs = (batch_of(tested_on, part, twin)[0] for part in parts)
-            tested = _moments(twin.eval(), norms, inputs)
+            inputs = (batch_of(tested_on, part, copy)[0] for part in parts)
+            tested = _moments(copy.eval(), norms, inputs)
         for name in norms:
             observed = _log_ratio(tested[name][1], trained[name][1])
             predicted = np.zeros_like(observed)
             if name in droppers:
-                keep = 1.0 - self.scene.config.dropout
+                keep = 1.0 - self.run.config.dropout
                 predicted = predicted_shift(*trained[droppers[name]], keep)
-            yield name, "in", WHOLE, "observed", float(observed.mean())
-            yield name, "in", WHOLE, "predicted", float(predicted.mean())
+            yield name, "in", ALL_CHANNELS, "observed", float(observed.mean())
+            yield name, "in", ALL_CHANNELS, "predicted", float(predicted.mean())
             if predicted.any():
-                yield name, "in", WHOLE, "slope", through_origin(predicted, observed)
+                yield name, "in", ALL_CHANNELS, "slope", through_origin(predicted, observed)
 
 
 def predicted_shift(mean: np.ndarray, variance: np.ndarray, keep: float) -> np.ndarray:
@@ -100,7 +108,7 @@ def through_origin(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def dropped_by(net: nn.Module) -> dict[str, str]:
-    """Return normalization layer to the dropout layer right before it, where there is one."""
+    """Return for each normalization layer right behind a dropout layer the latter's name."""
     names = [name for name, _ in net.named_children()]
     return {
         name: before

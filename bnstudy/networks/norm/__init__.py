@@ -1,10 +1,13 @@
-r"""Batch normalization from scratch, its relatives, and the words that name them.
+r"""Batch normalization from scratch, its relatives, and the names a config gives them.
+
+Reading order: ``functional`` (the formula), ``layer``, ``variants``, ``state``,
+``registry``.
 
 Notation, for one channel of a batch: x are its m values (N images times the
 positions of the channel), mu and var their mean and biased variance,
 x_hat = (x - mu) / sqrt(var + eps), y = gamma x_hat + beta.
 
-Conventions differ between the notes and torch, so they are said everywhere:
+Conventions differ between the notes and torch:
 
 =================  ======================  =======================
 \                  the notes, ours         torch
@@ -16,20 +19,12 @@ batch variance     biased                  biased
 =================  ======================  =======================
 """
 
-from bnstudy.networks.norm.functional import (
-    batch_norm,
-)
-from bnstudy.networks.norm.layer import (
-    BatchNorm,
-)
-from bnstudy.networks.norm.parts import (
-    MeanOnlyBatchNorm,
-    VarianceOnlyBatchNorm,
-)
+from bnstudy.networks.norm.functional import batch_norm
+from bnstudy.networks.norm.layer import BatchNorm
 from bnstudy.networks.norm.registry import (
     make_norm,
     needs_batch,
-    norm_words,
+    norm_names,
     parse_norm,
     register_norm,
 )
@@ -42,8 +37,10 @@ from bnstudy.networks.norm.state import (
 from bnstudy.networks.norm.variants import (
     FrozenBatchNorm,
     GhostBatchNorm,
+    MeanOnlyBatchNorm,
     NoisyBatchNorm,
     PopulationBatchNorm,
+    VarianceOnlyBatchNorm,
     ghost_sizes,
 )
 
@@ -61,7 +58,7 @@ __all__ = [
     "has_running_statistics",
     "make_norm",
     "needs_batch",
-    "norm_words",
+    "norm_names",
     "parameters_of",
     "parse_norm",
     "register_norm",

@@ -23,8 +23,8 @@ def batch_norm(
     r"""Normalize every channel of a batch (Ioffe & Szegedy 2015, algorithm 1).
 
     In training by the batch's own mean and biased variance, in evaluation by
-    the moving ones.  The gradient is autograd's; with m values in a channel it
-    comes out as
+    the moving ones.  The gradient is autograd's; over the m values of a channel
+    it is
 
         dx = gamma / sqrt(var + eps) (dy - mean(dy) - x_hat mean(dy x_hat)).
 
@@ -88,8 +88,8 @@ def check_input(X: Tensor, features: int, *, training: bool) -> None:
     ------
     ConfigError
         If it does not have 2 to 5 axes with ``features`` channels on axis 1,
-        or in training has one value per channel, which would become beta
-        whatever it was.
+        or in training has one value per channel, which would be normalized to
+        beta whatever it was.
     """
     if X.dim() not in (2, 3, 4, 5) or X.shape[1] != features:
         raise ConfigError(
@@ -125,7 +125,7 @@ def affine(X_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
 
 
 def per_channel(values: Tensor, X: Tensor) -> Tensor:
-    """Shape one value a channel, (C,), to broadcast over X: (1, C, 1, ...)."""
+    """Reshape one value per channel, (C,), to broadcast over X: (1, C, 1, ...)."""
     return values.reshape(1, -1, *[1] * (X.dim() - 2))
 
 
@@ -135,6 +135,6 @@ def moved(old: Tensor, new: Tensor, momentum: float) -> Tensor:
 
 
 def bessel(X: Tensor, variance: str) -> float:
-    """Return what turns the biased variance of a channel into the one asked for."""
+    """Return the factor from the biased variance of a channel to the one asked for."""
     m = X.numel() // X.shape[1]
     return m / (m - 1) if variance == "unbiased" else 1.0

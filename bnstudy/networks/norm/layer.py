@@ -1,4 +1,4 @@
-"""Batch normalization as a layer, to torch's and back."""
+"""Batch normalization as a layer, and its conversion from and to torch's."""
 
 import math
 from typing import Any, Self
@@ -30,8 +30,8 @@ def check_numbers(eps: object, momentum: object) -> None:
 class BatchNorm(nn.Module):
     """Batch normalization as a layer, on :func:`batch_norm`.
 
-    Unlike the notes' layer its moving moments are buffers, saved and moved
-    with the module, and training is told by ``self.training`` alone.
+    Unlike in the notes' layer, the moving moments are buffers, saved and moved
+    with the module, and ``self.training`` alone decides the mode.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class BatchNorm(nn.Module):
 
     moving_mean: Tensor
     moving_var: Tensor
-    whole = True  # whether evaluation is that of torch's layers
+    evaluates_as_torch = True  # False for relatives that only centre or only divide
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class BatchNorm(nn.Module):
 
     @torch.no_grad()
     def take_moments(self, mean: Tensor, var: Tensor) -> None:
-        """Go on from moving moments (C,) found elsewhere."""
+        """Continue from moving moments (C,) computed elsewhere."""
         self._store(mean, var)
 
     def _store(self, mean: Tensor, var: Tensor) -> None:
@@ -142,28 +142,28 @@ class BatchNorm(nn.Module):
 
     @classmethod
     def from_torch(cls, module: nn.Module, **options: Any) -> Self:
-        """Return the layer that does what one of torch's batch norms does.
+        """Return the layer that computes the same as one of torch's batch norms.
 
         Weights and whether they are learned, moving moments, eps, momentum
         (torch's convention, as ``momentum_of`` ``new``), the unbiased moving
         variance, mode, dtype and device carry over; later changes of one do
-        not reach the other.  Torch's count of batches does not: an exponential
-        average has no use for it.
+        not affect the other.  Torch's count of batches is not carried over: an
+        exponential average does not use it.
 
         Parameters
         ----------
         module
             A ``BatchNorm1d``, ``2d`` or ``3d``.
         **options
-            What a relative asks for beside, such as the ``size`` of ghost BN.
+            Options of a relative, such as the ``size`` of ghost BN.
 
         Raises
         ------
         ConfigError
-            If it is no batch norm, has no moving average to carry over, or the layer
-            asked for does less than one.
+            If the module is not a batch norm, has no moving average to carry over, or
+            this class only centres or only divides.
         """
-        if not cls.whole:
+        if not cls.evaluates_as_torch:
             raise ConfigError(f"{cls.__name__} does less than a batch norm of torch's")
         if not isinstance(module, _BatchNorm) or isinstance(module, nn.SyncBatchNorm):
             raise ConfigError(
@@ -185,12 +185,13 @@ class BatchNorm(nn.Module):
         )
         layer.to(module.running_mean.device, module.running_mean.dtype).train(module.training)
         with torch.no_grad():
+            # not a plain copy: a relative may have to note that these moments are no start
             layer.take_moments(module.running_mean, module.running_var)
             _copy_parameters((module.weight, module.bias), (layer.gamma, layer.beta))
         return layer
 
     def to_torch(self, num_dims: int = 4) -> _BatchNorm:
-        """Return the batch norm of torch that does what this layer does.
+        """Return the batch norm of torch that computes the same as this layer.
 
         Parameters
         ----------
@@ -200,15 +201,15 @@ class BatchNorm(nn.Module):
         Raises
         ------
         ConfigError
-            In training, if the moving variance is the biased one, which torch
-            cannot average, or the layer a relative, which torch has not.  In
-            evaluation mode all are alike, and carry over, but those that do less
-            than BN: they never do.
+            In training mode, if the layer averages the biased variance, which torch
+            cannot, or is a relative that torch does not have.  In evaluation mode all
+            of these compute the same and convert, except the relatives that only
+            centre or only divide: they never convert.
         """
         kinds = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
         if num_dims not in kinds:
             raise ConfigError(f"num_dims must be 2, 3, 4 or 5, got {num_dims!r}")
-        if not self.whole:
+        if not self.evaluates_as_torch:
             raise ConfigError(f"torch has no layer that does what {type(self).__name__} does")
         if self.training and type(self) is not BatchNorm:
             raise ConfigError(

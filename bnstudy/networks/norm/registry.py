@@ -1,6 +1,5 @@
-"""The words that name normalizations in a config, and how to add one."""
+"""The registry of normalizations: names, as a config writes them, to layers."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,29 +8,30 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from bnstudy.errors import ConfigError
+from bnstudy.errors import ConfigError, unknown
 from bnstudy.networks.norm.layer import BatchNorm, check_numbers
-from bnstudy.networks.norm.parts import MeanOnlyBatchNorm, VarianceOnlyBatchNorm
 from bnstudy.networks.norm.variants import (
     FrozenBatchNorm,
     GhostBatchNorm,
+    MeanOnlyBatchNorm,
     NoisyBatchNorm,
     PopulationBatchNorm,
+    VarianceOnlyBatchNorm,
 )
 
 Factory = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
-class NormWord:
-    """How a word of a config becomes a layer.
+class RegisteredNorm:
+    """Factory of a normalization, and its requirement.
 
     Attributes
     ----------
     factory
         Called as ``factory(num_features, num_dims, rng, **options)``.
     needs_batch
-        Whether training needs at least two images in a batch.
+        Whether training needs at least two images per batch.
     """
 
     factory: Factory
@@ -113,49 +113,51 @@ def _layer(C: int, dims: int, rng: Any, *, eps: float = 1e-5) -> nn.Module:
     return nn.LayerNorm(C, eps=eps) if dims == 2 else nn.GroupNorm(1, C, eps=eps)
 
 
-_WORDS: dict[str, NormWord] = {
-    "bn": NormWord(_torch_bn, needs_batch=True),
-    "scratch": NormWord(_scratch, needs_batch=True),
-    "ghost": NormWord(_ghost, needs_batch=True),
-    "population": NormWord(_population, needs_batch=True),
-    "frozen": NormWord(_frozen, needs_batch=True),
-    "noisy": NormWord(_noisy, needs_batch=True),
-    "mean-only": NormWord(_mean_only, needs_batch=True),
-    "variance-only": NormWord(_variance_only, needs_batch=True),
-    "group": NormWord(_group, needs_batch=False),
-    "layer": NormWord(_layer, needs_batch=False),
+_NORMS: dict[str, RegisteredNorm] = {
+    "bn": RegisteredNorm(_torch_bn, needs_batch=True),
+    "scratch": RegisteredNorm(_scratch, needs_batch=True),
+    "ghost": RegisteredNorm(_ghost, needs_batch=True),
+    "population": RegisteredNorm(_population, needs_batch=True),
+    "frozen": RegisteredNorm(_frozen, needs_batch=True),
+    "noisy": RegisteredNorm(_noisy, needs_batch=True),
+    "mean-only": RegisteredNorm(_mean_only, needs_batch=True),
+    "variance-only": RegisteredNorm(_variance_only, needs_batch=True),
+    "group": RegisteredNorm(_group, needs_batch=False),
+    "layer": RegisteredNorm(_layer, needs_batch=False),
 }
 
 
-def norm_words() -> tuple[str, ...]:
-    """Return every word there is a normalization for, ``none`` first."""
-    return ("none", *_WORDS)
+def norm_names() -> tuple[str, ...]:
+    """Return the names of all normalizations, ``none`` first."""
+    return ("none", *_NORMS)
 
 
 def register_norm(name: str, factory: Factory, *, needs_batch: bool = True) -> None:
-    """Make a normalization of your own known by a word.
+    """Register a normalization of your own under a name.
 
     Parameters
     ----------
     name
-        The word: lower-case letters, digits and dashes.
+        Lower-case letters, digits and dashes.
     factory
         Called as ``factory(num_features, num_dims, rng, **options)``: channels,
-        axes of the input (2 or 4), the run's noise stream, and what stands
-        behind the colon of the word.  Returns a module.
+        axes of the input (2 or 4), the run's noise stream, and the options that
+        a config writes behind the colon.  Returns a module.
     needs_batch
-        Whether training needs at least two images in a batch.
+        Whether training needs at least two images per batch.
 
     Raises
     ------
     ConfigError
-        If the word is taken or no word.
+        If the name is taken, or holds other characters.
     """
-    if name in norm_words():
-        raise ConfigError(f"there is a normalization {name!r} already: choose another word")
+    if name in norm_names():
+        raise ConfigError(f"there is a normalization {name!r} already: choose another name")
     if not name.replace("-", "").isalnum() or name != name.lower():
-        raise ConfigError(f"a normalization word is lower-case letters and digits, got {name!r}")
-    _WORDS[name] = NormWord(factory, needs_batch)
+        raise ConfigError(
+            f"the name of a normalization is lower-case letters, digits and dashes, got {name!r}"
+        )
+    _NORMS[name] = RegisteredNorm(factory, needs_batch)
 
 
 def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
@@ -167,10 +169,8 @@ def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
         If the name or an option is unknown, or an option has no value or two.
     """
     name, _, text = word.partition(":")
-    if name not in norm_words():
-        near = difflib.get_close_matches(name, norm_words(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(norm_words())}"
-        raise ConfigError(f"there is no normalization {name!r}: {hint}")
+    if name not in norm_names():
+        raise ConfigError(unknown("normalization", name, norm_names()))
     options = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
@@ -181,9 +181,10 @@ def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
         options[key] = _number_or_text(value)
     taken = _option_names(name)
     for key in options:
+        if taken == []:
+            raise ConfigError(f"normalization {name!r} takes no options, got {key!r}: leave it out")
         if taken is not None and key not in taken:
-            has = f"it has {', '.join(taken)}" if taken else "it has none"
-            raise ConfigError(f"normalization {name!r} has no option {key!r}: {has}")
+            raise ConfigError(unknown(f"{name} option", key, taken))
     return name, options
 
 
@@ -197,11 +198,11 @@ def _number_or_text(value: str) -> int | float | str:
 
 
 def _option_names(name: str) -> list[str] | None:
-    """Return the options a word takes, or None if its factory takes any."""
+    """Return the options a normalization takes, or None if its factory takes any."""
     if name == "none":
         return []
     # the first three are the channels, the axes and the stream
-    options = list(inspect.signature(_WORDS[name].factory).parameters.values())[3:]
+    options = list(inspect.signature(_NORMS[name].factory).parameters.values())[3:]
     if any(each.kind is each.VAR_KEYWORD for each in options):
         return None
     return [each.name for each in options]
@@ -210,7 +211,7 @@ def _option_names(name: str) -> list[str] | None:
 def make_norm(
     word: str, num_features: int, num_dims: int, *, rng: np.random.Generator
 ) -> nn.Module | None:
-    """Make the layer that a config's word names.
+    """Make the layer that a config names.
 
     Parameters
     ----------
@@ -218,7 +219,7 @@ def make_norm(
         ``none``; ``bn``: torch's; ``scratch``: :class:`BatchNorm` in the notes'
         conventions; both with ``affine=0`` for no gamma and beta;
         ``ghost:size=32``; ``population``; ``frozen``; ``noisy``; ``mean-only``;
-        ``variance-only``; ``group:groups=2``; ``layer``; or a word of
+        ``variance-only``; ``group:groups=2``; ``layer``; or a name given to
         :func:`register_norm`.  Options are written ``name:key=value,key=value``.
     num_features
         Channels of its input.
@@ -235,24 +236,25 @@ def make_norm(
     Raises
     ------
     ConfigError
-        If the word, an option or its value is impossible.
+        If the name or an option is unknown, or an option's value is impossible.
     """
     name, options = parse_norm(word)
     if name == "none":
         return None
     try:
-        return _WORDS[name].factory(num_features, num_dims, rng, **options)
+        # a value of the wrong type reaches the layer's own arithmetic
+        return _NORMS[name].factory(num_features, num_dims, rng, **options)
     except TypeError as error:
         raise ConfigError(f"normalization {word!r} cannot be made: {error}") from None
 
 
 def needs_batch(word: str) -> bool:
-    """Whether training with this normalization needs at least two images in a batch.
+    """Return whether training with a normalization needs at least two images per batch.
 
     Raises
     ------
     ConfigError
-        If the word is unknown.
+        If the name or an option is unknown.
     """
     name, _ = parse_norm(word)
-    return name != "none" and _WORDS[name].needs_batch
+    return name != "none" and _NORMS[name].needs_batch

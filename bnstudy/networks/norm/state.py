@@ -1,4 +1,4 @@
-"""One way to read and set the state of any normalization layer, ours or torch's."""
+"""Reading and setting the state of any normalization layer, ours or torch's."""
 
 import math
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class NormState(NamedTuple):
     """Gamma, beta and running moments of a layer, each (C,), without gradient.
 
     Moments are NaN for layers that keep none; ``var`` is what the layer
-    divides by in evaluation (if it does), whichever variance it averages.  A
-    module that does not tell its channels has none: all four are then empty, (0,).
+    divides by in evaluation (if it does), whichever variance it averages.  For
+    a module without a known number of channels all four are empty, (0,).
     """
 
     gamma: Tensor
@@ -26,7 +26,7 @@ class NormState(NamedTuple):
 
 
 def has_running_statistics(layer: nn.Module) -> bool:
-    """Whether a layer normalizes by running statistics in evaluation."""
+    """Return whether a layer normalizes by running statistics in evaluation."""
     return isinstance(layer, BatchNorm) or (
         isinstance(layer, _BatchNorm) and layer.running_mean is not None
     )
@@ -69,7 +69,7 @@ def _running(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def set_running_statistics(layer: nn.Module, mean: Tensor, var: Tensor) -> None:
-    """Let a layer normalize by this mean and variance in evaluation.
+    """Make a layer normalize by this mean and variance in evaluation.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ def set_running_statistics(layer: nn.Module, mean: Tensor, var: Tensor) -> None:
     """
     if not has_running_statistics(layer):
         raise ConfigError(
-            f"only a layer with running statistics can be given some, got {type(layer).__name__}"
+            "running statistics can be set only of a layer that keeps them, "
+            f"got {type(layer).__name__}"
         )
     buffers = _running(layer)
     if not mean.shape == var.shape == buffers[0].shape:

@@ -1,6 +1,7 @@
-"""Relatives of batch normalization that claims about it need.
+"""Relatives of batch normalization, each of which changes one thing about it.
 
-Each states how it differs from :class:`~bnstudy.networks.norm.layer.BatchNorm`.
+Claims about the cause of an effect compare them with
+:class:`~bnstudy.networks.norm.layer.BatchNorm`; each states its difference from it.
 """
 
 from typing import Any
@@ -10,24 +11,32 @@ import torch
 from torch import Tensor
 
 from bnstudy.errors import ConfigError
-from bnstudy.networks.norm.functional import affine, bessel, check_input, moments, moved, normalize
+from bnstudy.networks.norm.functional import (
+    affine,
+    bessel,
+    check_input,
+    moments,
+    moved,
+    normalize,
+    per_channel,
+)
 from bnstudy.networks.norm.layer import BatchNorm
 
 
 class GhostBatchNorm(BatchNorm):
-    """BN over consecutive parts of the batch (ghost BN, Hoffer, Hubara & Soudry 2017).
+    """BN over consecutive sub-batches (ghost BN, Hoffer, Hubara & Soudry 2017).
 
-    The noise of small normalization batches at the gradient of a large one.  A
-    part that would hold one image joins the part before it.  The moving
-    moments move once a step, towards the means of the parts' moments, weighted
-    by their sizes.  Evaluation is that of :class:`BatchNorm`.
+    It has the noise of small normalization batches and the gradient of a large
+    batch.  A sub-batch that would hold one image joins the one before it.  The
+    moving moments move once per step, towards the means of the sub-batches'
+    moments, weighted by their sizes.  Evaluation is that of :class:`BatchNorm`.
 
     Parameters
     ----------
     num_features, **options
         As in :class:`BatchNorm`.
     size
-        Images in a part, at least 2.
+        Images per sub-batch, at least 2.
     """
 
     def __init__(self, num_features: int, *, size: int = 32, **options: Any) -> None:
@@ -37,20 +46,20 @@ class GhostBatchNorm(BatchNorm):
         self.size = size
 
     def forward(self, X: Tensor) -> Tensor:
-        """Normalize X (N, C, ...) part by part in training."""
+        """Normalize X (N, C, ...), in training each sub-batch by its own moments."""
         check_input(X, self.num_features, training=self.training)
         if not self.training:
             return super().forward(X)
-        parts = X.split(ghost_sizes(len(X), self.size))
-        found = [moments(part) for part in parts]
+        batches = X.split(ghost_sizes(len(X), self.size))  # (N, C, ...) -> (size, C, ...) each
+        found = [moments(batch) for batch in batches]
         X_hat = torch.cat(
-            [normalize(part, *each, self.eps) for part, each in zip(parts, found, strict=True)]
+            [normalize(batch, *each, self.eps) for batch, each in zip(batches, found, strict=True)]
         )
-        shares = [len(part) / len(X) for part in parts]
+        shares = [len(batch) / len(X) for batch in batches]
         mean = sum(share * each[0] for share, each in zip(shares, found, strict=True))
         var = sum(
-            share * each[1] * bessel(part, self.variance)
-            for share, each, part in zip(shares, found, parts, strict=True)
+            share * each[1] * bessel(batch, self.variance)
+            for share, each, batch in zip(shares, found, batches, strict=True)
         )
         self._store(
             moved(self.moving_mean, torch.as_tensor(mean), self.keep),
@@ -59,12 +68,12 @@ class GhostBatchNorm(BatchNorm):
         return affine(X_hat, self.gamma, self.beta)
 
     def extra_repr(self) -> str:
-        """Name the size of a part too."""
+        """Name the size of a sub-batch too."""
         return f"{super().extra_repr()}, size={self.size}"
 
 
 def ghost_sizes(n: int, size: int) -> list[int]:
-    """Return the sizes of consecutive parts of ``size`` images; a lone image joins the last."""
+    """Return the sizes of sub-batches of ``size`` images each; a lone image joins the last one."""
     sizes = [size] * (n // size) + ([n % size] if n % size else [])
     if len(sizes) > 1 and sizes[-1] == 1:
         sizes[-2:] = [size + 1]
@@ -72,7 +81,7 @@ def ghost_sizes(n: int, size: int) -> list[int]:
 
 
 class PopulationBatchNorm(BatchNorm):
-    """Noise-free BN: forward by moving moments, backward as through the batch's.
+    """BN without batch noise: forward by moving moments, backward as through the batch's.
 
     Batch renormalization (Ioffe 2017) without its clipping: with the batch's
     sigma_B, mu_B and the moving sigma, mu,
@@ -81,14 +90,14 @@ class PopulationBatchNorm(BatchNorm):
         d = (mu_B - mu) / sigma,   r and d constants to the gradient,
 
     so that x_hat equals (x - mu) / sigma, and the gradient still loses its
-    mean and its share along x_hat.  The moving moments take in the batch
-    before they are used, and their average is corrected for its start (as in
-    Adam), so that with the biased variance the first step is plain BN.  Moments
-    taken from elsewhere count as those of a long average, unless they are the 0
-    and 1 of a start.
+    mean and its share along x_hat.  The moving moments are updated by the batch
+    before they are used, and their average is corrected for its initial values
+    (as in Adam), so that with the biased variance the first step is that of BN.
+    Moments computed elsewhere count as those of a long average, unless they are
+    the initial 0 and 1.
     """
 
-    LONG = 1_000_000  # steps after which nothing of the start is left to correct
+    LONG = 1_000_000  # steps after which nothing of the initial values is left to correct
 
     steps: Tensor
 
@@ -105,22 +114,24 @@ class PopulationBatchNorm(BatchNorm):
         self._take_in(X, mean, var)
         sigma = torch.sqrt(self.moving_var + self.eps)
         sigma_batch = torch.sqrt(var + self.eps)
+        # detached: forward cancels the batch's moments, backward still goes through them
         r = (sigma_batch / sigma).detach()
         d = ((mean - self.moving_mean) / sigma).detach()
         X_hat = affine(normalize(X, mean, var, self.eps), r, d)
         return affine(X_hat, self.gamma, self.beta)
 
     def take_moments(self, mean: Tensor, var: Tensor) -> None:
-        """Go on from moving moments (C,) found elsewhere, with their full weight."""
+        """Continue from moving moments (C,) computed elsewhere, with their full weight."""
         super().take_moments(mean, var)
         at_start = not mean.any() and bool((var == 1).all())
         self.steps.fill_(0 if at_start else self.LONG)
 
     def _take_in(self, X: Tensor, mean: Tensor, var: Tensor) -> None:
-        """Average with the bias of the start removed: the first batch stands alone."""
+        """Average without the bias of the initial values: after one batch, its moments alone."""
         self.steps += 1
         count = int(self.steps)
         keep = self.keep
+        # the weights of all batches so far sum to 1 - keep^count, not to 1: divide by that
         new = (1.0 - keep) / (1.0 - keep**count) if keep < 1.0 else 1.0 / count
         var = var * bessel(X, self.variance)
         self._store(
@@ -131,8 +142,8 @@ class PopulationBatchNorm(BatchNorm):
 class FrozenBatchNorm(PopulationBatchNorm):
     """BN whose moving moments are constants in forward and backward alike.
 
-    What a fine-tuned network with frozen statistics does, except that the
-    moments go on moving; the gradient is gamma / sigma dy.
+    As a network that is fine-tuned with frozen statistics, except that the
+    moments keep moving; the gradient is dx = gamma / sigma dy.
     """
 
     def forward(self, X: Tensor) -> Tensor:
@@ -186,3 +197,62 @@ class NoisyBatchNorm(BatchNorm):
         m = mu + single(0.2) * (self.rng.random((n, C), dtype=single) - single(0.5))
         s = sigma + single(0.1) * self.rng.standard_normal((n, C), dtype=single)
         return s, m
+
+
+class _PartialBatchNorm(BatchNorm):
+    """Mean and variance taken and averaged as :class:`BatchNorm` does, of which one is used."""
+
+    evaluates_as_torch = False
+
+    def _moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (C,): in training the batch's, which are averaged too."""
+        check_input(X, self.num_features, training=self.training)
+        if not self.training:
+            return self.moving_mean, self.moving_var
+        mean, var = moments(X)
+        self._average(X, mean, var)
+        return mean, var
+
+
+class MeanOnlyBatchNorm(_PartialBatchNorm):
+    """Mean-only BN: centres, does not divide (Salimans & Kingma 2016, section 4).
+
+        y = x - mu + beta,   dx = dy - mean(dy),
+
+    mu the mean of a channel over images and positions: the batch's in training,
+    the moving one in evaluation.  As in the paper there is no gamma: the weights
+    before the layer set the scale (there with weight normalization, here as they
+    are).  The moving variance is averaged too, but nothing is divided by it.
+
+    Parameters
+    ----------
+    num_features, **options
+        As in :class:`BatchNorm`; ``affine`` concerns beta alone, and ``eps`` has no
+        effect.
+    """
+
+    def __init__(self, num_features: int, **options: Any) -> None:
+        super().__init__(num_features, **options)
+        self.gamma = None
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return X - mean + beta, for X (N, C, ...)."""
+        mean, _ = self._moments(X)
+        return affine(X - per_channel(mean, X), None, self.beta)
+
+
+class VarianceOnlyBatchNorm(_PartialBatchNorm):
+    """Variance-only BN: divides, does not centre: BN without its mean.
+
+        u = x / sqrt(var + eps),   y = gamma u + beta,
+        dx = gamma / sqrt(var + eps) (dy - x_hat mean(dy u)),
+
+    var the biased variance of a channel over images and positions, about its
+    mean: the batch's in training, the moving one in evaluation.  The moving mean
+    is averaged too, but nothing is centred by it.
+    """
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return gamma X / sqrt(var + eps) + beta, for X (N, C, ...)."""
+        _, var = self._moments(X)
+        return affine(X / torch.sqrt(per_channel(var, X) + self.eps), self.gamma, self.beta)

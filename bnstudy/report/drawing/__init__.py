@@ -1,29 +1,27 @@
-"""Figures: a tidy table in, a matplotlib figure out, one function a figure.
+"""Figures: the style, the marks and the figures that several exhibits or pages share.
 
-No number is computed here and no global state is touched: every function makes
+A figure is one function: a tidy table in, a matplotlib figure out.  Those of a single exhibit
+stand in its file.  No number is computed here and no global state is touched: every function makes
 its own :class:`matplotlib.figure.Figure` under one style.  The palette keeps
 the hues of Okabe & Ito (2008), which colour-blind readers tell apart, darkened
 until text in them has a contrast of 4.5:1 on white; each arm also has a marker
 and a line style of its own.  An open triangle is always a censored value.
 """
 
-from bnstudy.report.drawing.bands import bands, by_loss
-from bnstudy.report.drawing.heat import Map, histogram_maps
-from bnstudy.report.drawing.inside import affine_paths, layer_lines, percentile_bands
 from bnstudy.report.drawing.intervals import effect_intervals
 from bnstudy.report.drawing.levels import Guide, levels
-from bnstudy.report.drawing.pairs import interaction, prediction, survival_curves
-from bnstudy.report.drawing.plots import (
-    evaluation_statistics,
-    learning_curves,
-    learning_rates,
-    paired_differences,
-    paired_steps,
-    printed_results,
-    sorted_parameters,
+from bnstudy.report.drawing.styles import (
+    GRID,
+    INK,
+    LOOKS,
+    MUTED,
+    PAPER,
+    STYLE,
+    Look,
+    Scale,
+    canvas,
+    looks,
 )
-from bnstudy.report.drawing.ranking import ranking
-from bnstudy.report.drawing.styles import GRID, INK, LOOKS, MUTED, PAPER, Look, Scale
 from bnstudy.report.drawing.svg import to_svg
 
 __all__ = [
@@ -32,28 +30,13 @@ __all__ = [
     "LOOKS",
     "MUTED",
     "PAPER",
+    "STYLE",
     "Guide",
     "Look",
-    "Map",
     "Scale",
-    "affine_paths",
-    "bands",
-    "by_loss",
+    "canvas",
     "effect_intervals",
-    "evaluation_statistics",
-    "histogram_maps",
-    "interaction",
-    "layer_lines",
-    "learning_curves",
-    "learning_rates",
     "levels",
-    "paired_differences",
-    "paired_steps",
-    "percentile_bands",
-    "prediction",
-    "printed_results",
-    "ranking",
-    "sorted_parameters",
-    "survival_curves",
+    "looks",
     "to_svg",
 ]

@@ -1,4 +1,4 @@
-"""The figure of effects with their intervals, each against what its claim says."""
+"""Figure of effects with their intervals, each against what its claim says."""
 
 import math
 import textwrap
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from bnstudy.report import text
 from bnstudy.report.drawing.styles import GRID, INK, LOOKS, MUTED, PAPER, STYLE, Scale, canvas
 
 MARKS: Mapping[str, Mapping[str, Any]] = {
@@ -36,7 +37,7 @@ CLEARANCE = 0.06  # of the axis, left free at either end
 def effect_intervals(
     points: pd.DataFrame, scales: Mapping[str, Scale], source: str, *, words: bool = True
 ) -> Figure:
-    """Draw effects with their intervals, a row each, over the range that each claim states.
+    """Draw effects with their intervals, one row per claim, over the range that it states.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def effect_intervals(
         ``low``, ``high``; ``claimed_low`` and ``claimed_high``, between which the claim
         says that the effect lies, infinite where it is open.
     scales
-        Axis of each unit, a panel each.
+        Axis of each unit, which has a panel.
     source
         Line at the foot.
     words
@@ -99,7 +100,7 @@ def _scale(axes: Axes, rows: pd.DataFrame, scale: Scale) -> None:
 
 def _ticks(axes: Axes, scale: Scale) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text.signed_tick(value)))
     low, high = axes.get_xlim()
     if scale.log:
         axes.xaxis.set_major_locator(FixedLocator(round_numbers(low, high)))

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bnstudy.report.drawing.marks import dots, dress, label_ends, steps_ticks
+from bnstudy.report import text
+from bnstudy.report.drawing.marks import dots, dress, label_ends, steps_ticks, thin_lines
 from bnstudy.report.drawing.styles import MUTED, STYLE, Look, Scale, canvas, looks, short
 
 
@@ -109,8 +110,7 @@ def _lines(
 ) -> list[tuple[float, float, str, str]]:
     """Draw one arm; return where its line ends, with its name and colour."""
     rows = points[points["arm"] == arm]
-    for _, line in rows.groupby("seed", sort=True):
-        axes.plot(line["level"], line["value"], color=look.color, lw=0.7, alpha=0.35, zorder=2)
+    thin_lines(axes, rows, look, x="level", lw=0.7, alpha=0.35)
     cut = rows[rows["censored"].astype(bool)]
     dots(axes, cut["level"], cut["value"], np.ones(len(cut), bool), look)
     middle = means[means["arm"] == arm].sort_values("level")
@@ -152,5 +152,5 @@ def _level_ticks(axes: Axes, ticks: Sequence[float], *, narrow: bool) -> None:
     axes.set_xscale("log", base=2)
     shown = ticks[::2] if narrow and len(ticks) > 5 else ticks
     axes.xaxis.set_major_locator(FixedLocator(list(shown)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text.tick(value)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -17,6 +17,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from bnstudy.report import text
 from bnstudy.report.drawing.styles import MUTED, Look, Scale, looks, short, side_by_side, two_lines
 
 MOST_TICKS = 9
@@ -30,13 +31,38 @@ def note_printed(axes: Axes, x: float, y: float) -> None:
     )
 
 
-def thin_lines(axes: Axes, rows: pd.DataFrame, look: Look, *, marker: bool = False) -> None:
-    """Draw a thin line for each seed."""
-    for _, line in rows.groupby("seed", sort=True):
-        axes.plot(
-            line["epoch"], line["value"], color=look.color, lw=0.8, alpha=0.4, zorder=2,
-            marker=look.marker if marker else None, ms=2.2 if len(line) > 1 else 4.5, mew=0,
-        )  # fmt: skip
+def thin_lines(
+    axes: Axes,
+    rows: pd.DataFrame,
+    look: Look,
+    *,
+    marker: bool = False,
+    x: str = "epoch",
+    y: str = "value",
+    by: str = "seed",
+    **style: Any,
+) -> None:
+    """Draw a thin line for each seed, or for each value of another column ``by``.
+
+    Parameters
+    ----------
+    axes, rows, look
+        Where, what, and in which colour.
+    marker
+        Whether points are marked too.
+    x, y
+        Columns of the coordinates.
+    by
+        Column whose values have a line each.
+    style
+        What matplotlib is told otherwise than usual, such as ``lw``.
+    """
+    for _, line in rows.groupby(by, sort=True):
+        usual: Any = {
+            "lw": 0.8, "alpha": 0.4, "mew": 0, "ms": 2.2 if len(line) > 1 else 4.5,
+            "marker": look.marker if marker else None,
+        }  # fmt: skip
+        axes.plot(line[x], line[y], color=look.color, zorder=2, **{**usual, **style})
 
 
 def dots(axes: Axes, x: Any, y: Any, censored: Any, look: Look) -> None:
@@ -75,7 +101,7 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     """Label and scale the axes."""
     if scale.log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text.power_of_ten(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
@@ -103,18 +129,6 @@ def epoch_ticks(axes: Axes) -> None:
     )
 
 
-def power_of_ten(value: float) -> str:
-    """Write a power of ten with raised digits, which need no mathematical typesetting: 10⁻⁴."""
-    exponent = round(math.log10(value)) if value > 0 else 0
-    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{raised}" if math.isclose(value, 10.0**exponent) else f"{value:g}"
-
-
-def plain_number(value: float) -> str:
-    """Write a tick: whole from 1 on, with thousands separators, else as short as it is."""
-    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
-
-
 def keep_span(axes: Axes, least: float) -> None:
     """Widen a vertical axis to at least this span, so that rounding errors look like none."""
     low, high = axes.get_ylim()
@@ -140,7 +154,7 @@ def steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
     for axes in panels:
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text.tick(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(FixedLocator([]))
 

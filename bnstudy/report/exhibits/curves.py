@@ -1,58 +1,59 @@
-"""Learning curves: every seed, and what the means come to."""
+"""Learning curves: every seed, and the difference of the means at the end."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from bnstudy.errors import find
-from bnstudy.plan import Arm, Exhibit
-from bnstudy.report import drawing, text
+from bnstudy.plan import Arm
+from bnstudy.report import text
+from bnstudy.report.drawing import PAPER, STYLE, Scale, canvas, looks
+from bnstudy.report.drawing.marks import dress, label_ends, thin_lines
 from bnstudy.report.evidence import Evidence, grouped
-from bnstudy.report.exhibits import parts
-from bnstudy.report.model import Finding, Table
+from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
+from bnstudy.report.model import Table
 
 MOST_ROWS = 24
 SCALES = {
-    "validation_accuracy": drawing.Scale("Validation accuracy", percent=True),
-    "train_accuracy": drawing.Scale("Training accuracy", percent=True),
-    "test_accuracy": drawing.Scale("Test accuracy, running statistics", percent=True),
-    "test_accuracy_population": drawing.Scale("Test accuracy", percent=True),
-    "validation_loss": drawing.Scale("Validation loss"),
-    "train_loss": drawing.Scale("Training loss"),
-    "test_loss": drawing.Scale("Test loss, running statistics"),
-    "test_loss_population": drawing.Scale("Test loss"),
+    "validation_accuracy": Scale("Validation accuracy", percent=True),
+    "train_accuracy": Scale("Training accuracy", percent=True),
+    "test_accuracy": Scale("Test accuracy, running statistics", percent=True),
+    "test_accuracy_population": Scale("Test accuracy", percent=True),
+    "validation_loss": Scale("Validation loss"),
+    "train_loss": Scale("Training loss"),
+    "test_loss": Scale("Test loss, running statistics"),
+    "test_loss_population": Scale("Test loss"),
 }
 
 
-def learning_curves(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
+@exhibit("learning-curves", diverged="their curves end there, and later means are of the others.")
+def learning_curves(
+    evidence: Evidence, arms: tuple[Arm, ...], options: Options
+) -> Content | Nothing:
     """Show a column of the curves by epoch.
 
     Options: ``arms``, their names (all if not given); ``y``, a key of
     :data:`SCALES`.
     """
-    arms = evidence.arms(exhibit.options.get("arms"))
-    column = exhibit.options.get("y", "validation_accuracy")
+    column = options.get("y", "validation_accuracy")
     scale = find("column of a curve", column, SCALES)
-    points = _points(evidence, arms, column)
-    notes = parts.gaps(evidence, arms, "their curves end there, and later means are of the others.")
+    points = evidence.curves(arms, column).rename(columns={column: "value"})
     if points.empty:
-        return parts.nothing(anchor, exhibit, notes)
+        return Nothing()
     write = text.percent if scale.percent else text.loss
-    sentence = _sentence(points, arms, scale)
-    source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = drawing.learning_curves(points, parts.labels_of(arms), scale, source)
-    data = _table(points, arms, scale.label, write)
-    chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, points)
-    return Finding(anchor, sentence, exhibit.caption, (), chart, notes)
+    return Content(
+        sentence=_sentence(points, arms, scale),
+        values=points,
+        draw=lambda source: draw_learning_curves(points, labels_of(arms), scale, source),
+        data=_table(points, arms, scale.label, write),
+    )
 
 
-def _points(evidence: Evidence, arms: tuple[Arm, ...], column: str) -> pd.DataFrame:
-    curves = pd.concat([evidence.curve(arm.name) for arm in arms], ignore_index=True)
-    there = curves[curves[column].notna()]
-    chosen = there[["arm", "seed", "epoch", column]].rename(columns={column: "value"})
-    return chosen.reset_index(drop=True)
-
-
-def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: drawing.Scale) -> str:
+def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: Scale) -> str:
     """State the means at the last epoch that all arms with runs have, over the seeds in common."""
     present = [arm for arm in arms if (points["arm"] == arm.name).any()]
     lasts = [points.loc[points["arm"] == arm.name, "epoch"].max() for arm in present]
@@ -81,15 +82,50 @@ def _sentence(points: pd.DataFrame, arms: tuple[Arm, ...], scale: drawing.Scale)
 def _table(points: pd.DataFrame, arms: tuple[Arm, ...], what: str, write: text.Writer) -> Table:
     """Return the means at up to :data:`MOST_ROWS` epochs; the CSV has all of them."""
     epochs = sorted(set(points["epoch"]))
-    places = np.linspace(0, len(epochs) - 1, min(MOST_ROWS, len(epochs)))
-    shown, rows = {epochs[round(place)] for place in places}, []
+    kept = np.linspace(0, len(epochs) - 1, min(MOST_ROWS, len(epochs)))
+    shown, rows = {epochs[round(number)] for number in kept}, []
     digits = 1 if len({text.epochs(epoch) for epoch in shown}) == len(shown) else 2
     for epoch, at in grouped(points, "epoch"):
         if epoch in shown:
             values = (at.loc[at["arm"] == arm.name, "value"] for arm in arms)
-            spreads = (parts.spread(each, write) for each in values)
-            rows.append((text.decimal(epoch, digits), *spreads))
+            ranges = (text.mean_and_range(each, write) for each in values)
+            rows.append((text.decimal(epoch, digits), *ranges))
     caption = f"{what}: mean of the seeds (lowest to highest)"
     if len(shown) < len(epochs):
         caption += f"; {len(shown)} of {len(epochs)} times"
     return Table(caption, ("Epoch", *(arm.label for arm in arms)), tuple(rows))
+
+
+@mpl.rc_context(STYLE)
+def draw_learning_curves(
+    points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
+) -> Figure:
+    """Draw every seed thin and the mean of the seeds thick.
+
+    Parameters
+    ----------
+    points
+        Columns ``arm``, ``seed``, ``epoch``, ``value``.
+    labels
+        Text of each arm, in the order of their colours.
+    scale
+        Of the values.
+    source
+        Line at the foot.
+    """
+    figure, (axes,) = canvas(source, height=3.7)
+    ends = []
+    for arm, look in looks(labels).items():
+        rows = points[points["arm"] == arm]
+        thin_lines(axes, rows, look)
+        mean = rows.groupby("epoch", sort=True)["value"].mean()
+        if len(mean):
+            axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.6, zorder=3)
+            ends.append((float(mean.index[-1]), float(mean.iloc[-1]), labels[arm], look.color))
+        if len(mean) == 1:  # a line of one point draws nothing
+            lone: Any = {"ls": "", "marker": look.marker, "color": look.color, "mec": PAPER}
+            axes.plot(rows["epoch"], rows["value"], ms=4, alpha=0.5, **lone)
+            axes.plot(mean.index, mean, ms=8, zorder=3, **lone)
+    dress(axes, scale, "Epoch")
+    label_ends(axes, ends)
+    return figure

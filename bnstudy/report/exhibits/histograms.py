@@ -1,125 +1,132 @@
-"""Histograms of layers over training: how they look, and how far they come from their start."""
+"""Histograms of layers over training, and the share of values that moved to other bins."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from bnstudy.inference import mean_interval
-from bnstudy.plan import Arm, Exhibit
-from bnstudy.report import drawing, text
+from bnstudy.plan import Arm
+from bnstudy.report import text
+from bnstudy.report.drawing import INK, STYLE, Scale, canvas, looks
+from bnstudy.report.drawing.marks import dress
+from bnstudy.report.drawing.styles import short
 from bnstudy.report.evidence import Evidence
-from bnstudy.report.exhibits import parts
-from bnstudy.report.model import Finding, Table
+from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
+from bnstudy.report.model import Table
 
+Heatmap = tuple[np.ndarray, np.ndarray, np.ndarray]  # epochs (T,), edges (B + 1,), shares (T, B)
 BIN = re.compile(r"hist\[(?P<low>\S+),(?P<high>\S+)\)")
+KEYS = ["arm", "layer", "seed", "epoch"]
+TENSOR = "in"
+SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # from which share of a bin on the next step holds
+OPACITY = (0.1, 0.22, 0.36, 0.52, 0.72, 1.0)
+BOX = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
 
 
-def histogram_maps(evidence: Evidence, exhibit: Exhibit, anchor: str) -> Finding:
-    """Show the histograms of layers' inputs over training, and how much of them is elsewhere.
+@exhibit("histogram-maps", diverged="what was recorded until then is shown.")
+def histogram_maps(
+    evidence: Evidence, arms: tuple[Arm, ...], options: Options
+) -> Content | Nothing:
+    """Show the histograms of layers' inputs over training, and how much of them has moved.
 
-    Two histograms p and q differ by sum |p - q| / 2, the least share of values that
-    have to change their bin to make one of the other (their total variation).
+    How much has moved is the measure ``histogram-change``.
 
     Options: ``arms``; ``layers``.
     """
-    arms, layers = evidence.arms(exhibit.options.get("arms")), exhibit.options["layers"]
+    layers = options["layers"]
     edges, points = _histograms(evidence, arms, layers)
-    notes = parts.gaps(evidence, arms, "what was recorded until then is shown.")
     if points.empty:
-        return parts.nothing(anchor, exhibit, notes)
-    changes = _changes(points)
-    sentence, table = _compare(changes, arms, layers)
+        return Nothing()
     maps = {
-        (layer, arm.name): _map(at, edges)
+        (layer, arm.name): _heatmap(at, edges)
         for arm in arms
         for layer in layers
         if len(at := points[(points["arm"] == arm.name) & (points["layer"] == layer)])
     }
-    source = parts.source_line(evidence.plan, parts.seeds_of(evidence, arms))
-    figure = drawing.histogram_maps(maps, parts.labels_of(arms), layers, source)
-    data = _coarse(maps, edges, arms, layers)
-    drawn = points.round(4)  # a share of 8,192 values is known to half a percent
-    chart = parts.draw(evidence, anchor, figure, sentence, exhibit.caption, data, drawn)
-    return Finding(anchor, sentence, exhibit.caption, (table,), chart, notes)
+    return Content(
+        sentence=_sentence(evidence, arms, layers),
+        values=points.round(4),  # a share of 8,192 values is known to half a percent
+        draw=lambda source: draw_histogram_maps(maps, labels_of(arms), layers, source),
+        tables=(_change_table(evidence, arms, layers),),
+        data=_share_table(maps, edges, arms, layers),
+    )
 
 
 def _histograms(
     evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the edges of all bins, and shares: ``arm``, ``layer``, ``seed``, ``epoch``, bins."""
-    found = {label: BIN.fullmatch(label) for label in set(evidence.measures["stat"])}
-    bins = {label: float(match["low"]) for label, match in found.items() if match}
-    rows = evidence.measured(arms, layers, "in", bins)
-    wide = rows.pivot(index=["arm", "layer", "seed", "epoch"], columns="stat", values="value")
+    """Return the edges of all bins, and shares: :data:`KEYS` and a column per bin."""
+    rows = evidence.seen(arms, layers, TENSOR)
+    matches = {stat: BIN.fullmatch(stat) for stat in set(rows["stat"])}
+    bins = {stat: float(match["low"]) for stat, match in matches.items() if match}
+    rows = rows[rows["stat"].isin(list(bins))]
+    wide = rows.pivot(index=KEYS, columns="stat", values="value")
     ordered = sorted(wide.columns, key=bins.__getitem__)
-    whole = wide[ordered].dropna()  # a run that diverged has no shares at its end
-    return np.array([*(bins[label] for label in ordered), np.inf]), whole.reset_index()
+    known = wide[ordered].dropna()  # a run that diverged has no shares at its end
+    return np.array([*(bins[stat] for stat in ordered), np.inf]), known.reset_index()
 
 
-def _shares(rows: pd.DataFrame) -> np.ndarray:
-    return rows.drop(columns=["arm", "layer", "seed", "epoch"]).to_numpy(dtype=float)
+def _changes(
+    evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str], since: str
+) -> pd.DataFrame:
+    """Return the mean of some layers' changes, of every run."""
+    layer = " ".join(layers)
+    return evidence.readings(arms, "histogram-change", layer=layer, tensor=TENSOR, since=since)
 
 
-def _changes(points: pd.DataFrame) -> pd.DataFrame:
-    """Return how much changed in each layer of a run with two records or more.
-
-    Columns ``arm``, ``layer``, ``seed``, ``whole``, from start to end, and ``last``, between
-    the last two records: what is left when hardly anything changes any more.
-    """
-    rows = []
-    for where, run in points.groupby(["arm", "layer", "seed"], sort=True):
-        shares = _shares(run.sort_values("epoch"))
-        if len(shares) > 1:
-            from_end = np.abs(shares[[0, -2]] - shares[-1]).sum(axis=1) / 2
-            rows.append((*where, *from_end))
-    return pd.DataFrame(rows, columns=["arm", "layer", "seed", "whole", "last"])
-
-
-def _compare(
-    changes: pd.DataFrame, arms: Sequence[Arm], layers: Sequence[str]
-) -> tuple[str, Table]:
-    said, rows = [], []
+def _sentence(evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]) -> str:
+    found, stated = _changes(evidence, arms, layers, "start"), []
     for arm in arms:
-        mine = changes[changes["arm"] == arm.name]
-        per_seed = mine.groupby("seed")["whole"].mean().to_numpy(dtype=float)
-        if len(per_seed):
-            mean = mean_interval(per_seed)
-            said.append(
-                f"{text.percent(mean.estimate, 0)} for {arm.label} "
-                f"({parts.certainty(mean, _whole)})"
-            )
+        values = found.loc[found["arm"] == arm.name, "value"].to_numpy(dtype=float)
+        if len(values):
+            mean = mean_interval(values)
+            certainty = text.certainty(mean, text.whole_percent)
+            stated.append(f"{text.whole_percent(mean.estimate)} for {arm.label} ({certainty})")
+    if not stated:
+        return "No run has two records to compare"
+    return (
+        "At the end at least this share of what comes into the layers lies elsewhere than at the "
+        f"start: {text.listing(stated)}"
+    )
+
+
+def _change_table(evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]) -> Table:
+    found = {
+        (layer, since): _changes(evidence, arms, [layer], since)
+        for layer in layers
+        for since in ("start", "before")
+    }
+    rows = []
+    for arm in arms:
         for layer in layers:
-            at = mine[mine["layer"] == layer]
-            rows.append(
-                (
-                    f"{arm.label}, {layer}",
-                    parts.spread(at["whole"], _whole),
-                    parts.spread(at["last"], _whole),
-                )
-            )
-    table = Table(
+            cells = []
+            for since in ("start", "before"):
+                changes = found[layer, since]
+                values = changes.loc[changes["arm"] == arm.name, "value"]
+                cells.append(text.mean_and_range(values, text.whole_percent))
+            rows.append((f"{arm.label}, {layer}", *cells))
+    return Table(
         "Share of values that lie in other bins: mean of the seeds (lowest to highest)",
         ("Arm and layer", "At the end than at the start", "Between the last two records"),
         tuple(rows),
     )
-    if not said:
-        return "No run has two records to compare", table
-    return (
-        "At the end at least this share of what comes into the layers lies elsewhere than at the "
-        f"start: {text.listing(said)}"
-    ), table
 
 
-def _map(rows: pd.DataFrame, edges: np.ndarray) -> drawing.Map:
-    """Return epochs (T,), edges (B + 1,), and the seeds' mean shares (T, B)."""
+def _heatmap(rows: pd.DataFrame, edges: np.ndarray) -> Heatmap:
+    """Return the mean shares of the seeds."""
     by_epoch = rows.drop(columns=["arm", "layer", "seed"]).groupby("epoch", sort=True).mean()
     return by_epoch.index.to_numpy(dtype=float), edges, by_epoch.to_numpy()
 
 
-def _coarse(
-    maps: Mapping[tuple[str, str], drawing.Map],
+def _share_table(
+    maps: Mapping[tuple[str, str], Heatmap],
     edges: np.ndarray,
     arms: Sequence[Arm],
     layers: Sequence[str],
@@ -132,17 +139,17 @@ def _coarse(
         for low, high in zip([-np.inf, *cuts], [*cuts, np.inf], strict=True):
             cells = []
             for arm in arms:
-                cells += _ends(maps.get((layer, arm.name)), low, high)
+                cells += _first_and_last(maps.get((layer, arm.name)), low, high)
             rows.append((f"{layer}, {_range(low, high)}", *cells))
-    heads = [f"{arm.label}, {end}" for arm in arms for end in ("start", "end")]
-    return Table("Shares of values, mean of the seeds", ("Layer and values", *heads), tuple(rows))
+    columns = [f"{arm.label}, {end}" for arm in arms for end in ("start", "end")]
+    return Table("Shares of values, mean of the seeds", ("Layer and values", *columns), tuple(rows))
 
 
-def _ends(drawn: drawing.Map | None, low: float, high: float) -> list[str]:
+def _first_and_last(heatmap: Heatmap | None, low: float, high: float) -> list[str]:
     """Write the share between two values at the first and at the last record."""
-    if drawn is None:
+    if heatmap is None:
         return [text.MISSING, text.MISSING]
-    _, edges, shares = drawn
+    _, edges, shares = heatmap
     inside = (edges[:-1] >= low - 1e-9) & (edges[1:] <= high + 1e-9)
     return [text.percent(float(shares[row][inside].sum())) for row in (0, -1)]
 
@@ -154,5 +161,95 @@ def _range(low: float, high: float) -> str:
     return f"above {ends[0]}" if not np.isfinite(high) else text.span(*ends)
 
 
-def _whole(value: float) -> str:
-    return text.percent(value, 0)
+@mpl.rc_context(STYLE)
+def draw_histogram_maps(
+    maps: Mapping[tuple[str, str], Heatmap],
+    labels: Mapping[str, str],
+    layers: Sequence[str],
+    source: str,
+) -> Figure:
+    """Draw histograms of layers over training, one panel per layer and arm, and a key below.
+
+    Steps of opacity instead of a colour map, so that drawings follow the page's colours.
+
+    Parameters
+    ----------
+    maps
+        By layer and arm: epochs (T,), edges of the bins (B + 1,), and shares (T, B); bins
+        that reach to infinity are not drawn.
+    labels
+        Text of each arm, which has a column of panels.
+    layers
+        Each has a row of panels.
+    source
+        Line at the foot.
+    """
+    figure, panels = canvas(
+        source,
+        height=1.55 * len(layers) + 1.3,
+        rows=len(layers) + 1,
+        columns=len(labels),
+        share_y=True,
+        heights=(*[1.0] * len(layers), 0.28),
+    )
+    grid = [(layer, arm) for layer in layers for arm in labels]
+    for number, (axes, (layer, arm)) in enumerate(zip(panels, grid, strict=False)):
+        if (layer, arm) in maps:
+            _fill(axes, maps[layer, arm], looks(labels)[arm].color)
+        if number < len(labels):
+            axes.set_title(short(labels[arm]))
+        last = number >= len(grid) - len(labels)
+        dress(axes, Scale(layer if number % len(labels) == 0 else ""), "Epoch" if last else "")
+    _key(*panels[len(grid) : len(grid) + 2])
+    for axes in panels[len(grid) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _fill(axes: Axes, heatmap: Heatmap, color: str) -> None:
+    epochs, edges, shares = heatmap
+    inside = np.isfinite(edges[:-1]) & np.isfinite(edges[1:])
+    edges, shares = edges[np.isfinite(edges)], shares[:, inside]
+    for share, above, opacity in zip(SHARES, (*SHARES[1:], np.inf), OPACITY, strict=True):
+        boxes = list(_boxes(_time_edges(epochs), edges, (shares >= share) & (shares < above)))
+        if boxes:
+            # one path for all cells of a step keeps the file small
+            outline = Path(np.concatenate([_corners(*box) for box in boxes]), BOX * len(boxes))
+            axes.add_patch(
+                PathPatch(outline, facecolor=color, alpha=opacity, lw=0, antialiased=False)
+            )
+    axes.grid(visible=False)
+    axes.set_xlim(epochs[0], epochs[-1] if len(epochs) > 1 else epochs[0] + 1)
+    axes.set_ylim(edges[0], edges[-1])
+
+
+def _corners(left: float, right: float, low: float, high: float) -> np.ndarray:
+    return np.array([(left, low), (right, low), (right, high), (left, high), (left, low)])
+
+
+def _boxes(
+    times: np.ndarray, edges: np.ndarray, chosen: np.ndarray
+) -> Iterator[tuple[float, float, float, float]]:
+    """Yield left, right, low and high of the chosen cells, neighbours in time as one."""
+    for number, row in enumerate(chosen.T):  # (T,) of one bin
+        changes = np.flatnonzero(np.diff(np.r_[False, row, False].astype(int)))
+        for start, stop in changes.reshape(-1, 2):
+            yield times[start], times[stop], edges[number], edges[number + 1]
+
+
+def _time_edges(epochs: np.ndarray) -> np.ndarray:
+    """Return where the columns of records end: in the middle between two records."""
+    middles = (epochs[1:] + epochs[:-1]) / 2
+    return np.r_[epochs[0], middles, epochs[-1] if len(epochs) > 1 else epochs[0] + 1]
+
+
+def _key(axes: Axes, beside: Axes | None = None) -> None:
+    """Draw the steps of opacity with the share that each begins at, in percent."""
+    for number, (share, opacity) in enumerate(zip(SHARES, OPACITY, strict=True)):
+        box = Path(_corners(number, number + 0.92, 0.55, 1.0), BOX)
+        axes.add_patch(PathPatch(box, facecolor=INK, alpha=opacity, lw=0, antialiased=False))
+        axes.text(number + 0.46, 0.4, text.tick(100 * share), ha="center", va="top", fontsize=10)
+    axes.set_xlim(0, len(SHARES))
+    axes.set_ylim(0, 1)
+    if beside is not None:
+        beside.text(0, 0.77, "% of the values or more", va="center", fontsize=10)

@@ -1,8 +1,8 @@
 // Convolution, 5 x 5 without padding: forward, and its two gradients.
 //
 // a [IN][SIZE][SIZE], w [OUT][IN][5][5], z [OUT][SIDE][SIDE], SIDE = SIZE - 4, all of V.
-// A block of sums stays in registers through the inner loops; what those loops read
-// (one input plane, a block of output planes, their weights) fits the first cache.
+// A block of sums stays in registers through the inner loops; the data that these loops read
+// (one input plane, a block of output planes, their weights) fit the first-level cache.
 #pragma once
 
 #include "vector.hpp"

@@ -1,8 +1,8 @@
 // Linear layers: forward, and backward with the step of SGD.
 //
 // a [N][IN], w [OUT][IN], z [N][OUT], all of V.  Sixteen seeds of fc1 have 2 MB of
-// weights, more than the second cache: forward they are read once for every CHUNK of
-// images, and backward a strip of columns gives the input gradient, gets its own
+// weights, more than the second-level cache holds: forward they are read once for every CHUNK
+// of images, and backward each strip of columns gives the input gradient, gets its own
 // gradient and takes its step while it is in the cache.
 #pragma once
 
@@ -14,7 +14,7 @@ namespace lockstep {
 
 // SGD as torch's: g = dp + decay p;  v = momentum v + g;  p = p - rate v.
 // Seeds that have diverged keep their parameters.
-struct Descent {
+struct Sgd {
   V rate;
   float momentum, decay;
   I active;
@@ -22,15 +22,15 @@ struct Descent {
   void step(V& p, V* v, V dp) const {
     V g = dp + decay * p;
     if (v) *v = g = momentum * *v + g;
-    p = choose(active, p - rate * g, p);
+    p = select(active, p - rate * g, p);
   }
 };
 
-// A parameter with its gradient's destination: velocity is null without momentum.
+// A parameter with its velocity, which is null without momentum.
 struct Parameter {
   V *value, *velocity;
 
-  void step(const Descent& sgd, int at, V gradient) const {
+  void step(const Sgd& sgd, int at, V gradient) const {
     sgd.step(value[at], velocity ? velocity + at : nullptr, gradient);
   }
 };
@@ -100,7 +100,7 @@ void linear_weight_tile(const V* a, const V* dz, V (&sum)[OUTS][4], int images, 
 // The step of `OUTS` rows of a strip of `columns` columns, over all images
 template <int OUTS, int STRIP>
 void linear_step_rows(const V* a, const V* dz, Parameter w, int columns, int images, int in,
-                      int out, const Descent& sgd) {
+                      int out, const Sgd& sgd) {
   V sum[STRIP / 4][OUTS][4] = {};
   for (int n = 0; n < images; n += 2 * CHUNK)
     for (int k = 0; k < columns; k += 4)
@@ -114,7 +114,7 @@ void linear_step_rows(const V* a, const V* dz, Parameter w, int columns, int ima
 // da as above, by the weights before the step.
 template <int IN, int OUT>
 void linear_backward(const V* a, const V* dz, Parameter w, Parameter b, V* da, int images,
-                     const Descent& sgd) {
+                     const Sgd& sgd) {
   constexpr int STRIP = 32;
   static_assert(IN % 4 == 0 && OUT % 2 == 0, "tiles must fit");
   for (int k = 0; k < IN; k += STRIP) {

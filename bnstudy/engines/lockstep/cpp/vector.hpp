@@ -1,7 +1,7 @@
-// One number of the network for sixteen seeds: a vector with a seed in each lane.
+// One number of the network for sixteen seeds: a vector with one seed per lane.
 //
-// Width and instruction set are the compiler's business: V is a vector type of GCC
-// and Clang, one AVX-512 register, two of AVX2, or four of NEON.
+// V is a vector type of GCC and Clang, which they map to the registers of the processor:
+// one of AVX-512, two of AVX2, or four of NEON.
 #pragma once
 
 #include <cmath>
@@ -25,17 +25,17 @@ typedef double D __attribute__((vector_size(8 * LANES)));
 typedef uint8_t B __attribute__((vector_size(LANES)));
 typedef uint16_t H __attribute__((vector_size(2 * LANES)));
 
-inline V all(float value) { return V{} + value; }
-inline V choose(I mask, V yes, V no) { return mask ? yes : no; }
-// In steps that processors have instructions for
-inline V floats(B b) {
+inline V broadcast(float value) { return V{} + value; }
+inline V select(I mask, V yes, V no) { return mask ? yes : no; }
+// Byte to short to int to float: processors have instructions for each, not for the whole
+inline V to_float(B b) {
   return __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, H), I), V);
 }
-inline D wide(V v) { return __builtin_convertvector(v, D); }
-inline V narrow(D d) { return __builtin_convertvector(d, V); }
+inline D to_double(V v) { return __builtin_convertvector(v, D); }
+inline V to_single(D d) { return __builtin_convertvector(d, V); }
 
-// 1 / d.  Where there is an estimate to 14 bits, a Newton step from it takes half the time
-// of a division and gives all digits but perhaps the last.
+// 1 / d.  Where the processor has an estimate to 14 bits, one Newton step from it takes half
+// the time of a division and is off by at most the last bit or so.
 inline V inverse(V d) {
 #ifdef __AVX512F__
   const V estimate = (V)_mm512_rcp14_ps((__m512)d);
@@ -45,7 +45,7 @@ inline V inverse(V d) {
 #endif
 }
 
-// While it lives, numbers below 1e-38 count as 0.  Saturated sigmoids give them, and each
+// While it exists, numbers below 1e-38 count as 0.  Saturated sigmoids produce them, and each
 // operation on one takes a hundred times as long.
 struct NoDenormals {
 #ifdef __SSE__
@@ -68,12 +68,12 @@ struct Exponential {
   V power, rest;  // 2^n and e^r - 1
 
   explicit Exponential(V x) {
-    x = all(88.0f) < x ? all(88.0f) : x;
-    x = all(-87.0f) > x ? all(-87.0f) : x;
-    const V magic = all(12582912.0f);  // adding 1.5 * 2^23 rounds to an integer
+    x = broadcast(88.0f) < x ? broadcast(88.0f) : x;
+    x = broadcast(-87.0f) > x ? broadcast(-87.0f) : x;
+    const V magic = broadcast(12582912.0f);  // adding 1.5 * 2^23 rounds to an integer
     const V n = x * 1.44269504088896341f + magic - magic;
     const V r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    V p = all(1.9875691500e-4f);
+    V p = broadcast(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -93,16 +93,16 @@ template <int ACT> inline V activate(V y) {
   if (ACT == SIGMOID) return inverse(1.0f + Exponential(-y).value());
   if (ACT == TANH) {
     const V e = Exponential(2.0f * y).minus_one();
-    return e / (e + 2.0f);  // not by inverse(), which gives 0 for what is that large
+    return e / (e + 2.0f);  // inverse() would give 0: the estimate of so large a number is 0
   }
-  return choose(y <= 0.0f, V{}, y);  // NaN passes
+  return select(y <= 0.0f, V{}, y);  // NaN passes
 }
 
 // da/dy, from a alone
 template <int ACT> inline V slope(V a) {
   if (ACT == SIGMOID) return a * (1.0f - a);
   if (ACT == TANH) return 1.0f - a * a;
-  return choose(a > 0.0f, all(1.0f), V{});
+  return select(a > 0.0f, broadcast(1.0f), V{});
 }
 
 }  // namespace lockstep

@@ -1,0 +1,1 @@
+"""What batch normalization layers do to their batches: moments, noise, gaps, neighbours."""

@@ -1,0 +1,90 @@
+"""A finished run with its rows of the study's tables, as measures read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bnstudy.config import RunConfig
+from bnstudy.networks.lenet import CLASSES
+from bnstudy.plan import Plan
+from bnstudy.runs.tables import KEY_COLUMNS, Tables
+
+if TYPE_CHECKING:
+    from bnstudy.judging.measures.registry import Reading
+
+CHANCE = 1.0 / CLASSES
+RunName = tuple[str, str, int]  # experiment, arm, seed
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    config
+        Its settings.
+    diverged
+        Whether its loss stopped being finite.
+    steps_per_epoch
+        Optimizer steps in one epoch.
+    curve, norms, measures
+        Its rows of the study's tables, in the order of steps.
+    readings
+        What has been read of it already: claims and exhibits often read the same.
+    """
+
+    config: RunConfig
+    diverged: bool
+    steps_per_epoch: int
+    curve: pd.DataFrame
+    norms: pd.DataFrame
+    measures: pd.DataFrame
+    readings: "dict[Any, Reading]" = field(default_factory=dict, repr=False)
+
+
+def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
+    """Return every finished run that the plan asks for, in the order of arms and seeds."""
+    configs = {
+        (planned.experiment.name, arm.name): arm.config
+        for planned in plan.experiments
+        for arm in planned.arms
+    }
+    curves, norms, measures = map(_by_run, (tables.curves, tables.norms, tables.measures))
+    rows = tables.runs[tables.runs["status"].isin(("done", "diverged"))]
+    finished = {
+        (row["experiment"], row["arm"], int(row["seed"])): row for row in rows.to_dict("records")
+    }
+    runs = {}
+    for arm, config in configs.items():
+        for seed in sorted(plan.seeds):
+            row = finished.get((*arm, seed))
+            if row is None:
+                continue
+            runs[(*arm, seed)] = Run(
+                config=config,
+                diverged=row["status"] == "diverged",
+                steps_per_epoch=int(row["steps_per_epoch"]),
+                curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
+                norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
+                measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
+            )
+    return runs
+
+
+def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    """Return each run's rows, in the order of steps where they have any.
+
+    They mostly are in that order already, and then millions of rows are not copied again.
+    """
+    found = dict(list(table.groupby(KEY_COLUMNS, observed=True)))
+    if "step" not in table:
+        return found
+    return {
+        key: rows
+        if rows["step"].is_monotonic_increasing
+        else rows.sort_values("step", kind="stable")
+        for key, rows in found.items()
+    }

@@ -1,0 +1,289 @@
+"""What a plan's seeds can show: the seeds that its claims need, and simulated error and power."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bnstudy.config import canonical_json
+from bnstudy.errors import ConfigError, StoreError
+from bnstudy.inference import holm, power_of_equivalence, seeds_needed, smallest_p
+from bnstudy.judging.decisions import ALPHA, POWER, examine_many
+from bnstudy.judging.measures import find_measure
+from bnstudy.plan import Claim, Pilot, Plan
+from bnstudy.runs.store import write_whole
+
+CALIBRATION = "calibration.json"  # in the folder of a study's store
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A claim that the seeds of a plan cannot decide, or too rarely.
+
+    Attributes
+    ----------
+    claim
+        Id of the claim.
+    reason
+        Why they cannot.
+    seeds
+        Number of seeds that would be enough; None if no number is.
+    """
+
+    claim: str
+    reason: str
+    seeds: int | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Error and power of a plan, from simulated studies.
+
+    Attributes
+    ----------
+    studies
+        Number of simulated studies of each kind.
+    claims
+        Ids of the simulated claims: the confirmatory ones with a pilot.
+    family
+        Number of claims corrected for; those without a pilot entered with p = 1.
+    family_wise_error, standard_error
+        Share of null studies in which any claim was decided wrongly, and its
+        standard error from the simulation.
+    power
+        By claim, the share of studies with the pilot's effects that supported it.
+    """
+
+    studies: int
+    claims: tuple[str, ...]
+    family: int
+    family_wise_error: float
+    standard_error: float
+    power: Mapping[str, float]
+
+
+def shortfalls(plan: Plan) -> tuple[Shortfall, ...]:
+    """Return the confirmatory claims that the plan's seeds cannot decide.
+
+    A test must be able to reach alpha / m, with m claims in the family: the
+    level that Holm's correction asks of the first of them.  A test of
+    equivalence must have a power of 80 % at that level, with the pilot's spread
+    and no true difference.
+
+    Parameters
+    ----------
+    plan
+        The study.
+
+    Raises
+    ------
+    ConfigError
+        If a claim's measure is unknown, or does not take its options.
+    """
+    for claim in plan.claims:
+        for each in (claim, *map(claim.varied, claim.robustness)):
+            for group in range(len(each.estimand.arms)):
+                find_measure(each.estimand.measure, each.estimand.options_of(group))
+            if each.estimand.against:
+                find_measure(each.estimand.against, each.estimand.against_options)
+    claims = [claim for claim in plan.claims if claim.family == "confirmatory"]
+    found = [_shortfall(claim, len(plan.seeds), ALPHA / len(claims)) for claim in claims]
+    return tuple(shortfall for shortfall in found if shortfall)
+
+
+def require_decidable(plan: Plan) -> None:
+    """Refuse a plan with claims that its seeds cannot decide.
+
+    Raises
+    ------
+    ConfigError
+        If there is such a claim, with the number of seeds that each needs; or if
+        a claim's measure is unknown, or does not take its options.
+    """
+    found = shortfalls(plan)
+    if not found:
+        return
+    lines = [
+        f"{each.claim} ({each.reason}: "
+        + (f"takes {each.seeds} seeds)" if each.seeds else "no number of seeds is enough)")
+        for each in found
+    ]
+    raise ConfigError(
+        f"a plan must be able to decide its claims, but {len(plan.seeds)} seeds cannot decide "
+        f"{'; '.join(lines)}: plan more seeds, fewer claims or wider margins"
+    )
+
+
+def _shortfall(claim: Claim, seeds: int, alpha: float) -> Shortfall | None:
+    if claim.test == "tost":
+        return _power_shortfall(claim, seeds, alpha)
+    smallest = _smallest_p(claim)
+    if smallest(seeds) <= alpha:
+        return None
+    reason = "even its smallest possible p is not significant after Holm's correction"
+    return Shortfall(claim.id, reason, seeds_needed(lambda n: smallest(n) <= alpha))
+
+
+def _smallest_p(claim: Claim) -> Callable[[int], float]:
+    """Return the smallest p that a number of seeds can give in the claim's test."""
+    if claim.test == "page":
+        # If every seed has the levels in the claimed order: one of (k!)^n arrangements.
+        orders = math.factorial(len(claim.estimand.levels))
+        return lambda n: min(1.0, 2.0 * math.exp(-n * math.log(orders)))
+    if claim.test == "t":
+        return lambda n: 1.0 if n == 1 else 0.0
+    return lambda n: smallest_p(n) if n < 1_000 else 0.0  # 2.0**n soon overflows
+
+
+def _power_shortfall(claim: Claim, seeds: int, alpha: float) -> Shortfall | None:
+    if claim.pilot is None:
+        return Shortfall(claim.id, "a test of equivalence needs a pilot's spread, got none", None)
+    spread = claim.pilot.spread
+
+    def power(n: int) -> float:
+        return power_of_equivalence(n, claim.analysis_margin, spread, alpha)
+
+    if power(seeds) >= POWER:
+        return None
+    reason = "its test of equivalence has too little power at the pilot's spread"
+    return Shortfall(claim.id, reason, seeds_needed(lambda n: power(n) >= POWER))
+
+
+def store_calibration(root: Path, plan: Plan, calibration: Calibration) -> None:
+    """Store the calibration of a plan, in place of an older one.
+
+    Parameters
+    ----------
+    root
+        Folder of the study's store; it is made if there is none.
+    plan
+        The study.
+    calibration
+        From :func:`calibrate`.
+    """
+    content = {"plan": plan.sha256, **asdict(calibration)}
+    root.mkdir(parents=True, exist_ok=True)
+    write_whole(root / CALIBRATION, canonical_json(content).encode())
+
+
+def stored_calibration(root: Path, plan: Plan) -> Calibration | None:
+    """Return the stored calibration of a plan; None if there is none of this very plan.
+
+    Parameters
+    ----------
+    root
+        Folder of the study's store.
+    plan
+        The study.
+
+    Raises
+    ------
+    StoreError
+        If the file was cut or edited.
+    """
+    path = root / CALIBRATION
+    if not path.exists():
+        return None
+    try:
+        record = dict(json.loads(path.read_bytes()))
+        of_this_plan = record.pop("plan") == plan.sha256
+        found = Calibration(**{**record, "claims": tuple(record["claims"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{root.name}/{CALIBRATION} was cut or edited: write it again with bnstudy plan "
+            "calibrate, or remove it"
+        ) from None
+    return found if of_this_plan else None
+
+
+def calibrate(plan: Plan, rng: np.random.Generator, studies: int = 2_000) -> Calibration:
+    """Simulate studies of a plan, with its seeds, family, tests and censoring.
+
+    In null studies the effect of every directional claim is at its centre, and
+    that of every claim of equivalence exactly at its margin, where a wrong
+    decision is most likely.  In planted studies directional claims have the
+    pilot's effect, and claims of equivalence none.  Differences are normal with
+    the pilot's spread; where runs of the pilot were censored, both arms of a
+    pair are cut at the horizon that censors the same share.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    rng
+        Source of all draws.
+    studies
+        Number of studies of each kind, at least 1.
+
+    Raises
+    ------
+    ConfigError
+        If no claim of the plan has a pilot, or there is no study.
+    """
+    family = [claim for claim in plan.claims if claim.family == "confirmatory"]
+    piloted = [(claim, claim.pilot) for claim in family if claim.pilot is not None]
+    if not piloted or studies < 1:
+        raise ConfigError(
+            f"a calibration needs studies and claims with a pilot, got {studies} studies of "
+            f"{len(piloted)} such claims"
+        )
+    shape, absent = (studies, len(plan.seeds)), len(family) - len(piloted)
+    null, planted = [], []
+    for claim, pilot in piloted:
+        within = claim.direction == "within"
+        nothing = claim.analysis_margin if within else 0.0
+        something = 0.0 if within else pilot.effect - claim.null
+        null.append(examine_many(claim, _draw(claim, pilot, nothing, shape, rng), rng))
+        planted.append(examine_many(claim, _draw(claim, pilot, something, shape, rng), rng))
+    # At its margin an equivalence does not hold, so refuting it is right; at the centre a
+    # direction neither holds nor fails, so both decisions are wrong.
+    mistaken = [
+        side | (claim.direction != "within")
+        for (claim, _), (_, side) in zip(piloted, null, strict=True)
+    ]
+    wrong = _rejected(null, absent) & np.stack(mistaken, axis=1)
+    right = _rejected(planted, absent) & np.stack([side for _, side in planted], axis=1)
+    error = float(wrong.any(axis=1).mean())
+    ids = tuple(claim.id for claim, _ in piloted)
+    return Calibration(
+        studies=studies,
+        claims=ids,
+        family=len(family),
+        family_wise_error=error,
+        standard_error=float(np.sqrt(error * (1 - error) / studies)),
+        power=dict(zip(ids, map(float, right.mean(axis=0)), strict=True)),
+    )
+
+
+def _rejected(found: list[tuple[np.ndarray, np.ndarray]], absent: int) -> np.ndarray:
+    """Return which claims each study decides after Holm's correction, (studies, claims)."""
+    p = np.stack([p for p, _ in found], axis=1)
+    family = np.pad(p, ((0, 0), (0, absent)), constant_values=1.0)
+    adjusted = np.apply_along_axis(holm, 1, family)
+    return np.asarray(adjusted[:, : p.shape[1]] <= ALPHA)
+
+
+def _draw(
+    claim: Claim,
+    pilot: Pilot,
+    effect: float,
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return one simulated number per seed on the scale of analysis, for an order one per level."""
+    if claim.test == "page":
+        levels = len(claim.estimand.levels)
+        rise = np.linspace(0.0, effect, levels)
+        return np.asarray(rise + rng.normal(0.0, pilot.spread, (*shape, levels)))
+    differences = rng.normal(effect, pilot.spread, shape)
+    if pilot.censored:
+        level = rng.normal(0.0, pilot.spread, shape)
+        # Half of the difference to each arm: without an effect they are exchangeable in a seed.
+        first, second = level + differences / 2, level - differences / 2
+        slower = first if first.mean() > second.mean() else second
+        horizon = np.quantile(slower, 1 - pilot.censored)
+        differences = np.minimum(first, horizon) - np.minimum(second, horizon)
+    return np.asarray(claim.null + differences)

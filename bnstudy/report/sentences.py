@@ -1,0 +1,191 @@
+"""Sentences on claims and verdicts: the outcome, the registered rule, the runs behind it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnstudy.inference import Interval
+from bnstudy.judging import Calibration, Outcome, Verdict, claimed_range
+from bnstudy.judging.decisions import ALPHA
+from bnstudy.plan import Claim, Estimand, Option, Plan
+from bnstudy.report import text
+
+OPENINGS = {
+    Outcome.SUPPORTED: "The data support",
+    Outcome.REFUTED: "The data contradict",
+    Outcome.INCONCLUSIVE: "The data do not decide",
+    Outcome.INADMISSIBLE: "There are no data to judge",
+    Outcome.DEVIATED: "A changed plan cannot judge",
+    None: "Explored without a verdict:",
+}
+COUNTED = {
+    Outcome.SUPPORTED: "supported",
+    Outcome.REFUTED: "refuted",
+    Outcome.INCONCLUSIVE: "undecided",
+    Outcome.INADMISSIBLE: "not to be judged",
+    Outcome.DEVIATED: "changed after the first run",
+}
+TESTS = {
+    "sign-flip": "exact paired sign-flip test",
+    "t": "paired t test",
+    "sign": "sign test",
+    "tost": "two one-sided t tests",
+    "beyond-margin": "t test against the margin",
+    "page": "Page's test of an order",
+}
+NOT_CALIBRATED = (
+    "No calibration of this plan is stored yet, so it is unknown how often the plan errs and how "
+    "often it finds a true effect: bnstudy plan calibrate simulates it."
+)
+
+
+def write_sentence(verdict: Verdict) -> str:
+    """Write a verdict in one sentence: effect, interval, p, seeds, censored and diverged runs."""
+    clauses = [f'{OPENINGS[verdict.outcome]} "{verdict.claim.sentence.rstrip(".")}"']
+    if verdict.reason:
+        clauses[0] += f" ({verdict.reason})"
+    effect, unit = verdict.result.effect, verdict.result.unit
+    if effect is not None:
+        clauses.append(_estimate(effect, unit))
+    if verdict.result.p is not None and verdict.p_adjusted is not None:
+        adjusted = text.p_equation(verdict.p_adjusted).removeprefix("p ")
+        clauses.append(
+            f"{text.p_equation(verdict.result.p)}, after Holm's correction over "
+            f"{text.count(verdict.family, 'claim')} {adjusted}"
+        )
+    if effect is not None:
+        clauses.append(_runs(verdict))
+    return "; ".join(clauses) + "."
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as plain data for JSON, together with its sentence."""
+    return {**verdict.as_dict(), "sentence": write_sentence(verdict)}
+
+
+def _estimate(effect: Interval, unit: str) -> str:
+    name = "percentage points" if unit == "points" else unit
+    estimate = f"estimated {text.effect(effect.estimate, unit)} {name}"
+    ends = text.span(text.effect(effect.low, unit), text.effect(effect.high, unit))
+    if ends == text.MISSING:
+        return f"{estimate}, no interval from {text.count(effect.n, 'seed')}"
+    return f"{estimate} ({text.percent(effect.confidence, 0)} interval {ends})"
+
+
+def _runs(verdict: Verdict) -> str:
+    sentence = f"{text.count(verdict.seeds, 'seed')}, {text.count(verdict.runs, 'run')}"
+    for count, state in ((verdict.censored, "censored"), (verdict.diverged, "diverged")):
+        sentence += f", {count or 'none'} {state}"
+    if verdict.crowded:
+        sentence += " (more than half of an arm, so the effect is that within the horizon)"
+    return sentence
+
+
+def write_tally(verdicts: Sequence[Verdict]) -> str:
+    """Write how many claims got which verdict; nothing if none is judged."""
+    outcomes = [verdict.outcome for verdict in verdicts if verdict.outcome is not None]
+    if not outcomes:
+        return ""
+    found = [f"{n} {name}" for each, name in COUNTED.items() if (n := outcomes.count(each))]
+    claims = text.count(len(outcomes), "claim")
+    return f"Of {claims} registered before the first run: {text.listing(found)}."
+
+
+def write_data_basis(verdict: Verdict) -> str:
+    """Write which runs a verdict rests on, and that none of them was left out."""
+    data = f"{text.count(verdict.runs, 'run')}, {text.count(verdict.seeds, 'seed')} of every arm"
+    if verdict.result.effect is None:
+        return f"The rule is about {data}; not all of them can be read."
+    censored = [f"{verdict.censored:,} censored"] * bool(verdict.censored)
+    diverged = [f"{verdict.diverged:,} diverged"] * bool(verdict.diverged)
+    exceptions = text.listing(censored + diverged) or "none censored or diverged"
+    return f"Based on {data}; {exceptions}; none is left out."
+
+
+def write_claimed_range(claim: Claim) -> str:
+    """Write the effects that agree with a claim: below 1.00, 0.80 to 1.25."""
+    low, high = claimed_range(claim)
+    if claim.direction == "within":
+        return text.span(text.effect(low, claim.unit), text.effect(high, claim.unit))
+    above = claim.direction == "greater"
+    return f"{'above' if above else 'below'} {text.effect(low if above else high, claim.unit)}"
+
+
+def write_rule(claim: Claim) -> str:
+    """Write the rule that was registered before the first run, in a sentence or two."""
+    estimand = claim.estimand
+    groups = [" + ".join(group) for group in estimand.arms]
+    if estimand.baseline_options:  # the same arm may be measured in two ways
+        groups[1::2] = [f"{each} ({_options(estimand.baseline_options)})" for each in groups[1::2]]
+    compared = " against ".join(groups) if len(groups) < 4 else "; ".join(groups)
+    measure = _measure(estimand.measure, estimand.options)
+    measured = f"Measured: {measure}{_summary(estimand)}: {compared}."
+    if claim.family == "exploratory":
+        decision = f"As claimed if the {estimand.scale} is {_condition(claim)}; no verdict."
+    else:
+        decision = (
+            f"Supported if the {estimand.scale} is {_condition(claim)} by the "
+            f"{TESTS[claim.test]} at {ALPHA} after Holm's correction."
+        )
+    return " ".join([measured, decision, *_pilot(claim)])
+
+
+def _condition(claim: Claim) -> str:
+    natural = math.exp(claim.null) if claim.estimand.in_ratios else claim.null
+    centre = text.effect(natural, claim.unit).lstrip("+")
+    if claim.direction == "within":
+        margin = text.effect(claim.margin or 0.0, claim.unit).lstrip("+")
+        return f"within a margin of {margin} {claim.unit} around {centre}"
+    return f"{claim.direction} than {centre} {claim.unit}"
+
+
+def _pilot(claim: Claim) -> list[str]:
+    if claim.pilot is None:
+        return []
+    effect, spread = text.significant(claim.pilot.effect), text.significant(claim.pilot.spread)
+    return [
+        f"Pilot seeds {claim.pilot.seeds[0]} to {claim.pilot.seeds[-1]}, which no claim uses, "
+        f"gave {effect} with a standard deviation of {spread} on the scale of analysis."
+    ]
+
+
+def _summary(estimand: Estimand) -> str:
+    if estimand.summary == "value":
+        return ""
+    if estimand.summary == "correlation":
+        other = _measure(estimand.against, estimand.against_options)
+        return f", its rank correlation with {other}"
+    return f", its {estimand.summary} over levels"
+
+
+def _measure(measure: str, options: Mapping[str, Option]) -> str:
+    return f"{measure} ({_options(options)})" if options else measure
+
+
+def _options(options: Mapping[str, Option]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+
+
+def write_reliability(plan: Plan, calibration: Calibration | None) -> tuple[str, ...]:
+    """Write how often studies of a plan err, by simulation.
+
+    Parameters
+    ----------
+    plan
+        The study; nothing is written of one without confirmatory claims.
+    calibration
+        Of this plan, if there is one.
+    """
+    if not any(claim.family == "confirmatory" for claim in plan.claims):
+        return ()
+    if calibration is None:
+        return (NOT_CALIBRATED,)
+    # 1.96 standard errors: a 95% interval of the simulation.
+    margin = text.points(1.96 * calibration.standard_error, sign=False)
+    return (
+        f"In {calibration.studies:,} simulated studies of this plan without any true effect, "
+        f"{text.percent(calibration.family_wise_error)} decided at least one claim wrongly "
+        f"(simulation error ±{margin} points; the plan allows at most {text.percent(ALPHA, 0)}).",
+        f"Simulated were the {text.count(len(calibration.claims), 'claim')} of the "
+        f"{calibration.family} that have a pilot; the others counted with p = 1.",
+    )

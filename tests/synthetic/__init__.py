@@ -1,0 +1,1 @@
+"""Synthetic studies: every number of a run is made up, by formula or seeded; none is trained."""
