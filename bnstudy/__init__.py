@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnstudy.activations import watch
+    from bnstudy.activations.watch import watch
     from bnstudy.data import load
     from bnstudy.engines import train
     from bnstudy.networks.norm import BatchNorm
