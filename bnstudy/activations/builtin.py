@@ -77,7 +77,7 @@ def bounds(site: Site) -> tuple[float, float] | None:
 
 
 def rectified(site: Site) -> bool:
-    """Whether a site is the output of a rectifier."""
+    """Return whether a site is the output of a rectifier."""
     return site.kind == "out" and isinstance(site.module, RECTIFIERS)
 
 

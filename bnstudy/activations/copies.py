@@ -24,6 +24,7 @@ Forward = Callable[[Any, Any], Any]
 def shared_copy(model: nn.Module) -> nn.Module:
     """Return a deep copy of a model, its parameters not copied but shared."""
     inner = unwrap(model)
+    # deepcopy takes what its memo holds instead of copying it
     return copy.deepcopy(inner, {id(p): p for p in inner.parameters()})
 
 

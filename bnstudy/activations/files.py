@@ -25,7 +25,7 @@ def write(path: Path, rows: pd.DataFrame, info: dict[str, Any]) -> None:
     plain = rows.astype(dict.fromkeys(CATEGORIES, "str"))
     if path.suffix == ".parquet":
         kept = rows.copy()
-        kept.attrs = {"info": text}
+        kept.attrs = {"info": text}  # pandas keeps attributes in parquet files
         kept.to_parquet(path, index=False)
     elif path.suffix == ".csv":
         head = "# " + text + "\n"
@@ -39,6 +39,9 @@ def write(path: Path, rows: pd.DataFrame, info: dict[str, Any]) -> None:
         np.savez_compressed(path, info=np.array(text), **arrays)
     else:
         raise WatchError(_ending(path))
+
+
+# JSON has no NaN and no infinity: null and their names stand for them.
 
 
 def _plain(column: pd.Series) -> list[Any]:

@@ -21,7 +21,7 @@ Action = Callable[..., None]
 
 
 class Switch:
-    """Whether layers are recorded now: the one thing a hook reads on other steps."""
+    """A flag that is on while layers are recorded: all that a hook reads on other steps."""
 
     __slots__ = ("on",)
 

@@ -79,6 +79,7 @@ class Measurer:
         if why:
             self.note(self.targets[where.layer].name, where.tensor, why)
             return
+        # the hook's own tensor is what a BN layer may be called with next
         seen, tensor = tensor, tensor.detach()
         unit = self.targets[where.layer].unit
         if unit is not None and tensor.dim() > 1:

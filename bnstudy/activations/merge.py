@@ -2,9 +2,9 @@
 
 Each process records its own share of a batch; nothing is sent between them while
 they train.  Afterwards moments are merged about the common mean (Chan, Golub &
-LeVeque 1983), shares and histograms are averaged, counts added.  What has no exact
-merger (quantiles, units dead or stuck, ranks, moments of single channels, which each
-process normalized by on its own) is left out and noted, unless all agree on it.
+LeVeque 1983), shares and histograms are averaged, counts added.  Statistics without an
+exact merger (quantiles, units dead or stuck, ranks, moments of single channels, which
+each process normalized by on its own) are left out and noted, unless all agree on them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -166,7 +166,7 @@ class Recorder:
             return
         mode = self._mode_of_pass()
         if mode == "train" and self._optimizer is None:
-            if self._trained:
+            if self._trained:  # without an optimizer the next pass ends the step
                 self._send_rows_if_asked()
                 self._start_step(self._clock.step + 1)
             self._trained = True
@@ -189,6 +189,7 @@ class Recorder:
         if module is not self._targets[index].module:
             self._warn_once("a copy of the model shares its hooks; the copy is not recorded")
             return None
+        # the mode at the start of the pass: a layer may have another, such as frozen BN
         return None if _in_backward() else self._clock.mode(self._mode_of_pass())
 
     # -- actions of the hooks
@@ -309,6 +310,7 @@ class Recorder:
             )
 
     def _check_replaced(self) -> None:
+        # by identity: modules may define their own equality
         present = {id(module) for module in self._root.modules()}
         for target in self._targets:
             if id(target.module) not in present:

@@ -64,7 +64,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 def named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield every module and its name, each once, wrappers of parts taken off the names."""
     for name, module in model.named_modules():
-        if hasattr(module, "_orig_mod"):
+        if hasattr(module, "_orig_mod"):  # a wrapper: the module inside comes next
             continue
         clean = ".".join(part for part in name.split(".") if part != "_orig_mod")
         yield clean or "(model)", module

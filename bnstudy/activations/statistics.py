@@ -54,7 +54,7 @@ class BoundStatistic:
     measure
         From a measured tensor to as many numbers: a 0-d or 1-d tensor, or floats on a CPU.
     limits
-        Between which it will ask for the share of values, so that it is found on the way.
+        Between which it will ask for the share of values, so that the first pass finds it.
     later
         Whether it reads sums, extremes, shares within ``limits`` and a sample only, and
         so may be measured after the tensor is gone.

@@ -1,8 +1,8 @@
 """Statistics of paired seeds: pure functions on arrays.
 
-One value a seed goes in (a difference between arms, a log ratio, a slope), a
-frozen :class:`Result` comes out: an estimate with its interval, and a p that is
-never 0.  All tests of a difference are two-sided, so that the same p that can
+Each takes one value per seed (a difference between arms, a log ratio, a slope)
+and returns a frozen :class:`Result`: an estimate with its interval, and a p that
+is never 0.  All tests of a difference are two-sided, so that the same p that can
 support a claim can contradict it.
 
 A run that did not reach its target, or diverged, is censored at the horizon,

@@ -21,7 +21,7 @@ class Interval:
         In the unit of the data.  With one value the interval is the whole
         line: one seed says nothing about the spread.
     n
-        How many values it rests on.
+        Number of values that it rests on.
     confidence
         In 0..1.
     """
@@ -158,14 +158,15 @@ def finite(values: np.ndarray) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
         raise ConfigError(
-            f"an interval needs a row of finite values, got shape {array.shape} with "
-            f"{int((~np.isfinite(array)).sum())} not finite: censor them, do not drop them"
+            "an interval needs a one-dimensional array of finite values, got shape "
+            f"{array.shape} with {int((~np.isfinite(array)).sum())} not finite: "
+            "censor them, do not drop them"
         )
     return array
 
 
 def finite_rows(values: np.ndarray) -> np.ndarray:
-    """Return a table of floats, a row a seed, none of them missing.
+    """Return a table of floats, one row per seed, none of them missing.
 
     Raises
     ------

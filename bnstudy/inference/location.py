@@ -26,7 +26,7 @@ SMALLEST = sys.float_info.min  # a p that underflows is this, not 0
 
 @dataclass(frozen=True)
 class Result:
-    """What a test says.
+    """The result of a test.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ def t_test(values: np.ndarray, null: float = 0.0, confidence: float = CONFIDENCE
     Parameters
     ----------
     values
-        (n,), finite: one difference a seed.
+        (n,), finite: one difference per seed.
     null
         The mean under the hypothesis, in the unit of the values.
     confidence
@@ -87,7 +87,7 @@ def equivalence_test(
     Parameters
     ----------
     values
-        (n,), finite: one difference a seed.
+        (n,), finite: one difference per seed.
     margin
         Positive, in the unit of the values.
     centre

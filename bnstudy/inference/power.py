@@ -1,4 +1,4 @@
-"""What a number of seeds can show: reachable p, power, seeds needed."""
+"""The smallest p and the power of a number of seeds, and the number of seeds needed."""
 
 from collections.abc import Callable
 
@@ -125,7 +125,7 @@ def power_of_sign_flip(
     rng
         Draws the studies.
     studies
-        How many; the standard error is at most 0.5 / sqrt(studies).
+        Number of simulated studies; the standard error is at most 0.5 / sqrt(studies).
 
     Raises
     ------

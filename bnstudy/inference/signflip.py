@@ -31,7 +31,7 @@ def sign_flip_test(
     Parameters
     ----------
     values
-        (n,), finite: one difference a seed.
+        (n,), finite: one difference per seed.
     rng
         Draws the subsets where there are too many to enumerate; not touched up
         to :data:`ENUMERATED` seeds.
@@ -40,7 +40,7 @@ def sign_flip_test(
     confidence
         Of the interval, in 0..1.
     resamples
-        How many subsets are drawn beyond :data:`ENUMERATED` seeds.
+        Number of subsets drawn beyond :data:`ENUMERATED` seeds.
 
     Returns
     -------

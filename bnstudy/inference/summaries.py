@@ -1,4 +1,4 @@
-"""One number a seed from several: slopes, interactions, deviations, rank correlations."""
+"""One number per seed from several: slopes, interactions, deviations, rank correlations."""
 
 import numpy as np
 import scipy.stats
@@ -18,7 +18,7 @@ def slopes(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     values
-        (n, k), a row a seed.
+        (n, k), one row per seed.
     levels
         (k,), at least two different ones; logarithms for an exponent.
 
@@ -51,7 +51,7 @@ def knees(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     values
-        (n, k), a row a seed, k >= 4.
+        (n, k), one row per seed, k >= 4.
     levels
         (k,), increasing.
 
@@ -91,7 +91,7 @@ def spans(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     values
-        (n, k), a row a seed; positive where an arm did what is asked.
+        (n, k), one row per seed; positive where an arm did what is asked.
     levels
         (k,), positive.
 
@@ -151,7 +151,7 @@ def rank_correlations(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     values, others
-        (n, k) each, a row a seed; ties share their mean rank.
+        (n, k) each, one row per seed; ties share their mean rank.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def log_deviations(values: np.ndarray, resolution: float) -> np.ndarray:
     Parameters
     ----------
     values
-        (n, k), a row a seed, k >= 2.
+        (n, k), one row per seed, k >= 2.
     resolution
         The step in which values are counted (1 / images for an accuracy),
         positive.  A smaller deviation counts as this: constant values are
@@ -241,7 +241,7 @@ def log_deviations(values: np.ndarray, resolution: float) -> np.ndarray:
     """
     table = finite_rows(values)
     if table.shape[1] < 2:
-        raise ConfigError("a standard deviation needs at least two values a seed, got 1")
+        raise ConfigError("a standard deviation needs at least two values per seed, got 1")
     if not 0 < resolution < np.inf:
         raise ConfigError(f"a resolution must be positive, got {resolution!r}")
     return np.log(np.maximum(table.std(axis=1, ddof=1), resolution))

@@ -24,7 +24,7 @@ def page_test(values: np.ndarray, confidence: float = CONFIDENCE) -> Result:
     Parameters
     ----------
     values
-        (n, k), a row a seed, columns in the predicted order, 2 <= k <=
+        (n, k), one row per seed, columns in the predicted order, 2 <= k <=
         :data:`MOST_LEVELS`.
     confidence
         Of the interval, in 0..1.

@@ -1,4 +1,4 @@
-"""What a plan's seeds can show: the seeds that its claims need, and simulated error and power."""
+"""Planning of a study: the seeds that its claims need, and simulated error and power."""
 
 import json
 import math
@@ -135,7 +135,7 @@ def _smallest_p(claim: Claim) -> Callable[[int], float]:
         return lambda n: min(1.0, 2.0 * math.exp(-n * math.log(orders)))
     if claim.test == "t":
         return lambda n: 1.0 if n == 1 else 0.0
-    return lambda n: smallest_p(n) if n < 1_000 else 0.0  # 2.0**n soon overflows
+    return smallest_p
 
 
 def _power_shortfall(claim: Claim, seeds: int, alpha: float) -> Shortfall | None:
@@ -281,7 +281,7 @@ def _draw(
     differences = rng.normal(effect, pilot.spread, shape)
     if pilot.censored:
         level = rng.normal(0.0, pilot.spread, shape)
-        # Half of the difference to each arm: without an effect they are exchangeable in a seed.
+        # Half of the difference to each arm, so that they are exchangeable without an effect.
         first, second = level + differences / 2, level - differences / 2
         slower = first if first.mean() > second.mean() else second
         horizon = np.quantile(slower, 1 - pilot.censored)

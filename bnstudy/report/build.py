@@ -22,8 +22,8 @@ from bnstudy.report.claim_tables import (
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.model import Finding, Page, Report, Table
+from bnstudy.report.parallel import map_forked
 from bnstudy.report.sentences import write_reliability, write_tally
-from bnstudy.report.sharing import shared_out
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.runs.tables import Tables
 
@@ -82,7 +82,7 @@ def build(
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
         return _page(Evidence(plan, planned, runs), mine)
 
-    pages = shared_out(page, len(plan.experiments))
+    pages = map_forked(page, len(plan.experiments))
     planned_runs = _planned(plan, tables.runs)
     return Report(
         title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",

@@ -1,4 +1,4 @@
-"""Setting the report model as HTML and as Markdown, by templates that compute nothing."""
+"""Rendering of the report model as HTML and as Markdown, by templates that compute nothing."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ TEMPLATES = PackageLoader("bnstudy.report", "templates")
 
 
 def markdown_text(value: Any) -> Any:
-    """Return text so that Markdown shows it as it is: no markup, no HTML, no cell border."""
+    """Return text with all Markdown markup, HTML and cell borders escaped."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     one_line = " ".join(value.split())
@@ -23,7 +23,8 @@ def markdown_text(value: Any) -> Any:
 
 
 def markdown_code(value: str) -> Markup:
-    """Return a code block of one line, whatever backticks the line holds."""
+    """Return a code block of one line, even if the line contains backticks."""
+    # The fence must be longer than any run of backticks in the line.
     longest = max((len(run) for run in re.findall("`+", value)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}\n{value}\n{fence}")

@@ -1,7 +1,7 @@
 """The colours of pages and figures, for light and for dark screens.
 
-Figures are drawn in the light colours.  Set into a page they take the page's
-own: every colour becomes a CSS variable with the drawn colour as its fallback.
+Figures are drawn in the light colours.  Within a page they take the colours of
+the page: every colour becomes a CSS variable, with the drawn one as its fallback.
 """
 
 import re

@@ -6,7 +6,7 @@ from bnstudy.networks.lenet import LayerTrace
 
 
 def trace_table(layers: Iterable[LayerTrace]) -> str:
-    """Set the trace of a network as lines of text: layer, output, parameters, operations."""
+    """Return the trace of a network as lines of text: layer, output, parameters, operations."""
     layers = list(layers)
     rows = [("layer", "kind", "output", "parameters", "operations")]
     rows += [

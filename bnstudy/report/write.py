@@ -1,4 +1,4 @@
-"""Putting a report into a folder, whole: what was there before is replaced at once."""
+"""Writing of a report into its folder, which is replaced as a whole."""
 
 import json
 import os
@@ -39,15 +39,15 @@ def write_report(
     Parameters
     ----------
     plan
-        What was to be run.
+        The study.
     store
-        What is there.
+        Store of its runs.
     folder
-        Becomes the report; an older report there is replaced, stale files included.
+        Folder of the report; an older report there is replaced, stale files included.
     provenance
         Further lines of the provenance table.
     calibration
-        Of this plan, from :func:`~bnstudy.judging.stored_calibration`.
+        Calibration of this plan, from :func:`~bnstudy.judging.stored_calibration`.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def write_report(
     Raises
     ------
     ReportError
-        If the folder cannot be written, or holds something that is no report.
+        If the folder cannot be written, or holds anything but a report.
     StoreError
         If the store holds a damaged run.
     """
@@ -70,10 +70,10 @@ def write_report(
 
 
 def registration(runs: pd.DataFrame) -> dict[str, str]:
-    """Return when the claims were registered: the day of the first commit that trained a run.
+    """Return the date of registration: the day of the first commit that trained a run.
 
-    Claims are part of the code, and a plan is stored before its first run.
-    Nothing where git does not know the commit.
+    Claims are part of the code, and a plan is stored before its first run.  The
+    result is empty if git does not know the commit.
     """
     known = runs["git.commit"].dropna() if "git.commit" in runs else pd.Series(dtype=object)
     dates = {revision: commit_date(revision) for revision in sorted(set(map(str, known)))}
@@ -87,7 +87,7 @@ def registration(runs: pd.DataFrame) -> dict[str, str]:
 def write_files(
     report: Report, folder: Path, more: Mapping[str, str] = MappingProxyType({})
 ) -> Path:
-    """Write a report that is built already, and more files; see :func:`write_report`."""
+    """Write a finished report and further files, as in :func:`write_report`."""
     for page in report.pages:
         if page.name in RESERVED:
             raise ReportError(
@@ -120,12 +120,12 @@ def write_files(
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder that holds something else than a report.
+    """Refuse to replace a folder that holds anything but a report.
 
     Raises
     ------
     ReportError
-        If there is anything in it, and no ``index.html`` of ours.
+        If it is not empty, and has no ``index.html`` with the signature of a report.
     """
     if not os.path.lexists(folder):
         return
@@ -134,7 +134,7 @@ def refuse_foreign(folder: Path) -> None:
         index = folder / "index.html"
         ours = index.is_file() and SIGNATURE in index.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # writing will say what is wrong
+        return  # the error of writing to it is more precise
     if not (empty or ours):
         raise ReportError(
             f"a report replaces its whole folder, and {folder.name!r} holds something else: "

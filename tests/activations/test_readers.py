@@ -12,8 +12,9 @@ from torch import nn
 
 from bnstudy import compiling
 from bnstudy.activations import WatchWarning, histogram, statistic, watch
-from bnstudy.activations.reading import compiled, measurements
-from bnstudy.activations.reading.compiled import (
+from bnstudy.activations.reading import kernel, measurements
+from bnstudy.activations.reading.compiled import CompiledReader
+from bnstudy.activations.reading.kernel import (
     ABOVE,
     ABSOLUTE,
     COLUMNS,
@@ -22,7 +23,6 @@ from bnstudy.activations.reading.compiled import (
     MOMENTS,
     OUTSIDE,
     ZEROS,
-    CompiledReader,
     Scan,
     column_powers,
 )
@@ -31,7 +31,7 @@ from bnstudy.activations.reading.reader import stride
 from bnstudy.activations.reading.tensor import MeasuredTensor, reader_of
 from tests.activations.nets import built
 
-pytestmark = pytest.mark.skipif(compiled.scanner() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(kernel.scanner() is None, reason="no C++ compiler")
 EVERYTHING = sum(COLUMNS)
 ALWAYS = {"train": 1, "eval": 1}
 
@@ -195,12 +195,12 @@ def test_without_a_compiler_numpy_reads(monkeypatch):
     assert type(reader_of(x, x.view(-1))) is CompiledReader
     assert type(reader_of(x.double(), x.double().view(-1))) is PlainReader
     monkeypatch.setenv("BNSTUDY_KERNEL", "off")
-    for known in (compiling.compiled, compiled.scanner):
+    for known in (compiling.compiled, kernel.scanner):
         known.cache_clear()
     try:
         assert type(reader_of(x, x.view(-1))) is PlainReader
     finally:
-        for known in (compiling.compiled, compiled.scanner):
+        for known in (compiling.compiled, kernel.scanner):
             known.cache_clear()
 
 

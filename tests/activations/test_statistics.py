@@ -12,7 +12,7 @@ from torch import nn
 
 from bnstudy.activations import histogram, quantiles, statistic
 from bnstudy.activations.builtin import SHAPE_SAMPLE
-from bnstudy.activations.reading import compiled
+from bnstudy.activations.reading import kernel
 from bnstudy.activations.reading.tensor import MeasuredTensor
 from bnstudy.activations.statistics import Site, resolve
 from bnstudy.errors import WatchError
@@ -27,8 +27,8 @@ def reader(request):
     """Read tensors by the compiled code, and without it."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "plain":
-            patch.setattr(compiled, "scanner", lambda: None)
-        elif compiled.scanner() is None:
+            patch.setattr(kernel, "scanner", lambda: None)
+        elif kernel.scanner() is None:
             pytest.skip("no C++ compiler")
         yield request.param
 

@@ -384,7 +384,7 @@ def test_a_ratio_of_deviations_is_that_of_the_data_and_has_a_floor():
     ratio = inference.log_deviations(3 * table, 1e-4) - inference.log_deviations(table, 1e-4)
     assert ratio == pytest.approx(np.full(6, np.log(3)))
     assert inference.log_deviations(np.full((2, 5), 0.9), 1e-4) == pytest.approx(np.log(1e-4))
-    with pytest.raises(ConfigError, match="at least two values a seed"):
+    with pytest.raises(ConfigError, match="at least two values per seed"):
         inference.log_deviations(np.ones((3, 1)), 1e-4)
 
 

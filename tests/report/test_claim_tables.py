@@ -119,7 +119,7 @@ def test_hostile_words_of_a_claim_are_text():
 
 
 def test_a_study_without_claims_has_no_table_of_verdicts():
-    plan = studies.plan()
+    plan = studies.claims_plan()
     files = render(build(plan, studies.tables(plan)))
     assert "Verdicts" not in files["README.md"]
 

@@ -1,6 +1,7 @@
 """Exhibits of batch sizes, of a 2x2 and of probes: numbers known by construction."""
 
 import dataclasses
+import functools
 import math
 import re
 
@@ -206,12 +207,16 @@ GAPS = {
 }
 
 
-@pytest.mark.parametrize("seeds", [1, 4])
-@pytest.mark.parametrize("gaps", GAPS.values(), ids=GAPS)
-def test_no_page_shows_what_is_no_number(gaps, seeds):
+@functools.cache  # drawing all charts takes seconds, and two tests read the whole study
+def pages_of(gap, seeds):
     plan = studies.plan(*(each() for each in EXPERIMENTS), seeds=seeds)
-    files = render(build(plan, studies.tables(plan, **gaps)))
-    for name, page in files.items():
+    return render(build(plan, studies.tables(plan, **GAPS[gap])))
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("gap", GAPS)
+def test_no_page_shows_what_is_no_number(gap, seeds):
+    for name, page in pages_of(gap, seeds).items():
         if name.endswith((".html", ".md", ".svg")):
             found = re.search(r"\b(nan|NaN|None|inf|Infinity|NaT)\b", shown(page))
             assert not found, (name, found)
@@ -219,10 +224,8 @@ def test_no_page_shows_what_is_no_number(gaps, seeds):
 
 def test_the_order_of_rows_changes_no_byte():
     plan = studies.plan(*(each() for each in EXPERIMENTS), seeds=4)
-    tables = studies.tables(plan)
-    parts = (tables.runs, tables.curves, tables.norms, tables.measures)
-    mixed = type(tables)(*(part.sample(frac=1.0, random_state=3) for part in parts))
-    assert render(build(plan, tables)) == render(build(plan, mixed))
+    mixed = studies.shuffled(studies.tables(plan))
+    assert pages_of("whole", 4) == render(build(plan, mixed))
 
 
 def test_the_table_of_a_long_curve_is_thinned_from_first_to_last():

@@ -1,6 +1,6 @@
 """The model of two whole reports, sentence by sentence, as it was when somebody last read it.
 
-After a change that is meant: ``python -m tests.report.test_golden`` writes it anew, and
+After a change that is meant: ``python -m tests.report.test_golden`` writes it again, and
 ``git diff`` shows what readers will see.  Drawings and their values are left out: the one
 depends on matplotlib's version, the other has tests of its own.
 """

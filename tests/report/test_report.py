@@ -592,14 +592,15 @@ def written(folder: Path) -> dict[str, bytes]:
 
 def test_a_report_is_written_whole_and_replaces_what_is_stale(tmp_path, files):
     plan = studies.plan()
-    store = Kept(studies.tables(plan))
-    index = write_report(plan, store, tmp_path / "a" / "report")
+    index = write_report(plan, Kept(studies.tables(plan)), tmp_path / "a" / "report")
     assert index == tmp_path / "a" / "report" / "index.html"
     whole = {**files, VERDICTS: filed_text(plan, ())}
     assert written(index.parent) == {name: text.encode() for name, text in whole.items()}
     (index.parent / "figures" / "old.svg").write_text("stale")
-    write_report(plan, store, index.parent)
-    assert written(index.parent) == {name: text.encode() for name, text in whole.items()}
+    # a report without runs has no charts, which take seconds: all of the first are stale
+    empty = {**pages_of(plan, missing=ARMS), VERDICTS: filed_text(plan, ())}
+    write_report(plan, Kept(studies.tables(plan, missing=ARMS)), index.parent)
+    assert written(index.parent) == {name: text.encode() for name, text in empty.items()}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["report"]
 
 

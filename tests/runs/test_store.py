@@ -84,7 +84,10 @@ def test_editing_a_probe_retrains_only_the_runs_it_looks_into():
     others = {
         f"bnstudy.engines.probes.{name}" for name in ("landscape", "recording", "batch_noise")
     }
-    assert not (others | {"bnstudy.activations.builtin", "bnstudy.activations.rows"}) & closure
+    assert (
+        not (others | {"bnstudy.activations.builtin", "bnstudy.activations.reading.plain"})
+        & closure
+    )
     both = provenance.code_digest(*modules_of(["geometry", "activations"]))
     assert both != provenance.code_digest(geometry)
 

@@ -1,1 +1,1 @@
-"""What batch normalization layers do to their batches: moments, noise, gaps, neighbours."""
+"""Batch normalization layers: recognition, batch moments, noise, gaps, neighbours."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bnstudy.activations.batchnorm.layer import read_state
-from bnstudy.activations.reading.compiled import column_powers
+from bnstudy.activations.reading.kernel import column_powers
 from bnstudy.activations.reading.reader import ImageSums
 from bnstudy.activations.reading.tensor import MeasuredTensor
 
@@ -62,6 +62,7 @@ def saved_moments(output: Any) -> tuple[Tensor, Tensor] | None:
     if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
         return None
     mean, inverse = node._saved_result1, node._saved_result2
+    # empty or missing where the layer normalized by its running statistics
     if mean is None or inverse is None or mean.numel() != output.shape[1]:
         return None
     return mean.detach(), inverse.detach()
@@ -123,7 +124,8 @@ def noise_of_images(
     images: ImageSums, positions: int, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the same as :func:`image_noise` from the sums of at least 2 images."""
-    own = images[0] / positions - mean
+    own = images[0] / positions - mean  # small, so that little cancels in their variance
+    # mean((x - m)^2) = mean(x^2) - (2 (mean(x) - m) + m) m
     squares = images[1] / positions - (2 * own + mean) * mean
     return _variance_of(own), _variance_of(squares)
 

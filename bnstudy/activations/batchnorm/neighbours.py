@@ -49,7 +49,7 @@ class Neighbours:
 
     def returned(self, name: str, part: str, output: Any) -> None:
         """Note the output of a producer or of a BN layer."""
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor):  # held weakly, so that no activation lives longer
             self._last[part] = name, weakref.ref(output)
 
     def called(self, name: str, part: str, args: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-r"""The moments of the whole population at fixed weights, and the noise of single batches.
+r"""The moments of the population at fixed weights, and the noise of single batches.
 
 For one channel let mu_B, v_B be mean and biased variance of a batch of m
 values (images times positions), and mu, v those of all values of all batches.
@@ -205,7 +205,7 @@ def recorded_noise(table: pd.DataFrame, eps: float) -> dict[str, float]:
     likewise for its variance.  B2 and B4 to first order in the noise.
 
     Behind another BN layer the images of a batch are not independent: their
-    common statistics hold the batch's mean in place.  There this is what the
+    common statistics hold the batch's mean fixed.  There this is the value that the
     images alone would give, and an upper bound; :meth:`Population.noise` is
     exact.
 

@@ -1,167 +1,35 @@
-"""A float32 tensor on a CPU, read by compiled code: see ``cpp/rows.cpp``.
+"""A float32 tensor on a CPU, read by compiled code.
 
-torch and numpy go through a tensor once for each sum, and write down what they square;
-here a row stays in the nearest cache while all that is wanted is read off it, in float64.
-A row is one image's channel where memory has such rows, else the whole tensor.  One
-thread does the work.
-
-The variance is mean(x^2) - mean(x)^2 unless that cancels, and then taken about the mean,
-less what is left of that (shifted data; Chan, Golub & LeVeque 1983).
+A row is one image's channel where memory has such rows, else the whole tensor.  The
+variance is mean(x^2) - mean(x)^2 unless that cancels, and then taken about the mean, less
+what is left of that (shifted data; Chan, Golub & LeVeque 1983).
 """
 
-import ctypes
 import math
-from collections.abc import Callable
-from functools import cache, lru_cache
-from itertools import accumulate
-from pathlib import Path
-from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bnstudy.activations.reading.device import DeviceReader
-from bnstudy.activations.reading.reader import ImageSums, computed_once, stride
-from bnstudy.compiling import compiled
+from bnstudy.activations.reading.kernel import (
+    ABOVE,
+    ABSOLUTE,
+    ENDS,
+    HIGHER,
+    MOMENTS,
+    OUTSIDE,
+    SAMPLES,
+    ZEROS,
+    Scan,
+    bits_of,
+)
+from bnstudy.activations.reading.reader import ImageSums, computed_once
 
-SOURCE = Path(__file__).parent / "cpp" / "rows.cpp"
-MOMENTS, HIGHER, ENDS, ABSOLUTE, ZEROS, ABOVE, OUTSIDE = (1 << bit for bit in range(7))
-LABEL_BITS = {
-    "min": ENDS, "max": ENDS, "abs_mean": ABSOLUTE, "zeros": ZEROS, "skew": HIGHER,
-    "kurtosis": HIGHER, "active": ABOVE,
-}  # fmt: skip
-COLUMNS = {MOMENTS: 2, HIGHER: 2, ENDS: 2, ABSOLUTE: 1, ZEROS: 1, ABOVE: 1, OUTSIDE: 1}
-NARROW = 16  # values of a row, below which rows cost more than they save
-SAMPLES = 4  # taken on the way at most
+NARROW = 16  # values of a row: with fewer, rows cost more than they save
 FAR = 20.0  # standard deviations from 0 at which the mean is taken off before powers are
 # Sums of float32 numbers in float64 keep the variance to 1e-10 up to here.
 CANCELS = 1e6
-
-
-class Functions(NamedTuple):
-    """The compiled functions."""
-
-    scan: Callable[..., None]
-    column_powers: Callable[..., None]
-
-
-@cache
-def scanner() -> Functions | None:
-    """Return the compiled functions, or None where they are unavailable."""
-    library, _ = compiled(SOURCE)
-    if library is None:
-        return None
-    functions: Any = Functions(library.scan, library.column_powers)
-    pointer, count, few = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    limits = [ctypes.c_double, *[ctypes.c_float] * 3]
-    functions.scan.argtypes = [
-        pointer, count, count, few, *limits, pointer, pointer, few, pointer,
-    ]  # fmt: skip
-    functions.column_powers.argtypes = [pointer, count, count, pointer, pointer]
-    for function in functions:
-        function.restype = None
-    return functions
-
-
-def readable(tensor: Tensor) -> bool:
-    """Return whether compiled code can read a tensor on a CPU: some have no memory."""
-    plain = type(tensor) is Tensor and tensor.dtype == torch.float32
-    return plain and scanner() is not None and tensor.data_ptr() != 0
-
-
-@cache
-def columns_of(wanted: int) -> dict[int, int]:
-    """Return the first column of each thing that is wanted, and under 0 how many there are."""
-    first, start = {}, 0
-    for bit, count in COLUMNS.items():
-        if wanted & bit:
-            first[bit] = start
-            start += count
-    return {**first, 0: start}
-
-
-class Strides(NamedTuple):
-    """How samples of a tensor are taken.
-
-    Attributes
-    ----------
-    steps
-        (samples,), from value to value.
-    parts
-        Where each sample is, all laid behind each other.
-    total
-        How many values they have.
-    """
-
-    steps: np.ndarray
-    parts: tuple[slice, ...]
-    total: int
-
-
-@lru_cache(maxsize=1024)
-def strides_of(count: int, sizes: tuple[int, ...]) -> Strides:
-    """Return how samples of some sizes are taken of so many values."""
-    steps = [stride(count, size) for size in sizes]
-    ends = [0, *accumulate(-(-count // step) for step in steps)]
-    return Strides(np.array(steps, dtype=np.int64), tuple(map(slice, ends, ends[1:])), ends[-1])
-
-
-class Scan:
-    """Result of one pass through a tensor.
-
-    Attributes
-    ----------
-    columns
-        The first column of each thing that was wanted.
-    rows
-        (columns, rows), in float64.
-    totals
-        Of all rows, for each column.
-    samples
-        Those that were asked for, by their size, each evenly spaced.
-    """
-
-    __slots__ = ("columns", "rows", "samples", "totals")
-
-    def __init__(
-        self, flat: Tensor, width: int, wanted: int, *limits: float, sizes: tuple[int, ...] = ()
-    ) -> None:
-        self.columns = columns_of(wanted)
-        columns, count = self.columns[0], flat.numel() // width
-        out = np.empty(columns * (count + 1))
-        strides = strides_of(flat.numel(), sizes)
-        taken = np.empty(strides.total, dtype=np.float32)
-        self.samples = {size: taken[at] for size, at in zip(sizes, strides.parts, strict=True)}
-        scan = cast(Functions, scanner()).scan  # without it tensors are read otherwise
-        where = out.ctypes.data, strides.steps.ctypes.data, len(sizes), taken.ctypes.data
-        scan(flat.data_ptr(), count, width, wanted, *limits, *where)
-        self.rows = out[: columns * count].reshape(columns, count)
-        self.totals: list[float] = out[columns * count :].tolist()
-
-    def total(self, bit: int) -> float:
-        """Return the total of a thing of one column."""
-        return self.totals[self.columns[bit]]
-
-    def both(self, bit: int) -> tuple[float, float]:
-        """Return the totals of a thing of two columns."""
-        first = self.columns[bit]
-        return self.totals[first], self.totals[first + 1]
-
-
-@lru_cache(maxsize=256)
-def bits_of(labels: tuple[str, ...]) -> int:
-    """Return what to read so that statistics of these labels are found in one pass.
-
-    Examples
-    --------
-    >>> bits_of(("mean", "min", "max")) == MOMENTS | ENDS
-    True
-    """
-    bits = MOMENTS
-    for label in labels:
-        bits |= LABEL_BITS.get(label, 0)
-    return bits
 
 
 class CompiledReader:
@@ -219,7 +87,7 @@ class CompiledReader:
         return self._first if self._wanted & bit else self._scan(bit)
 
     def sampled(self, size: int) -> np.ndarray | None:
-        """Return a sample of a size that was announced, which was taken on the way."""
+        """Return a sample of a size that was announced, which the first pass took."""
         return self._first.samples[size] if size in self._samples else None
 
     def keep(self) -> bool:
@@ -403,39 +271,3 @@ def _nearest(mean: float) -> float:
 def _variance_of(values: np.ndarray) -> float:
     c = values - np.add.reduce(values) / values.size
     return float(np.einsum("c,c->", c, c)) / c.size  # matrix products start threads
-
-
-def column_powers(x: Tensor, centre: np.ndarray) -> np.ndarray:
-    """Return the sums of d, d^2 and d^4 of each column, d = x - centre, in float64.
-
-    Parameters
-    ----------
-    x
-        (N, C), on a CPU.
-    centre
-        (C,), in float64.
-
-    Returns
-    -------
-    numpy.ndarray
-        (3, C).
-
-    Raises
-    ------
-    ValueError
-        If there is not a centre for each column.
-    """
-    if centre.shape != x.shape[1:]:
-        raise ValueError(f"{x.shape[1]} columns need as many centres, got {centre.shape}")
-    x = x.resolve_neg()  # memory as it reads
-    out = np.empty((3, x.shape[1]))
-    if x.is_contiguous() and readable(x):
-        where = centre.ctypes.data, out.ctypes.data
-        cast(Functions, scanner()).column_powers(x.data_ptr(), *x.shape, *where)
-        return out
-    d = x.double().numpy() - centre
-    squares = d * d
-    np.add.reduce(d, 0, out=out[0])
-    np.add.reduce(squares, 0, out=out[1])
-    np.einsum("nc,nc->c", squares, squares, out=out[2])  # matrix products start threads
-    return out

@@ -116,7 +116,7 @@ class DeviceReader:
         return self.wide.amax(self._axes).reshape(-1)
 
     def sampled(self, size: int) -> np.ndarray | None:
-        """Return None: no sample is taken on the way."""
+        """Return None: no sample is taken before it is asked for."""
         return None
 
     def keep(self) -> bool:

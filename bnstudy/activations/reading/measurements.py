@@ -79,7 +79,7 @@ class MeasurementBlock:
     values: np.ndarray
 
     def reaches(self, step: int) -> bool:
-        """Whether it holds anything of this step or a later one."""
+        """Return whether it holds anything of this step or a later one."""
         return bool((self.keys[:, 0] >= step).any())
 
 
@@ -91,10 +91,11 @@ class DeviceBuffer:
     device
         Where the numbers are computed.
     capacity
-        How many wait before they are copied.
+        Number of numbers that fit before they must be copied.
     """
 
     def __init__(self, device: torch.device, capacity: int) -> None:
+        # Apple's devices have no float64
         dtype = torch.float32 if device.type == "mps" else torch.float64
         with torch.inference_mode(False):  # one made inside could not be written outside
             self.values = torch.empty(capacity, dtype=dtype, device=device)
@@ -103,7 +104,7 @@ class DeviceBuffer:
         self.keys = array("q")
 
     def fits(self, count: int) -> bool:
-        """Whether so many more numbers fit."""
+        """Return whether so many more numbers fit."""
         return self.used + count <= self.values.numel()
 
     def add(self, key: tuple[int, ...], parts: Sequence[Numbers], count: int) -> None:
@@ -112,19 +113,19 @@ class DeviceBuffer:
             numbers = torch.cat([part.reshape(-1) for part in _flat(parts)])
             self.values[self.used : self.used + count].copy_(numbers)
         else:
-            place, floats = self.used, []
+            start, floats = self.used, []
             for part in _flat(parts):
                 if type(part) is float:
                     floats.append(part)
                     continue
                 if floats:
-                    self.host[place : place + len(floats)] = floats
-                    place, floats = place + len(floats), []
+                    self.host[start : start + len(floats)] = floats
+                    start, floats = start + len(floats), []
                 array = part if isinstance(part, np.ndarray) else _on_host(part)
-                self.host[place : place + array.size] = array
-                place += array.size
+                self.host[start : start + array.size] = array
+                start += array.size
             if floats:
-                self.host[place : place + len(floats)] = floats
+                self.host[start : start + len(floats)] = floats
         self.used += count
         self.keys.extend(key)
 

@@ -25,7 +25,7 @@ class PlainReader:
 
     def __init__(self, wide: Tensor) -> None:
         # a vector is one channel: (n,) -> (n, 1, 1); else (N, C, ...) -> (N, C, positions)
-        array = wide.detach().resolve_neg().numpy()  # memory as it reads
+        array = wide.numpy(force=True)  # also of tensors that are negated or have no memory
         rows, channels = (len(array), array.shape[1]) if array.ndim > 1 else (array.size, 1)
         self._has_positions = array.ndim > 2
         self._values = array.reshape(rows, channels, -1)
@@ -117,7 +117,7 @@ class PlainReader:
         return self._wide.sum(2), (self._wide * self._wide).sum(2)
 
     def sampled(self, size: int) -> np.ndarray | None:
-        """Return None: no sample is taken on the way."""
+        """Return None: no sample is taken before it is asked for."""
         return None
 
     def keep(self) -> bool:

@@ -1,4 +1,4 @@
-"""What every reader of a tensor answers, and what readers share."""
+"""The protocol of a tensor's readers, and the tools that they share."""
 
 import math
 from collections.abc import Callable
@@ -72,7 +72,7 @@ class Reader(Protocol):
         """As ``images`` where they cost nothing more, else None."""
 
     def sampled(self, size: int) -> np.ndarray | None:
-        """Return a sample of a size that was announced, if it was taken on the way."""
+        """Return a sample of a size that was announced, if the first pass took it."""
 
     def keep(self) -> bool:
         """Find all that was announced; return whether nothing else of it needs the tensor."""

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnstudy.activations.reading.compiled import CompiledReader, readable
+from bnstudy.activations.reading.compiled import CompiledReader
 from bnstudy.activations.reading.device import DeviceReader
+from bnstudy.activations.reading.kernel import readable
 from bnstudy.activations.reading.plain import PlainReader
 from bnstudy.activations.reading.reader import Number, Reader, computed_once, stride
 
@@ -123,7 +124,7 @@ class MeasuredTensor:
     count
         Number of its values.
     on_host
-        Whether numbers are Python floats here: reading one does not wait for a device.
+        Whether the tensor is on a CPU, where numbers are Python floats and nothing waits.
 
     Examples
     --------
@@ -197,7 +198,7 @@ class MeasuredTensor:
 
     @property
     def known_finite(self) -> bool:
-        """Whether all values are known to be finite without waiting for a device."""
+        """True if all values are known to be finite without waiting for a device."""
         return self.on_host and math.isfinite(self.mean)
 
     def sample(self, size: int) -> Tensor:

@@ -98,7 +98,8 @@ def _highest(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
     for arm in arms:
         if arm.name not in table.index:
             continue
-        last: dict[str, float] = table.loc[arm.name].dropna().to_dict()
+        row = table.loc[arm.name].dropna()
+        last = dict(zip(map(str, row.index), row.to_numpy(dtype=float), strict=True))
         highest = max(last, key=last.__getitem__)
         where = f" in {highest}" if len(lasts) > 1 else ""
         # a maximum of 0 is in every layer

@@ -7,9 +7,10 @@ import pandas as pd
 from bnstudy.inference import Interval, difference_interval, mean_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import Scale, ranking
+from bnstudy.report.drawing import Scale
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, seeds_of
+from bnstudy.report.exhibits.ranking import draw_ranking
 from bnstudy.report.model import Table
 
 
@@ -44,7 +45,9 @@ def probe_readings(
     return Content(
         sentence=_sentence(arms, differences, options),
         values=rows,
-        draw=lambda source: ranking(rows, intervals, labels, Scale(options["label"]), "", source),
+        draw=lambda source: draw_ranking(
+            rows, intervals, labels, Scale(options["label"]), "", source
+        ),
         tables=(_table(arms, values, differences, options),),
         seeds=seeds_of(evidence, arms),
     )

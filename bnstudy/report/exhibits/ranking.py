@@ -127,7 +127,7 @@ def ranking(evidence: Evidence, arms: tuple[Arm, ...], options: Options) -> Cont
         return Nothing()
     means = _means(criterion)
     compared = _compared(criterion, baseline)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if points["censored"].any():
         cut = text.steps(evidence.horizon(arms))
         notes = (

@@ -220,11 +220,11 @@ def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...], horizon: float) -> Tab
     wide = points.assign(known=known_steps(points)).pivot(
         index="seed", columns=["target", "arm"], values="known"
     )
-    rows = [
-        (str(seed), {heads[where]: bounded_steps(steps, horizon) for where, steps in row.items()})
+    rows = tuple(
+        (str(seed), *(bounded_steps(row.get(where, np.nan), horizon) for where in heads))
         for seed, row in wide.to_dict("index").items()
-    ]
-    return Table.of_cells("Steps to each target, by seed", ("Seed", *heads.values()), rows)
+    )
+    return Table("Steps to each target, by seed", ("Seed", *heads.values()), rows)
 
 
 @mpl.rc_context(STYLE)

@@ -1,4 +1,4 @@
-// Reading the sums of the rows of a float32 matrix in one way through it.
+// Reading the sums of the rows of a float32 matrix in one pass through it.
 //
 // A block of a row is taken into the nearest cache once, and each statistic that is
 // wanted goes over it there.  Sums are kept in float64, so that no digit of a float32 is
@@ -201,7 +201,7 @@ void read(const float* x, int64_t count, Statistic statistic, double* row, int64
 
 }  // namespace
 
-// What can be asked for: bits.
+// The statistics that can be asked for, as bits.
 constexpr int32_t SAMPLES = 4;  // at most
 enum Wanted { MOMENTS = 1, HIGHER = 2, ENDS = 4, ABSOLUTE = 8, ZEROS = 16, ABOVE = 32, OUTSIDE = 64 };
 

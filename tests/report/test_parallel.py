@@ -1,6 +1,6 @@
-"""Work shared with a fork: the same results whoever makes them, and whatever becomes of the fork.
+"""Forked processes: the same results as without them, and none left when something fails.
 
-In processes of their own, which have one thread, as the command line has.
+The scripts run in processes of their own, which have one thread like the command line.
 """
 
 import os
@@ -13,19 +13,19 @@ import time
 
 import pytest
 
-from bnstudy.report import sharing
+from bnstudy.report import parallel
 from bnstudy.runs.runner import cores
 
 two_cores = pytest.mark.skipif(
-    sys.platform != "linux" or cores() < 2, reason="a helper is for Linux and two cores"
+    sys.platform != "linux" or cores() < 2, reason="forking is for Linux and two cores"
 )
 
 
 def script(body: str) -> list[str]:
-    """A program whose ``me`` tells the process that began from its helper."""
+    """A program whose ``me`` tells the first process from its forks."""
     head = """
         import os, time
-        from bnstudy.report.sharing import shared_out
+        from bnstudy.report.parallel import map_forked
         me = os.getpid()
     """
     return [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(body)]
@@ -38,67 +38,50 @@ def output(body: str) -> str:
 
 
 @two_cores
-def test_two_processes_make_what_one_would_in_its_order():
+def test_forked_processes_give_the_results_in_order():
     said = output("""
         def make(number):
             time.sleep(0.05)
             return number, os.getpid() == me
-        made = shared_out(make, 12)
+        made = map_forked(make, 12)
         print([number for number, _ in made] == list(range(12)), {mine for _, mine in made})
     """)
-    assert said == "True {False, True}\n"
+    assert said == "True {False}\n"
 
 
 @two_cores
-@pytest.mark.parametrize("end", ["os._exit(1)", "raise ValueError", "return lambda: 0"])
-def test_what_a_helper_does_not_deliver_is_made_here(end):
-    said = output(f"""
+def test_pages_of_a_killed_process_are_made_here():
+    said = output("""
         def make(number):
             time.sleep(0.05)
             if os.getpid() != me:
-                {end}
+                os._exit(1)
             return number
-        print(shared_out(make, 6))
+        print(map_forked(make, 6))
     """)
     assert said == "[0, 1, 2, 3, 4, 5]\n"
 
 
 @two_cores
-def test_a_helper_that_hangs_is_given_up_and_killed_whatever_it_ignores():
-    said = output("""
-        import signal
-        from bnstudy.report import sharing
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sharing.PATIENCE = 0.2
-        def make(number):
-            time.sleep(0.05 if os.getpid() == me else 40)
-            return number
-        started = time.monotonic()
-        print(shared_out(make, 4), time.monotonic() - started < 20)
-    """)
-    assert said == "[0, 1, 2, 3] True\n"
-
-
-@two_cores
-def test_without_a_process_to_be_had_everything_is_made_here():
+def test_without_free_processes_everything_is_made_here():
     said = output("""
         import gc
         def fork():
             raise BlockingIOError(11, "Resource temporarily unavailable")
         os.fork = fork
-        print(shared_out(str, 3), gc.get_freeze_count())
+        print(map_forked(str, 3), gc.get_freeze_count())
     """)
     assert said == "['0', '1', '2'] 0\n"
 
 
 @two_cores
-def test_a_helper_makes_nothing_for_a_process_that_is_gone():
+def test_forked_processes_end_with_the_first_one():
     body = """
         def make(number):
             os.write(1, b"begun\\n")
             time.sleep(0.5)
             return bytes(300_000)  # more than a pipe holds
-        shared_out(make, 20)
+        map_forked(make, 20)
     """
     running = subprocess.Popen(script(body), stdout=subprocess.PIPE, start_new_session=True)
     assert [running.stdout.readline() for _ in range(2)] == [b"begun\n"] * 2
@@ -107,18 +90,18 @@ def test_a_helper_makes_nothing_for_a_process_that_is_gone():
 
 
 def test_a_process_that_may_have_no_children_is_not_forked(monkeypatch):
-    monkeypatch.setattr(sharing.current_process(), "_config", {"daemon": True})
-    assert not sharing.can_fork()
+    monkeypatch.setattr(parallel.current_process(), "_config", {"daemon": True})
+    assert not parallel.can_fork()
 
 
 @two_cores
-def test_an_error_is_raised_here_and_no_helper_is_left():
+def test_an_error_is_raised_here_and_no_process_is_left():
     said = output("""
         import multiprocessing
         def make(number):
             raise ValueError(f"page {number}")
         try:
-            shared_out(make, 4)
+            map_forked(make, 4)
         except ValueError as error:
             print(error, multiprocessing.active_children())
     """)
@@ -127,14 +110,14 @@ def test_an_error_is_raised_here_and_no_helper_is_left():
 
 
 @two_cores
-def test_ctrl_c_ends_both_and_one_says_so():
+def test_ctrl_c_ends_all_and_one_reports_it():
     body = """
         import signal
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
         def make(number):
             os.write(1, b"begun\\n")
             time.sleep(60)
-        shared_out(make, 2)
+        map_forked(make, 2)
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = subprocess.Popen(script(body), text=True, start_new_session=True, **pipes)
@@ -147,19 +130,19 @@ def test_ctrl_c_ends_both_and_one_says_so():
 
 
 def test_a_process_of_several_threads_is_not_forked(monkeypatch):
-    monkeypatch.setattr(sharing, "get_context", None)  # would raise
+    monkeypatch.setattr(parallel, "get_context", None)  # would raise
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
     try:
-        assert not sharing.can_fork()
-        assert sharing.shared_out(lambda number: number * number, 3) == [0, 1, 4]
+        assert not parallel.can_fork()
+        assert parallel.map_forked(lambda number: number * number, 3) == [0, 1, 4]
     finally:
         stop.set()
         thread.join()
 
 
 def test_one_piece_of_work_is_done_here(monkeypatch):
-    monkeypatch.setattr(sharing, "get_context", None)
-    assert sharing.shared_out(lambda number: (number, time.thread_time() > 0), 1) == [(0, True)]
-    assert sharing.shared_out(str, 0) == []
+    monkeypatch.setattr(parallel, "get_context", None)
+    assert parallel.map_forked(lambda number: (number, time.thread_time() > 0), 1) == [(0, True)]
+    assert parallel.map_forked(str, 0) == []
