@@ -1,15 +1,30 @@
 """bnstudy: find out by experiment what batch normalization really does.
 
-Reading order for a newcomer: ``norm``, ``lenet``, ``training``, then
-``experiments/convergence``.  ``bnstudy.watch`` is :func:`bnstudy.activations.watch`.
+``watch`` shows what happens inside any PyTorch model, ``BatchNorm`` is the lecture
+notes' layer written from scratch, ``load`` reads the images and ``train`` trains the
+notes' network on them.  Reading order for a newcomer: ``networks/norm/functional``,
+``networks/lenet``, ``engines/reference``, then ``experiments/convergence``.
 """
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnstudy.activations.watch import watch
+    from bnstudy.data import load
+    from bnstudy.engines import train
+    from bnstudy.networks.norm import BatchNorm
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "watch"]
+__all__ = ["BatchNorm", "__version__", "load", "train", "watch"]
+
+_HOMES = {
+    "BatchNorm": "bnstudy.networks.norm",
+    "load": "bnstudy.data",
+    "train": "bnstudy.engines",
+    "watch": "bnstudy.activations",
+}
 
 
 class _LazyModule(ModuleType):
@@ -32,12 +47,12 @@ def lazy_module(name: str) -> ModuleType:
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``watch`` when it is first asked for: ``import bnstudy`` alone needs no torch."""
-    if name == "watch":
-        return import_module("bnstudy.activations").watch
+    """Import a public name when it is first used: ``import bnstudy`` alone needs no torch."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'bnstudy' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Name what there is, ``watch`` included."""
-    return sorted([*globals(), "watch"])
+    """Return all names, those that are not imported yet included."""
+    return sorted({*globals(), *_HOMES})

@@ -1,44 +1,54 @@
-"""The command line: parse, call one function, print one line or one error."""
+"""The command line: parse, call one function, print one line or one error.
 
-import dataclasses
+Modules that train, judge or draw are imported when a command first uses them, so
+that ``--help`` and shell completion answer at once.
+"""
+
+from __future__ import annotations
+
 import json
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bnstudy import __version__, data
-from bnstudy.config import RunConfig, canonical_json, stream
+from bnstudy import __version__, lazy_module
 from bnstudy.errors import BnstudyError, RunFailedError, find
-from bnstudy.judging import (
-    calibrate,
-    finished_runs,
-    judge,
-    pilot_of,
-    require_decidable,
-    stored_calibration,
-    take_sample,
-)
-from bnstudy.networks.lenet import trace as trace_layers
-from bnstudy.plan import (
-    PILOT_SEED,
-    PROFILES,
-    DataIdentity,
-    Experiment,
-    Plan,
-    find_profile,
-    make_plan,
-)
-from bnstudy.report import trace_table, write_report
-from bnstudy.report.comparison import compare as compare_reports
-from bnstudy.report.comparison import comparison_text, load_filed
-from bnstudy.report.sentences import verdict_record, write_sentence
-from bnstudy.runs.runner import run_study
-from bnstudy.runs.store import CALIBRATION, Store, refuse_other_plan, write_whole
-from experiments import EXPERIMENTS
 
+if TYPE_CHECKING:
+    import bnstudy.experiments as experiments
+    from bnstudy import config, data, judging
+    from bnstudy import plan as plans
+    from bnstudy import report as reports
+    from bnstudy.networks import lenet
+    from bnstudy.report import comparison, console, sentences
+    from bnstudy.runs import registration, runner, tables
+    from bnstudy.runs import store as stores
+else:
+    experiments = lazy_module("bnstudy.experiments")
+    config = lazy_module("bnstudy.config")
+    data = lazy_module("bnstudy.data")
+    judging = lazy_module("bnstudy.judging")
+    plans = lazy_module("bnstudy.plan")
+    reports = lazy_module("bnstudy.report")
+    lenet = lazy_module("bnstudy.networks.lenet")
+    comparison = lazy_module("bnstudy.report.comparison")
+    console = lazy_module("bnstudy.report.console")
+    sentences = lazy_module("bnstudy.report.sentences")
+    registration = lazy_module("bnstudy.runs.registration")
+    runner = lazy_module("bnstudy.runs.runner")
+    tables = lazy_module("bnstudy.runs.tables")
+    stores = lazy_module("bnstudy.runs.store")
+
+# As in bnstudy.plan.PROFILES, which --help would have to import torch for.
+PROFILES_HELP = (
+    "Size: tiny (seconds: for tests, shows nothing); "
+    "quick (minutes: a first look on a few images); "
+    "standard (what the verdicts need); "
+    "full (the long horizons: hours on two cores)"
+)
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -84,8 +94,7 @@ def study_options(command: Command) -> Command:
                 "--profile",
                 default="standard",
                 metavar="NAME",
-                help="Size: "
-                + "; ".join(f"{profile.name} ({profile.cost})" for profile in PROFILES.values()),
+                help=PROFILES_HELP,
             ),
             click.option("--seeds", type=int, help="Seeds per arm, instead of the profile's."),
             click.option(
@@ -121,41 +130,42 @@ def load_data(source: str) -> data.Dataset:
     return data.load(source="folder", folder=Path(source))
 
 
-def chosen(names: tuple[str, ...]) -> tuple[Experiment, ...]:
-    """Return the experiments of these names, ``all`` standing for every one."""
+def chosen(names: tuple[str, ...]) -> tuple[plans.Experiment, ...]:
+    """Return the experiments of these names; all of them for ``all``, or if none is named."""
     if not names or "all" in names:
-        return tuple(EXPERIMENTS.values())
-    return tuple(find("experiment", name, EXPERIMENTS) for name in dict.fromkeys(names))
+        return tuple(experiments.EXPERIMENTS.values())
+    known = experiments.EXPERIMENTS
+    return tuple(find("experiment", name, known) for name in dict.fromkeys(names))
 
 
 def open_study(
-    experiments: tuple[str, ...],
+    names: tuple[str, ...],
     profile: str,
     seeds: int | None,
     source: str,
     name: str | None,
     pilot: bool,
     runs_folder: Path,
-) -> tuple[str, Plan, Store, data.Dataset]:
+) -> tuple[str, plans.Plan, stores.Store, data.Dataset]:
     """Resolve the options of a study to its name, plan, store and images."""
-    size, picked = find_profile(profile), chosen(experiments)
+    size, picked = plans.find_profile(profile), chosen(names)
     dataset = load_data(source)
-    first = PILOT_SEED if pilot else 0
-    plan = make_plan(picked, size, DataIdentity.of(dataset), seeds, first)
+    first = plans.PILOT_SEED if pilot else 0
+    plan = plans.make_plan(picked, size, plans.DataIdentity.of(dataset), seeds, first)
     ending = "-pilot" * pilot + "-sample" * dataset.is_sample
     study = name or f"{profile}{ending}"
-    return study, plan, Store(runs_folder / study), dataset
+    return study, plan, stores.Store(runs_folder / study), dataset
 
 
 @main.command()
-@click.argument("experiments", nargs=-1, metavar="EXPERIMENT...|all")
+@click.argument("names", nargs=-1, metavar="EXPERIMENT...|all")
 @study_options
 @click.option("--workers", type=int, help="Processes at once; the number of cores if not given.")
 @click.option("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, ....")
 @click.option(
     "--engine", default="auto", metavar="ENGINE", help="auto, reference or lockstep (faster)."
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be trained.")
 @click.pass_context
 def run(
     context: click.Context,
@@ -171,18 +181,20 @@ def run(
     for line in dataset.notes:
         click.echo(line)
     if not options["pilot"]:
-        require_decidable(plan)
-    summary = run_study(
-        plan,
-        store,
-        dataset,
-        workers=workers,
-        device=device,
-        engine=engine,
-        dry_run=dry_run,
-        echo=click.echo,
-    )
-    click.echo(summary.sentence)
+        judging.require_decidable(plan)
+    with console.StudyConsole(click.echo) as listener:
+        summary = runner.run_study(
+            plan,
+            store,
+            dataset,
+            workers=workers,
+            device=device,
+            engine=engine,
+            dry_run=dry_run,
+            listener=listener,
+        )
+    for line in console.summary_lines(summary):
+        click.echo(line)
     if summary.interrupted:
         context.exit(INTERRUPTED)
     if summary.failed:
@@ -192,15 +204,15 @@ def run(
 
 
 @main.command()
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 @reports_option
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
     """Write the report of the runs that are there, as HTML and Markdown."""
     study, plan, store, _ = open_study(**options)
-    calibration = stored_calibration(store.root, plan)
-    index = write_report(plan, store, reports_folder / study, calibration=calibration)
+    calibration = judging.stored_calibration(store.root, plan)
+    index = reports.write_report(plan, store, reports_folder / study, calibration=calibration)
     click.echo(f"report: {index}")
     if open_it:
         webbrowser.open(index.resolve().as_uri())
@@ -213,27 +225,30 @@ def report(reports_folder: Path, open_it: bool, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def compare(first: str, second: str, reports_folder: Path, as_json: bool) -> None:
     """Put two reported studies side by side: FIRST and SECOND are names or folders of reports."""
-    found = compare_reports(load_filed(first, reports_folder), load_filed(second, reports_folder))
+    both = (comparison.load_filed(each, reports_folder) for each in (first, second))
+    found = comparison.compare(*both)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
     else:
-        click.echo(comparison_text(found))
+        click.echo(comparison.comparison_text(found))
 
 
 @main.command()
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with rules and robustness rows.")
 def claims(as_json: bool, **options: Any) -> None:
     """Print the verdict on every registered claim."""
     _, plan, store, _ = open_study(**options)
-    verdicts = judge(plan, store.tables(plan), store.stored_plan() or plan.canonical())
+    frozen = registration.stored_plan(store.root) or plan.canonical()
+    verdicts = judging.judge(plan, tables.read_tables(store, plan), frozen)
     if as_json:
-        click.echo(json.dumps([verdict_record(verdict) for verdict in verdicts], indent=2))
+        records = [sentences.verdict_record(verdict) for verdict in verdicts]
+        click.echo(json.dumps(records, indent=2))
     elif not verdicts:
         click.echo(f"the {plan.profile} profile registers no claims of these experiments")
     for verdict in () if as_json else verdicts:
-        click.echo(f"{verdict.claim.id}: {write_sentence(verdict)}")
+        click.echo(f"{verdict.claim.id}: {sentences.write_sentence(verdict)}")
 
 
 @main.group(name="plan")
@@ -242,95 +257,80 @@ def plan_group() -> None:
 
 
 @plan_group.command()
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 def show(**options: Any) -> None:
-    """Print the plan as canonical JSON: everything a run or a verdict depends on."""
+    """Print the plan as canonical JSON: everything that a run or a verdict depends on."""
     _, plan, _, _ = open_study(**options)
-    click.echo(canonical_json(plan.canonical()))
+    click.echo(config.canonical_json(plan.canonical()))
 
 
 @plan_group.command()
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 def freeze(**options: Any) -> None:
     """Store the plan now; the first run does it too."""
     study, plan, store, _ = open_study(**options)
-    require_decidable(plan)
-    store.freeze(plan)
+    judging.require_decidable(plan)
+    registration.freeze(store.root, plan)
     click.echo(f"study {study}: plan {plan.sha256[:12]} with {len(plan.claims)} claims is stored")
 
 
 @plan_group.command()
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 def check(**options: Any) -> None:
-    """Say whether the seeds can decide the claims, and whether the stored plan is this one."""
+    """Check that the seeds can decide the claims, and that the stored plan is this one."""
     study, plan, store, _ = open_study(**options)
-    require_decidable(plan)
-    stored = store.stored_plan()
+    judging.require_decidable(plan)
+    stored = registration.stored_plan(store.root)
     if stored is None:
         click.echo(f"study {study}: no plan is stored yet")
     else:
-        refuse_other_plan(stored, plan.canonical(), study)
-        same = stored == json.loads(canonical_json(plan.canonical()))
+        registration.refuse_other_plan(stored, plan.canonical(), study)
+        same = stored == json.loads(config.canonical_json(plan.canonical()))
         which = "this" if same else "an older or a larger"
         click.echo(f"study {study}: the stored plan is {which} one")
     click.echo(f"{len(plan.claims)} claims, {len(plan.seeds)} seeds: all can come out")
 
 
 @plan_group.command(name="calibrate")
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 @click.option("--studies", type=int, default=2_000, help="Simulated studies of each kind.")
 def calibrate_plan(studies: int, **options: Any) -> None:
-    """Simulate studies of this plan: how often it errs, and how often it finds what is there."""
+    """Simulate studies of this plan: how often it errs, and how often it finds an effect."""
     study, plan, store, _ = open_study(**options)
-    found = calibrate(plan, stream(0, "calibration"), studies)
-    content = {"plan": plan.sha256, **dataclasses.asdict(found)}
-    store.root.mkdir(parents=True, exist_ok=True)
-    write_whole(store.root / CALIBRATION, canonical_json(content).encode())
-    click.echo(
-        f"study {study}: family-wise error {found.family_wise_error:.3f} "
-        f"(standard error {found.standard_error:.3f}) in {studies:,} null studies"
-    )
-    for claim, power in found.power.items():
-        click.echo(f"{claim}: found in {power:.1%} of studies with the pilot's effect")
+    found = judging.calibrate(plan, config.stream(0, "calibration"), studies)
+    judging.store_calibration(store.root, plan, found)
+    for line in console.calibration_lines(study, found):
+        click.echo(line)
 
 
 @plan_group.command(name="pilot")
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT...|all]")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT...|all]")
 @study_options
 def show_pilot(**options: Any) -> None:
-    """Print what pilot runs (run --pilot) say of each claim's number, for its registration."""
+    """Print the effect of each claim in pilot runs (run --pilot), for its registration."""
     _, plan, store, _ = open_study(**{**options, "pilot": True})
-    runs = finished_runs(plan, store.tables(plan))
-    click.echo("claim: effect, standard deviation, share of censored runs (scale of analysis)")
-    for planned in plan.experiments:
-        for claim in planned.claims:
-            sample = take_sample(claim, plan, planned, runs)
-            if sample.missing:
-                click.echo(f"{claim.id}: missing are {', '.join(sample.missing)}")
-                continue
-            effect, spread = pilot_of(sample)
-            share = sample.censored / sample.runs
-            click.echo(f"{claim.id}: {effect:.4g}, {spread:.4g}, {share:.2f}")
+    for line in console.pilot_lines(plan, tables.read_tables(store, plan)):
+        click.echo(line)
 
 
 @main.command()
 @click.argument("arm", required=False)
-@click.option("--experiment", "name", default="convergence", help="Whose arms to look in.")
+@click.option("--experiment", "name", default="convergence", help="Experiment of the arm.")
 @click.option("--profile", default="standard", metavar="NAME", help="Profile of the experiment.")
-@click.option("--norm", help="Instead of an arm: LeNet with this normalization word.")
+@click.option("--norm", help="Instead of an arm: LeNet with this normalization.")
 def trace(arm: str | None, name: str, profile: str, norm: str | None) -> None:
-    """Print what each layer of an arm makes of one image, and what it costs."""
+    """Print the output of each layer of an arm for one image, and its cost."""
     if norm is not None:
-        config = RunConfig(norm=norm)
+        settings = config.RunConfig(norm=norm)
     else:
-        experiment = find("experiment", name, EXPERIMENTS)
-        arms = {each.name: each for each in experiment.arms(find_profile(profile))}
-        config = find("arm", arm or next(iter(arms)), arms).config
-    click.echo(trace_table(trace_layers(config)))
+        experiment = find("experiment", name, experiments.EXPERIMENTS)
+        arms = {each.name: each for each in experiment.arms(plans.find_profile(profile))}
+        settings = find("arm", arm or next(iter(arms)), arms).config
+    click.echo(reports.trace_table(lenet.trace(settings)))
 
 
 @main.group(name="data")
@@ -348,7 +348,7 @@ def data_option(command: Command) -> Command:
 @data_group.command()
 @data_option
 def fetch(source: str) -> None:
-    """Make sure that the images are there, from the network if need be."""
+    """Make sure that the images are there; fetch them from the network if they are not."""
     dataset = load_data(source)
     for note in dataset.notes:
         click.echo(note)
@@ -358,7 +358,7 @@ def fetch(source: str) -> None:
 @data_group.command()
 @data_option
 def info(source: str) -> None:
-    """Say which images a study would use."""
+    """Describe the images that a study would use."""
     dataset = load_data(source)
     click.echo(f"data set         {dataset.name}{' (sample)' if dataset.is_sample else ''}")
     click.echo(f"source           {dataset.source}")

@@ -11,6 +11,7 @@ SMALL = RunConfig(
     test_images=50,
     population_images=50,
 )
+LONG = SMALL.replace(train_images=5_000, epochs=8)
 
 
 def plan_of(dataset, config=SMALL, seeds=2, norms=("none", "bn")):

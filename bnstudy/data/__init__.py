@@ -1,8 +1,11 @@
-"""Fashion-MNIST as bytes in memory: sources, checksums, splits, order of an epoch."""
+"""Fashion-MNIST as bytes in memory: sources, checksums, splits, order of an epoch.
 
+Reading order: ``idx`` (the file format), ``dataset``, ``sources``, ``splits``.
+"""
+
+from bnstudy.data.dataset import DataIdentity, Dataset
 from bnstudy.data.sources import (
     SOURCES,
-    Dataset,
     folder_of,
     load,
     read,
@@ -23,6 +26,7 @@ from bnstudy.data.splits import (
 
 __all__ = [
     "SOURCES",
+    "DataIdentity",
     "Dataset",
     "Images",
     "Splits",

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: parsed with every fault named.
+"""IDX files, the format of MNIST, parsed so that every fault is named.
 
 The format (LeCun, Cortes & Burges 1998): two zero bytes, a type byte (8 for
 unsigned bytes), the number of axes, the size of each axis as a big-endian
@@ -56,9 +56,9 @@ def parse(content: bytes, name: str, axes: int) -> Tensor:
     content
         The uncompressed file.
     name
-        How errors call it.
+        Name of the file in errors.
     axes
-        How many axes it must have: 3 for images, 1 for labels.
+        Number of axes it must have: 3 for images, 1 for labels.
 
     Returns
     -------
@@ -82,11 +82,12 @@ def parse(content: bytes, name: str, axes: int) -> Tensor:
         raise DataCorruptError(f"{name} ends within its header: it was cut, fetch the data again")
     shape = tuple(int(size) for size in np.frombuffer(content[4:header], ">u4"))
     expected = header + math.prod(shape)
-    if len(content) != expected or expected == header:
+    if len(content) != expected or expected == header:  # no values at all: no images
         cut = len(content) < expected
         fault = "cut" if cut else "empty" if expected == header else "longer than it says"
         raise DataCorruptError(
             f"{name} states {' x '.join(map(str, shape))} values, {expected} bytes in all, got "
             f"{len(content)}: it is {fault}, fetch the data again"
         )
+    # a copy: torch wants a buffer that it may write to
     return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).reshape(shape)

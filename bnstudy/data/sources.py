@@ -1,8 +1,8 @@
 """Where the images come from: a folder, the cache, the system, the network, the bundled sample.
 
 Files are known by the sha256 of their uncompressed bytes, so that a copy that
-was compressed anew is accepted and a wrong one is not.  What is fetched
-appears in the cache whole or not at all, also when two processes ask at once.
+was compressed again is accepted and a wrong one is not.  What is fetched
+appears in the cache whole or not at all, even if two processes ask at once.
 """
 
 import errno
@@ -14,39 +14,25 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module, resources
 from pathlib import Path
 
-from torch import Tensor
-
 from bnstudy.compiling import cache_folder
-from bnstudy.config import digest
+from bnstudy.data.dataset import FULL, SAMPLE, Dataset
 from bnstudy.data.idx import parse, read_bytes, sha256
-from bnstudy.errors import ConfigError, DataCorruptError, DataError, DataNotFoundError
+from bnstudy.errors import ConfigError, DataCorruptError, DataError, DataNotFoundError, unknown
 
 log = logging.getLogger(__name__)
 
-# role: (file, axes)
+# attribute of Dataset: (file, axes)
 FILES = {
     "train_images": ("train-images-idx3-ubyte", 3),
     "train_labels": ("train-labels-idx1-ubyte", 1),
     "test_images": ("t10k-images-idx3-ubyte", 3),
     "test_labels": ("t10k-labels-idx1-ubyte", 1),
-}
-FULL = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
-SAMPLE = {
-    "train-images-idx3-ubyte": "75160f837651dde775b4fd9dea1bb7553cfac40348cc57c68f6b39cb0074904a",
-    "train-labels-idx1-ubyte": "04f45099e6fb006d6bc9513294ffdae927861e382b72e36787b8e11d386e3ea3",
-    "t10k-images-idx3-ubyte": "15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1",
-    "t10k-labels-idx1-ubyte": "234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c",
 }
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 SOURCES = ("auto", "cache", "system", "torchvision", "debian", "sample", "folder")
@@ -59,49 +45,8 @@ NETWORK_SECONDS = 20
 IMPATIENT = (f"-oAcquire::http::Timeout={NETWORK_SECONDS}", "-oAcquire::Retries=0")
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Images held once in memory, as bytes.
-
-    Attributes
-    ----------
-    name
-        ``fashion-mnist``.
-    source
-        The source word that had them.
-    folder
-        Where they were read from; never recorded.
-    train_images, train_labels, test_images, test_labels
-        uint8 tensors (n, 28, 28) and (n,).
-    digests
-        sha256 of each uncompressed file.
-    notes
-        What a reader of the study must know of its data, a line each.
-    """
-
-    name: str
-    source: str
-    folder: Path
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    digests: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether these are the bundled sample's images."""
-        return dict(self.digests) == SAMPLE
-
-    @property
-    def digest(self) -> str:
-        """One sha256 over the files."""
-        return digest(dict(self.digests))
-
-
 def system_folder() -> Path:
-    """Return where Debian's package puts the data set, or ``$BNSTUDY_SYSTEM_DATA``."""
+    """Return the folder of Debian's package, or ``$BNSTUDY_SYSTEM_DATA``."""
     return Path(os.environ.get("BNSTUDY_SYSTEM_DATA") or "/usr/share/datasets/fashion-mnist")
 
 
@@ -111,7 +56,7 @@ def sample_folder() -> Path:
 
 
 def offline() -> bool:
-    """Return whether ``$BNSTUDY_OFFLINE`` rules the network out: set, and neither empty nor 0."""
+    """Return whether ``$BNSTUDY_OFFLINE`` forbids the network: set, and neither empty nor 0."""
     return os.environ.get("BNSTUDY_OFFLINE", "") not in ("", "0")
 
 
@@ -138,16 +83,16 @@ def load(
         download, Debian's package, the bundled sample; any other word is that
         source or an error.
     folder
-        Where the four files are, gzipped or not; only this place is looked at.
+        Folder of the four files, gzipped or not; no other place is searched.
     cache
-        Instead of the user's cache.
+        Folder to use instead of the user's cache.
     network
-        Whether the network may be asked; by default unless :func:`offline`.
+        Whether the network may be used; by default unless :func:`offline`.
 
     Returns
     -------
     Dataset
-        Its ``notes`` say so when it is the sample, and why.
+        If it is the sample, its ``notes`` say so, and why.
 
     Raises
     ------
@@ -161,24 +106,22 @@ def load(
         If the cache cannot be written.
     """
     if name != "fashion-mnist":
-        raise ConfigError(f"there is no data set {name!r}: choose fashion-mnist")
+        raise ConfigError(unknown("data set", name, ["fashion-mnist"]))
     if folder is not None or source == "folder":
         if folder is None:
             raise ConfigError("source 'folder' needs a folder: give its path")
         return read(Path(folder), "folder")
     if source not in SOURCES:
-        raise ConfigError(
-            f"there is no data source {source!r}: choose one of {', '.join(SOURCES)}, "
-            "or give the path of a folder"
-        )
-    place = cache_folder() if cache is None else Path(cache)
+        message = unknown("data source", source, SOURCES)
+        raise ConfigError(f"{message}, or give the path of a folder")
+    cache = cache_folder() if cache is None else Path(cache)
     online = not offline() if network is None else network
     if source != "auto":
-        return _LOADERS[source](place, online)
-    return _first_that_has_them(place, online)
+        return _LOADERS[source](cache, online)
+    return _first_available(cache, online)
 
 
-def _first_that_has_them(cache: Path, online: bool) -> Dataset:
+def _first_available(cache: Path, online: bool) -> Dataset:
     passed_over = []
     for source in ("cache", "system", "torchvision", "debian"):
         try:
@@ -226,7 +169,7 @@ def find(folder: Path, file: str) -> Path:
         If it is not there.
     """
     for path in (folder / file, folder / f"{file}.gz"):
-        if os.path.isfile(path):  # unlike Path.is_file, False for a folder we may not enter
+        if os.path.isfile(path):  # Path.is_file raises for a folder that we may not enter
             return path
     raise DataNotFoundError(
         f"{folder} must hold the four files of Fashion-MNIST, got no {file} or {file}.gz: "
@@ -235,7 +178,7 @@ def find(folder: Path, file: str) -> Path:
 
 
 def folder_of(source: str) -> Path:
-    """Return the folder behind a source word; for ``auto`` the first that is there.
+    """Return the folder of a source; for ``auto`` the first that exists.
 
     Any other word is taken for the path of a folder.
     """
@@ -247,7 +190,7 @@ def folder_of(source: str) -> Path:
 
 
 def verify(folder: Path) -> dict[str, str]:
-    """Check each of the four files of a folder: ``ok``, or what is wrong with it."""
+    """Return for each of the four files of a folder ``ok``, or its fault."""
     found = {}
     for file, axes in FILES.values():
         try:
@@ -286,11 +229,11 @@ def _fetched(source: str, fetch: Callable[[Path], None], cache: Path, online: bo
 
 def _fill(cache: Path, source: str, fetch: Callable[[Path], None]) -> Dataset:
     """Fetch into a scratch folder of the cache and rename it; the caller holds the lock."""
-    for left in cache.glob("fetching-*"):  # by a process that was killed
+    for left in cache.glob("fetching-*"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     target = _raw(cache)
     try:
-        return read(target, "cache")  # another process was faster
+        return read(target, "cache")  # another process fetched it while this one waited
     except DataNotFoundError:
         pass
     with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as scratch:
@@ -307,7 +250,7 @@ def _fill(cache: Path, source: str, fetch: Callable[[Path], None]) -> Dataset:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a lock that the kernel takes back when its process dies."""
+    """Hold a lock that the kernel releases when its process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -316,7 +259,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def _fetch_torchvision(folder: Path) -> None:
     """Download through torchvision's ``FashionMNIST`` into a folder."""
-    # a second and 180 MB, for all its models and what they import: only where it is asked
+    # imported here: it takes a second and 180 MB, and most calls do not need it
     datasets = import_module("torchvision.datasets")
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)
@@ -363,7 +306,7 @@ def _fetch_debian(folder: Path) -> None:
 
 
 def _apt_download(work: Path) -> None:
-    """Download the package; if apt has no lists, once more with lists of our own."""
+    """Download the package; if apt has no package lists, again with lists of our own."""
     if _silently(["apt-get", *IMPATIENT, "download", DEBIAN_PACKAGE], work):
         return
     (work / "lists" / "partial").mkdir(parents=True)

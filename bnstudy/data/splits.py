@@ -1,4 +1,4 @@
-"""Which images a run trains, validates and tests on, and in which order."""
+"""Splits of the images of a run, and their order in training."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bnstudy.config import RunConfig
-from bnstudy.data.sources import Dataset
+from bnstudy.data.dataset import Dataset
 from bnstudy.errors import ConfigError
 
 CLASSES = 10
@@ -42,14 +42,14 @@ class Splits:
     Attributes
     ----------
     train
-        The only ones that gradients come from.
+        Images that gradients are computed from.
     validation
-        Held out of training; targets are read on them.  Empty when a run
+        Images held out of training, on which targets are read.  Empty if a run
         trains on everything.
     test
-        Only reported.
+        Images whose accuracy is only reported.
     population
-        Those of ``train`` that population statistics are computed over.
+        The part of ``train`` that population statistics are computed over.
     """
 
     train: Images
@@ -59,13 +59,13 @@ class Splits:
 
 
 def split(dataset: Dataset, config: RunConfig) -> Splits:
-    """Pick the images of a run, without chance: the same for every seed.
+    """Select the images of a run, the same ones for every seed.
 
-    Validation is one image in twelve of each class, in the order of the file:
-    5,000 of 60,000.  Where a run asks for fewer images, each class gives an
-    equal part, its first ones; 0 stands for all.  On the bundled sample,
-    asking for more than there is gives what there is; so does asking for more
-    population images than are trained on.
+    Validation images are one in twelve of each class, in the order of the file:
+    5,000 of 60,000.  If a run asks for fewer images, they are the first ones of
+    each class, in equal numbers; 0 stands for all.  On the bundled sample a run
+    that asks for too many gets all there are; so does one that asks for more
+    population images than it trains on.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def _one_in(labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """Return for each image how many of its class stand before it: (n,) -> (n,)."""
+    """Return for each image the number of images of its class before it: (n,) -> (n,)."""
     ranks = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         where = labels == label
@@ -115,18 +115,19 @@ def rank_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the places of ``count`` images, classes in equal parts, in the order they stand.
+    """Return the positions of ``count`` images, classes in equal parts, in ascending order.
 
-    Classes 0, 1, ... give one more each where ten does not divide ``count``,
-    and where a class has too few, the others make up for it.
+    Classes 0, 1, ... have one more each if ten does not divide ``count``, and if a
+    class has too few, the others make up for it.
     """
+    # sorted by rank in the class, then by class: the first of each class, the second, ...
     by_rank = np.lexsort((labels, rank_in_class(labels)))
     return np.sort(by_rank[:count])
 
 
 def _pick(images: Tensor, labels: Tensor, where: np.ndarray) -> Images:
-    places = torch.from_numpy(where)
-    return Images(images[places], labels[places].long())
+    positions = torch.from_numpy(where)
+    return Images(images[positions], labels[positions].long())
 
 
 def scale(images: Tensor) -> Tensor:
@@ -143,29 +144,29 @@ def epoch_orders(rng: np.random.Generator, n: int, config: RunConfig) -> Iterato
     """Draw the order of one epoch after the other: int64 (n,), each image once.
 
     With ``fixed`` batch-mates the first epoch decides which images share a batch;
-    later ones draw the order of the whole batches, and a partial one stays last.
+    later ones draw the order of the full batches, and a partial one stays last.
     """
     order = epoch_order(rng, n)
-    whole = n - n % config.batch_size
+    full = n - n % config.batch_size  # images in full batches
     while True:
         yield order
         if config.batch_mates == "fixed":
-            blocks = order[:whole].view(-1, config.batch_size)
-            order = torch.cat((blocks[epoch_order(rng, len(blocks))].flatten(), order[whole:]))
+            blocks = order[:full].view(-1, config.batch_size)
+            order = torch.cat((blocks[epoch_order(rng, len(blocks))].flatten(), order[full:]))
         else:
             order = epoch_order(rng, n)
 
 
 def batches(n: int, batch_size: int) -> list[slice]:
-    """Return where the batches of n images lie in their order; a partial last one is kept."""
+    """Return the batches of n images as slices of their order; a partial last one is kept."""
     return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
 def evaluation_steps(steps_per_epoch: int, per_epoch: int) -> list[int]:
-    """Return after which steps of an epoch (1-based) it is evaluated.
+    """Return the steps of an epoch (1-based) that are followed by an evaluation.
 
-    ``per_epoch`` of them, evenly spread, the last the end of the epoch; fewer
-    when the epoch has fewer steps.
+    There are ``per_epoch`` of them, evenly spaced, the last one at the end of the
+    epoch; fewer if the epoch has fewer steps.
     """
     steps = {math.ceil(steps_per_epoch * k / per_epoch) for k in range(1, per_epoch + 1)}
     return sorted(steps)

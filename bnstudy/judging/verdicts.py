@@ -21,7 +21,7 @@ from bnstudy.judging.decisions import (
 from bnstudy.judging.measures import Run, RunName, finished_runs
 from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.plan import Claim, Plan, PlannedExperiment
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
     plan
         The study, with its claims.
     tables
-        From :meth:`~bnstudy.runs.store.Store.tables`.
+        From :func:`~bnstudy.runs.tables.read_tables`.
     frozen
         The plan as it was stored before the first run, from
-        :meth:`~bnstudy.runs.store.Store.stored_plan`.
+        :func:`~bnstudy.runs.registration.stored_plan`.
 
     Returns
     -------

@@ -5,6 +5,7 @@ An experiment imports from here all that it is made of::
     from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile, Variant
 """
 
+from bnstudy.data import DataIdentity
 from bnstudy.plan.claim import Claim, Estimand, Option, Pilot, Variant
 from bnstudy.plan.experiment import (
     PILOT_SEED,
@@ -15,7 +16,7 @@ from bnstudy.plan.experiment import (
     Profile,
     find_profile,
 )
-from bnstudy.plan.plan import DataIdentity, Plan, PlannedExperiment, PlannedRun, make_plan
+from bnstudy.plan.plan import Plan, PlannedExperiment, PlannedRun, make_plan
 
 __all__ = [
     "PILOT_SEED",

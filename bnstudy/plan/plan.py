@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from bnstudy.config import check_seed, digest
-from bnstudy.data import Dataset
+from bnstudy.data import DataIdentity
 from bnstudy.errors import ConfigError, find
 from bnstudy.networks.norm import parse_norm
 from bnstudy.plan.claim import Claim
@@ -44,30 +44,6 @@ class PlannedExperiment:
             If there is none.
         """
         return find("arm", name, {arm.name: arm for arm in self.arms})
-
-
-@dataclass(frozen=True)
-class DataIdentity:
-    """Identity of the images that a plan is about.
-
-    Attributes
-    ----------
-    name
-        For example ``fashion-mnist``.
-    digest
-        A sha256 over the uncompressed files.
-    sample
-        True if it is the bundled sample instead of the full data set.
-    """
-
-    name: str
-    digest: str
-    sample: bool
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        """Return the identity of images in memory."""
-        return cls(dataset.name, dataset.digest, dataset.is_sample)
 
 
 @dataclass(frozen=True)

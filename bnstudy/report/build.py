@@ -25,7 +25,7 @@ from bnstudy.report.model import Finding, Page, Report, Table
 from bnstudy.report.parallel import map_forked
 from bnstudy.report.sentences import write_reliability, write_tally
 from bnstudy.report.surprises import RULE, surprises
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 
 BANNER = (
     "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "

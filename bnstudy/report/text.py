@@ -154,6 +154,20 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
+def rough_duration(seconds: float) -> str:
+    """Write seconds in the unit a person would use: 48 s, 5 min, 2.1 h."""
+    if not math.isfinite(seconds):
+        return MISSING
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def general(value: float, digits: int) -> str:
+    """Write a number of any size with some significant digits, in Python's general format."""
+    return f"{value:.{digits}g}"
+
+
 def span(low: str, high: str) -> str:
     """Write a range of two written numbers."""
     return MISSING if MISSING in (low, high) else f"{low} to {high}"

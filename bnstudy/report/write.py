@@ -18,7 +18,9 @@ from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.model import Report
 from bnstudy.report.render import render
 from bnstudy.runs.provenance import commit_date
+from bnstudy.runs.registration import stored_plan
 from bnstudy.runs.store import Store
+from bnstudy.runs.tables import read_tables
 
 SIGNATURE = '<meta name="generator" content="bnstudy">'
 RESERVED = ("index", "readme")
@@ -59,8 +61,8 @@ def write_report(
     StoreError
         If the store holds a damaged run.
     """
-    tables = store.tables(plan)
-    frozen = store.stored_plan() or json.loads(canonical_json(plan.canonical()))
+    tables = read_tables(store, plan)
+    frozen = stored_plan(store.root) or json.loads(canonical_json(plan.canonical()))
     verdicts = judge(plan, tables, frozen)
     more = {**registration(tables.runs), **(provenance or {})}
     kept = {VERDICTS: filed_text(plan, verdicts)}

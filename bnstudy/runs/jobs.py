@@ -1,4 +1,4 @@
-"""Jobs: which runs are trained together, by which engine, and how a worker does it.
+"""Jobs: the runs that are trained together, the engine that trains them, and a worker's work.
 
 A job is one run for the reference engine, or a stack for the lockstep engine:
 up to sixteen seeds of an arm at once, or more on a GPU.
@@ -15,11 +15,11 @@ import torch
 
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.data import Dataset, Splits, read, split
+from bnstudy.data.splits import VALIDATION_ONE_IN
 from bnstudy.engines import train
 from bnstudy.engines.lockstep import available, stack_size, unsupported
 from bnstudy.engines.probes import all_scheduled
-from bnstudy.errors import BnstudyError, ConfigError
-from bnstudy.runs.progress import Echo
+from bnstudy.errors import BnstudyError, ConfigError, unknown
 from bnstudy.runs.store import FINISHED, RunKey, Store
 
 ENGINES = ("auto", "reference", "lockstep")
@@ -44,10 +44,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a run: ``trained``, ``elsewhere``, ``failed`` or ``no-space``.
+class RunResult:
+    """Result of an attempt to train a run.
 
-    ``reason`` says why, for the last two.
+    Attributes
+    ----------
+    kind
+        ``trained``; ``elsewhere`` if another launcher is training it; ``failed``;
+        or ``no-space`` if the disk is full.
+    reason
+        Cause of the last two, in one line.
     """
 
     kind: str
@@ -55,8 +61,20 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What every worker process is told once."""
+class WorkerSetup:
+    """Settings of a worker process, sent to it once.
+
+    Attributes
+    ----------
+    root
+        Folder of the store that it writes to.
+    data_folder, data_source
+        Where it reads the images.
+    device
+        A torch device.
+    provenance
+        The part that all runs of a call share.
+    """
 
     root: Path
     data_folder: Path
@@ -65,28 +83,39 @@ class Setup:
     provenance: Mapping[str, Any]
 
 
-def choose_engine(engine: str, device: str, echo: Echo) -> str:
-    """Return ``auto``, ``lockstep`` or ``reference`` after asking what is possible here.
+def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
+    """Return the engine that is possible here: ``auto``, ``lockstep`` or ``reference``.
+
+    Parameters
+    ----------
+    engine
+        The one that was asked for.
+    device
+        A torch device.
+    note
+        Receives a line if ``auto`` becomes ``reference``.
 
     Raises
     ------
     ConfigError
-        If there is no such engine, or lockstep was asked for and cannot be had.
+        If there is no such engine, or lockstep was asked for and is unavailable.
     """
     if engine not in ENGINES:
-        raise ConfigError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
+        raise ConfigError(unknown("engine", engine, ENGINES))
     if engine == "reference":
         return engine
     possible, reason = available(device)
     if not possible and engine == "lockstep":
-        raise ConfigError(f"the lockstep engine cannot be had: {reason}; choose --engine reference")
+        raise ConfigError(
+            f"the lockstep engine is unavailable: {reason}; choose --engine reference"
+        )
     if not possible:
-        echo(f"reference engine: the faster lockstep engine cannot be had, {reason}")
+        note(f"reference engine: the faster lockstep engine is unavailable, {reason}")
     return engine if possible else "reference"
 
 
 def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]:
-    """Group runs into jobs, in their order; a stack stands where its first run does."""
+    """Group runs into jobs in their order, a stack at the place of its first run."""
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
         arm = canonical_json([key.run.arm.config.canonical(), key.run.arm.probes])
@@ -97,8 +126,8 @@ def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]
         stacked = engine != "reference" and _stackable(group[0])
         if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
             size = stack_size(group[0].run.arm.config, device)
-            parts = (group[start : start + size] for start in range(0, len(group), size))
-            jobs += [Job(tuple(part), "lockstep") for part in parts]
+            stacks = (group[start : start + size] for start in range(0, len(group), size))
+            jobs += [Job(tuple(stack), "lockstep") for stack in stacks]
         else:
             jobs += [Job((key,), "reference") for key in group]
     return jobs
@@ -111,18 +140,19 @@ def _stackable(key: RunKey) -> bool:
 
 
 def image_passes(config: RunConfig, dataset: Dataset) -> int:
-    """Return how many times a run trains on an image: images an epoch times epochs."""
+    """Return how many times a run trains on an image: images per epoch times epochs."""
     labels = len(dataset.train_labels)
-    there = labels if config.train_split == "all" else labels - labels // 12
+    # one image in twelve is held out for validation
+    there = labels if config.train_split == "all" else labels - labels // VALIDATION_ONE_IN
     return config.epochs * min(config.train_images or there, there)
 
 
-def make_trainer(setup: Setup) -> Callable[[Job], list[Outcome]]:
+def make_trainer(setup: WorkerSetup) -> Callable[[Job], list[RunResult]]:
     """Prepare a worker process; return the function that trains a job into the store."""
     torch.set_num_threads(1)
     dataset = read(setup.data_folder, setup.data_source)
     store = Store(setup.root)
-    last: dict[str, Splits] = {}
+    last: dict[str, Splits] = {}  # only the latest: arms of one size come one after the other
 
     def splits_of(config: RunConfig) -> Splits:
         fields = ("train_split", "train_images", "validation_images", "test_images")
@@ -132,31 +162,31 @@ def make_trainer(setup: Setup) -> Callable[[Job], list[Outcome]]:
             last[name] = split(dataset, config)
         return last[name]
 
-    def trainer(job: Job) -> list[Outcome]:
-        outcomes = {key.id: Outcome("trained") for key in job.keys}
+    def trainer(job: Job) -> list[RunResult]:
+        results = {key.id: RunResult("trained") for key in job.keys}
         try:
             with ExitStack() as claims:
                 mine = []
                 for key in job.keys:
                     if not claims.enter_context(store.claim(key)):
-                        outcomes[key.id] = Outcome("elsewhere")
+                        results[key.id] = RunResult("elsewhere")
                     elif store.status(key) not in FINISHED:
                         mine.append(key)
-                if mine:
+                if mine:  # of one arm, so their images are the same
                     _train_into(store, mine, splits_of(mine[0].run.arm.config), job.engine, setup)
         except OSError as error:
             kind = "no-space" if error.errno in NO_SPACE else "failed"
             reason = str(error.strerror) if kind == "no-space" else one_line(error)
-            return [Outcome(kind, reason)] * len(job.keys)
-        except Exception as error:  # a run that fails must not take the others along
-            return [Outcome("failed", one_line(error))] * len(job.keys)
-        return list(outcomes.values())
+            return [RunResult(kind, reason)] * len(job.keys)
+        except Exception as error:  # one failed job must not end the study
+            return [RunResult("failed", one_line(error))] * len(job.keys)
+        return list(results.values())
 
     return trainer
 
 
 def _train_into(
-    store: Store, keys: list[RunKey], splits: Splits, engine: str, setup: Setup
+    store: Store, keys: list[RunKey], splits: Splits, engine: str, setup: WorkerSetup
 ) -> None:
     """Train runs of one arm and write them."""
     arm, seeds = keys[0].run.arm, [key.run.seed for key in keys]

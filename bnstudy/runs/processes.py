@@ -1,9 +1,9 @@
 """Worker processes that outlive neither their launcher nor their own death.
 
-A small pool in place of ``concurrent.futures``: there, one killed worker
-breaks the pool and takes every run in flight with it, and workers of a killed
-launcher train on unseen.  Here a worker that dies is replaced, its job alone is
-known to be lost, and a worker whose launcher dies ends at once.
+A small pool instead of ``concurrent.futures``, where one killed worker breaks the
+pool and loses every job in progress, and the workers of a killed launcher train
+on unseen.  Here a worker that dies is replaced and only its job is lost, and a
+worker whose launcher dies ends at once.
 """
 
 import os
@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-# One thread a process, and an allocator that keeps its pages: with glibc's
-# defaults a training step at batch 256 faults in some 10 MB anew each time.
+# One thread per process, and an allocator that keeps its pages: with glibc's
+# defaults a training step at batch 256 faults in some 10 MB every time.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -36,7 +36,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def worker_environment() -> Iterator[None]:
-    """Within, processes that are started get :data:`ENVIRONMENT`."""
+    """Give the processes that are started within it :data:`ENVIRONMENT`."""
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     try:
@@ -51,7 +51,7 @@ def worker_environment() -> Iterator[None]:
 
 @dataclass
 class Worker:
-    """One process, the pipe to it, and the job it is on (None when idle)."""
+    """A process, the pipe to it, and the job it is doing (None when idle)."""
 
     process: SpawnProcess
     pipe: Connection
@@ -59,20 +59,22 @@ class Worker:
 
 
 class Pool:
-    """Processes that do jobs one at a time.
+    """Processes, each of which does one job at a time.
 
     Parameters
     ----------
     count
-        How many.
+        Number of processes.
     make
-        Called once in each process with ``setup``; returns the function that
-        does a job.  Both must be importable, jobs and results picklable.
+        Function that is called once in each process with ``setup`` and returns the
+        function that does a job.  It must be importable, and ``setup``, jobs and
+        results picklable.
     setup
         Argument of ``make``.
     """
 
     def __init__(self, count: int, make: Callable[[Any], Callable[[Any], Any]], setup: Any) -> None:
+        # not "fork": a forked child of a process with threads, such as torch's, may hang
         self._context = get_context("spawn")
         self._make, self._setup = make, setup
         with worker_environment():
@@ -84,7 +86,7 @@ class Pool:
             target=_serve, args=(theirs, self._make, self._setup), daemon=True
         )
         process.start()
-        theirs.close()
+        theirs.close()  # else the pipe would stay open, and a dead worker go unnoticed
         return Worker(process, ours)
 
     @property
@@ -93,7 +95,7 @@ class Pool:
         return [worker for worker in self.workers if worker.job is None]
 
     def give(self, worker: Worker, job: Any) -> None:
-        """Give an idle worker a job; a worker found dead is noticed by :meth:`results`."""
+        """Give an idle worker a job; :meth:`results` notices if the worker is dead."""
         worker.job = job
         try:
             worker.pipe.send(job)
@@ -106,7 +108,7 @@ class Pool:
         Returns
         -------
         list of (job, result)
-            The result is None where the worker died; it was replaced.
+            The result is None if the worker died; it was replaced.
         """
         busy = [worker for worker in self.workers if worker.job is not None]
         ready = connection.wait([worker.pipe for worker in busy], timeout)
@@ -124,7 +126,7 @@ class Pool:
             return job, None
 
     def close(self) -> None:
-        """End all processes now, whatever they are doing."""
+        """Kill all processes, whatever they are doing."""
         for worker in self.workers:
             worker.process.kill()
         for worker in self.workers:
@@ -133,7 +135,8 @@ class Pool:
 
 
 def _serve(pipe: Connection, make: Callable[[Any], Callable[[Any], Any]], setup: Any) -> None:
-    """Do jobs until the pipe closes; the launcher alone hears Ctrl-C."""
+    """Do jobs until the pipe closes."""
+    # Ctrl-C goes to every process of the terminal; the launcher alone decides what it ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     do = make(setup)

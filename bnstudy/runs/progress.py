@@ -1,65 +1,82 @@
-"""How far a study is: a bar on a terminal, now and then a line elsewhere."""
+"""Progress of a study, reported to a listener: a console, a notebook, or nobody.
 
-import sys
-import time
-from collections.abc import Callable
+Only data are handed over; :mod:`bnstudy.report.console` turns them into text.
+"""
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-LINE_SECONDS = 10.0
-FIRST_RUNS = 4
-
-Echo = Callable[[str], None]
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the unit a person would use."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+@dataclass(frozen=True)
+class Workload:
+    """Runs that a call would train, and an estimate of the time they take.
 
-
-class StudyProgress:
-    """Show how far a study is: a bar on a terminal, now and then a line elsewhere.
-
-    Time left is reckoned by image-passes, since runs differ in length.
+    Attributes
+    ----------
+    statuses
+        For each experiment, how many of its runs have each status.  A run that
+        several experiments share counts for the first of them.
+    runs, stacks, single_runs
+        Runs to train; of their jobs, those of several runs and of one.
+    image_passes
+        How many times a training image is used, over all runs.
+    workers
+        Number of processes.
+    seconds
+        Estimated wall time.
+    measured
+        Whether the estimate uses the speed of finished runs of the study.
     """
 
-    def __init__(self, runs: int, passes: int, echo: Echo) -> None:
-        self.runs, self.passes, self.echo = runs, passes, echo
-        self.done_runs = self.done_passes = 0
-        self.started = self.last_line = time.perf_counter()
-        self.bar: Progress | None = None
+    statuses: Mapping[str, Mapping[str, int]]
+    runs: int
+    stacks: int
+    single_runs: int
+    image_passes: int
+    workers: int
+    seconds: float
+    measured: bool
 
-    def __enter__(self) -> Callable[[int, int], None]:
-        if sys.stderr.isatty():
-            self.bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                TextColumn("{task.fields[runs]} of {task.fields[all_runs]} runs"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self.task = self.bar.add_task("", total=self.passes, runs=0, all_runs=self.runs)
-            self.bar.start()
-        return self._tell
 
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+@dataclass(frozen=True)
+class Progress:
+    """State of a study that is being trained.
 
-    def _tell(self, runs: int, passes: int) -> None:
-        self.done_runs += runs
-        self.done_passes += passes
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.done_passes, runs=self.done_runs)
-            return
-        now = time.perf_counter()
-        # the first runs pay for the start of their processes: no telling the time from them
-        if runs and now - self.last_line >= LINE_SECONDS and self.done_runs >= FIRST_RUNS:
-            self.last_line = now
-            left = (self.passes - self.done_passes) / self.done_passes * (now - self.started)
-            self.echo(f"{self.done_runs} of {self.runs} runs, about {duration(left)} left")
+    Attributes
+    ----------
+    done_runs, runs
+        Runs that have ended, of those to train.
+    done_passes, image_passes
+        The same in image-passes, since runs differ in length.
+    seconds
+        Time since training began.
+    """
+
+    done_runs: int
+    runs: int
+    done_passes: int
+    image_passes: int
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimated time to the end, at the speed so far; infinite before the first run ended."""
+        if not self.done_passes:
+            return float("inf")
+        return (self.image_passes - self.done_passes) / self.done_passes * self.seconds
+
+
+class Listener:
+    """Receives what :func:`~bnstudy.runs.runner.run_study` reports, and ignores it.
+
+    A subclass overrides the methods it has a use for.
+    """
+
+    def note(self, line: str) -> None:
+        """Receive a line for the user."""
+
+    def planned(self, workload: Workload) -> None:
+        """Receive what would be trained, in a dry run."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Receive the progress: when training begins, and whenever runs have ended."""

@@ -1,14 +1,14 @@
 """From a plan to a full store: plan minus store -> jobs -> worker processes -> store.
 
-A worker writes its runs into the store itself, under their claims, so two
-launchers on one store share the work, and killing any process costs no more
-than the job it was on.
+A worker writes its runs into the store itself, under their claims.  So two
+launchers on one store share the work, and a process that is killed loses no more
+than the job it was doing.
 """
 
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,27 +19,29 @@ from bnstudy.errors import BnstudyError, ConfigError, StoreError
 from bnstudy.plan import Plan
 from bnstudy.runs.jobs import (
     Job,
-    Outcome,
-    Setup,
+    RunResult,
+    WorkerSetup,
     choose_engine,
     image_passes,
     make_trainer,
     plan_jobs,
 )
 from bnstudy.runs.processes import Pool
-from bnstudy.runs.progress import Echo, StudyProgress, duration
+from bnstudy.runs.progress import Listener, Progress, Workload
 from bnstudy.runs.provenance import commit, machine, versions
+from bnstudy.runs.registration import freeze
 from bnstudy.runs.store import FINISHED, RunKey, Store, identify
+from bnstudy.runs.tables import read_tables
 
 ATTEMPTS = 3
 TICK_SECONDS = 0.5
-# image-passes a second of a worker, evaluation included, until a run has shown better
+# image-passes per second and worker, evaluation included; used until a run was timed
 ASSUMED_RATES = {"reference": 10_000.0, "lockstep": 40_000.0}
 
 
 @dataclass
 class Summary:
-    """What a call of :func:`run_study` did.
+    """Result of a call of :func:`run_study`.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class Summary:
     interrupted
         Whether Ctrl-C ended it.
     wall_seconds
-        Time it took.
+        Time that the call took.
     """
 
     trained: int = 0
@@ -61,25 +63,6 @@ class Summary:
     left: int = 0
     interrupted: bool = False
     wall_seconds: float = 0.0
-
-    @property
-    def sentence(self) -> str:
-        """The summary for a console."""
-        if self.interrupted:
-            return (
-                f"interrupted: {self.trained} runs trained, {self.left} left; "
-                "run the same command again to go on"
-            )
-        if self.left:
-            return f"{self.skipped} runs are there, {self.left} to train"
-        if not self.trained and not self.failed:
-            return f"nothing to train: all {self.skipped} runs are there"
-        parts = [f"{self.trained} runs trained in {duration(self.wall_seconds)}"]
-        if self.skipped:
-            parts.append(f"{self.skipped} were there")
-        if self.failed:
-            parts.append(f"{len(self.failed)} failed")
-        return ", ".join(parts)
 
 
 def cores() -> int:
@@ -98,33 +81,33 @@ def run_study(
     device: str = "cpu",
     engine: str = "auto",
     dry_run: bool = False,
-    echo: Echo = print,
+    listener: Listener | None = None,
 ) -> Summary:
     """Train every run of a plan that the store does not have.
 
     Parameters
     ----------
     plan, store
-        What is wanted, and what is there.
+        The runs there should be, and those there are.
     dataset
-        The images, those that the plan names.
+        The images that the plan names.
     workers
-        Processes at once, a thread each; if None all cores, but one process
-        where the lockstep engine has a GPU to keep busy.
+        Number of processes, each with one thread.  If None, one per core; with the
+        lockstep engine on a GPU, one.
     device
         A torch device.
     engine
         ``reference``; ``lockstep``; or ``auto``: lockstep where it is
         available, supports the arm and has at least four seeds to train.
     dry_run
-        Only say what would be done; nothing is trained or written.
-    echo
-        Takes a line for the user.
+        Only report what would be done; nothing is trained or written.
+    listener
+        Receives notes, the workload of a dry run, and progress.
 
     Returns
     -------
     Summary
-        Also of a call that Ctrl-C ended or in which runs failed.
+        Also if Ctrl-C ended the call, or runs failed.
 
     Raises
     ------
@@ -138,38 +121,36 @@ def run_study(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     check_device(device)
-    started = time.perf_counter()
+    started, listener = time.perf_counter(), listener or Listener()
+    # experiments may share a run: its first key stands for it
     keys = list(
         {key.id: key for run in plan.runs for key in [identify(run, plan.data.digest)]}.values()
     )
     statuses = store.statuses(keys)
     todo = [key for key in keys if statuses[key.id] not in FINISHED]
-    engine = choose_engine(engine, device, echo)
+    engine = choose_engine(engine, device, listener.note)
     count = workers or (1 if engine != "reference" and device != "cpu" else cores())
     jobs = plan_jobs(todo, engine, device)
     costs = {key.id: image_passes(key.run.arm.config, dataset) for key in todo}
     if dry_run:
-        announce(plan, store, keys, statuses, jobs, costs, count, echo)
+        listener.planned(workload(plan, store, keys, statuses, jobs, costs, count))
         return Summary(skipped=len(keys) - len(todo), left=len(todo))
     try:
-        store.freeze(plan)
+        freeze(store.root, plan)
         for key in todo:
             if statuses[key.id] == "damaged":
-                aside = store.set_aside(key)
-                echo(f"damaged run kept aside as {aside.relative_to(store.root)}, training it anew")
+                aside = store.set_aside(key).relative_to(store.root)
+                listener.note(f"damaged run kept aside as {aside}, training it again")
         summary = Summary(skipped=len(keys) - len(todo))
         if todo:
-            setup = Setup(
+            setup = WorkerSetup(
                 store.root, dataset.folder, dataset.source, device, origin(dataset, device)
             )
-            with StudyProgress(len(todo), sum(costs.values()), echo) as tell:
-                _drive(jobs, costs, setup, min(count, len(jobs)), summary, tell)
+            _train(jobs, costs, setup, min(count, len(jobs)), summary, listener)
     except OSError as error:
         if isinstance(error, BnstudyError):
             raise
         raise StoreError(f"{store.root} cannot be written ({error.strerror})") from None
-    for line in summary.failed:
-        echo(f"failed: {line}")
     summary.wall_seconds = time.perf_counter() - started
     return summary
 
@@ -204,7 +185,7 @@ def origin(dataset: Dataset, device: str) -> dict[str, Any]:
     }
 
 
-def announce(
+def workload(
     plan: Plan,
     store: Store,
     keys: list[RunKey],
@@ -212,50 +193,57 @@ def announce(
     jobs: list[Job],
     costs: Mapping[str, int],
     workers: int,
-    echo: Echo,
-) -> None:
-    """Say what would be trained, and about how long it would take."""
-    for planned in plan.experiments:
-        mine = [key for key in keys if key.run.experiment == planned.experiment.name]
-        found = [statuses[key.id] for key in mine]
-        counts = ", ".join(
-            f"{found.count(kind)} {kind}"
-            for kind in ("done", "diverged", "damaged", "missing")
-            if kind in found
+) -> Workload:
+    """Return what would be trained, and an estimate of the time it takes."""
+    by_experiment = {
+        planned.experiment.name: Counter(
+            statuses[key.id] for key in keys if key.run.experiment == planned.experiment.name
         )
-        echo(f"{planned.experiment.name}: {len(mine)} runs ({counts or 'shared with others'})")
-    rates, basis = measured_rates(plan, store)
+        for planned in plan.experiments
+    }
+    rates, measured = measured_rates(plan, store)
     seconds = [sum(costs[key.id] for key in job.keys) / rates[job.engine] for job in jobs]
-    # no sooner than the longest job, however many workers there are
-    wall = max(sum(seconds) / workers, max(seconds, default=0.0))
     stacks = sum(job.engine == "lockstep" for job in jobs)
-    echo(
-        f"{len(costs)} runs to train, {stacks} stacks and {len(jobs) - stacks} single runs, "
-        f"{sum(costs.values()) / 1e6:.1f} M image-passes, "
-        f"about {duration(wall)} with {workers} workers ({basis})"
+    return Workload(
+        statuses=by_experiment,
+        runs=len(costs),
+        stacks=stacks,
+        single_runs=len(jobs) - stacks,
+        image_passes=sum(costs.values()),
+        workers=workers,
+        # no sooner than the longest job, however many workers there are
+        seconds=max(sum(seconds) / workers, max(seconds, default=0.0)),
+        measured=measured,
     )
 
 
-def measured_rates(plan: Plan, store: Store) -> tuple[dict[str, float], str]:
-    """Return image-passes a second of one worker by engine, and where the figures are from."""
-    runs = store.tables(plan).runs
+def measured_rates(plan: Plan, store: Store) -> tuple[dict[str, float], bool]:
+    """Return image-passes per second of one worker by engine, and whether any was measured."""
+    runs = read_tables(store, plan).runs
     if "images_per_second" not in runs or not (runs["status"] != "missing").any():
-        return ASSUMED_RATES, "at assumed speeds"
+        return ASSUMED_RATES, False
     found = runs.groupby("engine")["images_per_second"].median().dropna()
     measured = {str(engine): float(rate) for engine, rate in found.items()}
-    return {**ASSUMED_RATES, **measured}, "at the speed of the runs that are there"
+    return {**ASSUMED_RATES, **measured}, True
 
 
-def _drive(
+def _train(
     jobs: list[Job],
     costs: Mapping[str, int],
-    setup: Setup,
+    setup: WorkerSetup,
     workers: int,
     summary: Summary,
-    tell: Callable[[int, int], None],
+    listener: Listener,
 ) -> None:
-    """Give out jobs and collect outcomes until none is left."""
+    """Give out jobs and collect their results until no run is left."""
     pending, elsewhere = deque(jobs), deque[Job]()
+    started, done, passes = time.perf_counter(), list[int](), sum(costs.values())
+
+    def tell() -> None:
+        seconds = time.perf_counter() - started
+        listener.progressed(Progress(len(done), len(costs), sum(done), passes, seconds))
+
+    tell()
     attempts: Counter[Job] = Counter()
     summary.left = sum(len(job.keys) for job in jobs)
     pool = Pool(workers, make_trainer, setup)
@@ -264,24 +252,24 @@ def _drive(
             for worker in pool.idle:
                 if pending:
                     pool.give(worker, pending.popleft())
-            for job, outcomes in pool.results(TICK_SECONDS):
-                if outcomes is None:
+            for job, results in pool.results(TICK_SECONDS):
+                if results is None:
                     attempts[job] += 1
                     if attempts[job] < ATTEMPTS:
                         pending.append(job)
                         continue
-                    outcomes = [Outcome("failed", "its process was killed (out of memory?)")]
-                    outcomes *= len(job.keys)
-                ended = []
-                for key, outcome in zip(job.keys, outcomes, strict=True):
-                    if outcome.kind == "elsewhere":
+                    results = [RunResult("failed", "its process was killed (out of memory?)")]
+                    results *= len(job.keys)
+                for key, result in zip(job.keys, results, strict=True):
+                    if result.kind == "elsewhere":
                         elsewhere.append(Job((key,), "reference"))
                     else:
-                        _count(key, outcome, summary)
-                        ended.append(costs[key.id])
-                tell(len(ended), sum(ended))
+                        _count(key, result, summary)
+                        done.append(costs[key.id])
+                tell()
             if not pending and elsewhere and pool.idle:
-                pending.append(elsewhere.popleft())  # another launcher's: look again
+                # another launcher trains it: ask again until it is done, or train it here
+                pending.append(elsewhere.popleft())
                 time.sleep(TICK_SECONDS)
     except KeyboardInterrupt:
         summary.interrupted = True
@@ -289,22 +277,22 @@ def _drive(
         pool.close()
 
 
-def _count(key: RunKey, outcome: Outcome, summary: Summary) -> None:
-    """Enter what became of a run into the summary.
+def _count(key: RunKey, result: RunResult, summary: Summary) -> None:
+    """Add the result of a run to the summary.
 
     Raises
     ------
     StoreError
         If the disk is full.
     """
-    if outcome.kind == "no-space":
+    if result.kind == "no-space":
         raise StoreError(
-            f"the disk is full: {outcome.reason}; finished runs are kept, free some "
+            f"the disk is full: {result.reason}; finished runs are kept, free some "
             "space and run the same command again"
         )
     summary.left -= 1
-    if outcome.kind == "failed":
-        summary.failed.append(f"{name_of(key)}: {outcome.reason}")
+    if result.kind == "failed":
+        summary.failed.append(f"{name_of(key)}: {result.reason}")
     else:
         summary.trained += 1
 

@@ -197,7 +197,7 @@ def test_folder_of_takes_words_and_paths(tmp_path: Path) -> None:
     [
         (
             lambda: data.load("cifar"),
-            "there is no data set 'cifar': choose fashion-mnist",
+            "there is no data set 'cifar': choose one of fashion-mnist",
         ),
         (
             lambda: data.load(source="folder"),

@@ -20,9 +20,11 @@ from bnstudy.engines.reference import evaluate, population_statistics, train
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet, norm_layers
 from bnstudy.networks.norm import parameters_of, register_norm, registry
+from bnstudy.report.console import StudyConsole
 from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store, identify
+from bnstudy.runs.tables import read_tables
 from tests.conftest import SMALL
 from tests.engines.arms import ARMS, ROUGH, check_fifty_steps, check_one_step, check_records
 from tests.plans import plan_of
@@ -204,14 +206,14 @@ def test_without_a_compiler_the_reference_engine_does_it_and_says_so(
     assert reason == "it needs a C++ compiler (c++, g++ or clang++), and none was found"
     plan, lines = plan_of(sample, seeds=4, norms=("bn",)), []
     store = Store(fresh_build / "store")
-    summary = run_study(plan, store, sample, workers=1, echo=lines.append)
+    summary = run_study(plan, store, sample, workers=1, listener=StudyConsole(lines.append))
     assert summary.trained == 4
     assert lines[0] == (
-        "reference engine: the faster lockstep engine cannot be had, it needs a C++ compiler "
+        "reference engine: the faster lockstep engine is unavailable, it needs a C++ compiler "
         "(c++, g++ or clang++), and none was found"
     )
-    assert set(store.tables(plan).runs["engine"]) == {"reference"}
-    with pytest.raises(ConfigError, match="the lockstep engine cannot be had: it needs a C"):
+    assert set(read_tables(store, plan).runs["engine"]) == {"reference"}
+    with pytest.raises(ConfigError, match="the lockstep engine is unavailable: it needs a C"):
         run_study(plan, store, sample, workers=1, engine="lockstep")
 
 
@@ -279,10 +281,10 @@ def test_a_stack_leaves_ordinary_runs_and_skips_those_that_are_there(sample, tmp
     run_study(plan_of(sample, seeds=2), store, sample, workers=1, engine="reference")
     whole = plan_of(sample, seeds=6)
     (store.root / "plan.json").unlink()
-    summary = run_study(whole, store, sample, workers=2, engine="auto", echo=lambda line: None)
+    summary = run_study(whole, store, sample, workers=2, engine="auto")
     assert (summary.trained, summary.skipped) == (8, 4)
-    runs = store.tables(whole).runs
+    runs = read_tables(store, whole).runs
     assert set(runs["status"]) == {"done"}
     assert runs.groupby("seed")["engine"].first().tolist() == ["reference"] * 2 + ["lockstep"] * 4
-    again = run_study(whole, store, sample, workers=2, echo=lambda line: None)
+    again = run_study(whole, store, sample, workers=2)
     assert again.trained == 0

@@ -22,6 +22,7 @@ from bnstudy.networks.norm import parameters_of
 from bnstudy.runs.jobs import choose_engine, plan_jobs
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store, identify
+from bnstudy.runs.tables import read_tables
 from tests.conftest import SMALL
 from tests.engines.arms import ARMS, ROUGH, check_fifty_steps, check_one_step, check_records
 from tests.plans import plan_of
@@ -287,8 +288,8 @@ def test_nothing_waits_for_the_device_within_an_epoch(graphs, small):
 @on_gpu
 def test_a_study_on_a_gpu_leaves_ordinary_runs(sample, tmp_path):
     store, plan = Store(tmp_path / "store"), plan_of(sample, seeds=6)
-    summary = run_study(plan, store, sample, device="cuda", echo=lambda line: None)
-    runs = store.tables(plan).runs
+    summary = run_study(plan, store, sample, device="cuda")
+    runs = read_tables(store, plan).runs
     assert summary.trained == len(runs)
     assert set(runs["engine"]) == {"lockstep"}
     assert set(runs["device"]) == {"cuda"}

@@ -22,6 +22,7 @@ from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.provenance import code_digest
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store, identify
+from bnstudy.runs.tables import read_tables
 from tests.plans import plan_of
 
 CONFIG = RunConfig(
@@ -228,8 +229,8 @@ def test_the_store_gives_back_what_the_probe_saw(sample, tmp_path, small):
     watched = dataclasses.replace(experiment, arms=lambda profile: (arm,))
     plan = make_plan((watched,), PROFILES["tiny"], DataIdentity.of(sample), seeds=1)
     store = Store(tmp_path / "store")
-    assert run_study(plan, store, sample, workers=1, echo=lambda line: None).trained == 1
-    there = store.tables(plan).measures
+    assert run_study(plan, store, sample, workers=1).trained == 1
+    there = read_tables(store, plan).measures
     expected = train(CONFIG, [0], small, probes=WATCHING)[0].measures
     assert there["arm"].unique().tolist() == ["bn"]
     np.testing.assert_array_equal(there["value"].to_numpy(), expected["value"].to_numpy())

@@ -14,7 +14,7 @@ from bnstudy.errors import ConfigError, NotMeasuredError
 from bnstudy.judging import Outcome, judge, measure, shortfalls
 from bnstudy.judging.measures import Run, read
 from bnstudy.plan import Estimand, Variant
-from bnstudy.runs.store import Tables
+from bnstudy.runs.tables import Tables
 from tests.synthetic.examples import (
     ACCURACY,
     EPOCHS,

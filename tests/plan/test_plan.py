@@ -8,6 +8,7 @@ import pytest
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.errors import ConfigError
 from bnstudy.plan import PROFILES, Arm, DataIdentity, Experiment, Plan, make_plan
+from bnstudy.runs.registration import freeze, stored_plan
 from bnstudy.runs.store import Store
 from tests.synthetic.examples import STEPS, claim
 
@@ -79,9 +80,9 @@ def test_the_hash_is_that_of_the_stored_plan_in_whichever_order_of_experiments(t
     plans = [make_plan(some, PROFILES["tiny"], DATA) for some in (pair, pair[::-1])]
     assert plans[0].sha256 == plans[1].sha256
     store = Store(tmp_path / "runs")
-    store.freeze(plans[0])
+    freeze(store.root, plans[0])
     assert json.loads((store.root / "plan.json").read_text())["sha256"] == plans[0].sha256
-    assert store.stored_plan() == json.loads(canonical_json(plans[1].canonical()))
+    assert stored_plan(store.root) == json.loads(canonical_json(plans[1].canonical()))
 
 
 def test_targets_and_arms_change_the_hash_and_words_do_not():

@@ -10,24 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, StoreError
-from bnstudy.plan import Arm, DataIdentity, Experiment, Profile, make_plan
-from bnstudy.runs import jobs, runner
-from bnstudy.runs.jobs import Outcome
-from bnstudy.runs.processes import ENVIRONMENT, Pool, worker_environment
+from bnstudy.report.console import StudyConsole, summary_lines
+from bnstudy.runs import runner
+from bnstudy.runs.jobs import RunResult
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store, identify
-
-SMALL = RunConfig(
-    batch_size=50,
-    epochs=1,
-    train_images=200,
-    validation_images=50,
-    test_images=50,
-    population_images=50,
-)
-LONG = SMALL.replace(train_images=5_000, epochs=8)
+from bnstudy.runs.tables import read_tables
+from tests.plans import LONG, SMALL, plan_of
 
 # A launcher as a user starts it: python launch.py STORE SEEDS EPOCHS
 LAUNCH = """
@@ -36,21 +26,16 @@ from pathlib import Path
 from bnstudy import data
 from bnstudy.runs.runner import run_study
 from bnstudy.runs.store import Store
-from tests.runs.test_runner import LONG, plan_of
+from tests.plans import LONG, plan_of
 if __name__ == "__main__":
+    from bnstudy.report.console import StudyConsole, summary_lines  # not for workers
     root, seeds, epochs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     dataset = data.load(source="sample")
     summary = run_study(plan_of(dataset, LONG.replace(epochs=epochs), seeds), Store(root), dataset,
-                        workers=2, echo=lambda line: print(line, flush=True))
-    print(summary.sentence, flush=True)
+                        workers=2, listener=StudyConsole())
+    print(*summary_lines(summary), sep="\\n", flush=True)
     sys.exit(130 if summary.interrupted else 0)
 """
-
-
-def plan_of(dataset, config=SMALL, seeds=2, norms=("none", "bn")):
-    arms = tuple(Arm(norm, config.replace(norm=norm)) for norm in norms)
-    experiment = Experiment("speed", "T", "Q", "L", "D", "S", lambda profile: arms, (0.7,))
-    return make_plan((experiment,), Profile("tiny", seeds, ""), DataIdentity.of(dataset))
 
 
 def launch(tmp_path: Path, seeds: int, epochs: int) -> subprocess.Popen:
@@ -95,14 +80,14 @@ def workers_of(pid: int) -> list[int]:
 
 def test_a_study_is_trained_once(sample, tmp_path):
     store, plan, lines = Store(tmp_path / "store"), plan_of(sample), []
-    first = run_study(plan, store, sample, workers=2, echo=lines.append)
+    first = run_study(plan, store, sample, workers=2, listener=StudyConsole(lines.append))
     assert (first.trained, first.skipped, first.failed) == (4, 0, [])
     before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
-    again = run_study(plan, store, sample, workers=2, echo=lines.append)
+    again = run_study(plan, store, sample, workers=2, listener=StudyConsole(lines.append))
     assert (again.trained, again.skipped) == (0, 4)
-    assert again.sentence == "nothing to train: all 4 runs are there"
+    assert summary_lines(again) == ["nothing to train: all 4 runs are there"]
     assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == before
-    tables = store.tables(plan)
+    tables = read_tables(store, plan)
     assert set(tables.runs["status"]) == {"done"}
     assert (tables.runs["threads"] == 1).all()
     no_secret = b"".join(path.read_bytes() for path in store.root.rglob("*") if path.is_file())
@@ -112,20 +97,21 @@ def test_a_study_is_trained_once(sample, tmp_path):
 
 def test_a_damaged_run_is_kept_aside_and_trained_again_to_the_same_result(sample, tmp_path):
     store, plan = Store(tmp_path / "store"), plan_of(sample, seeds=1)
-    run_study(plan, store, sample, workers=1, echo=lambda line: None)
-    before = store.tables(plan).curves
+    run_study(plan, store, sample, workers=1)
+    before = read_tables(store, plan).curves
     victim = store.folder(identify(plan.runs[1], plan.data.digest))
     (victim / "curve.parquet").write_bytes(b"cut")
     lines = []
-    summary = run_study(plan, store, sample, workers=1, echo=lines.append)
+    summary = run_study(plan, store, sample, workers=1, listener=StudyConsole(lines.append))
     assert (summary.trained, summary.skipped) == (1, 1)
     assert any("damaged run kept aside as speed/bn/" in line for line in lines)
-    pd.testing.assert_frame_equal(store.tables(plan).curves, before, check_exact=True)
+    pd.testing.assert_frame_equal(read_tables(store, plan).curves, before, check_exact=True)
 
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(sample, tmp_path):
     store, lines = Store(tmp_path / "store"), []
-    summary = run_study(plan_of(sample), store, sample, workers=2, dry_run=True, echo=lines.append)
+    console = StudyConsole(lines.append)
+    summary = run_study(plan_of(sample), store, sample, workers=2, dry_run=True, listener=console)
     assert summary.left == 4
     assert lines[0] == "speed: 4 runs (4 missing)"
     assert lines[1] == (
@@ -150,13 +136,13 @@ def test_an_unknown_device_is_refused(sample, tmp_path):
 def test_a_run_that_fails_is_listed_and_the_others_are_kept(sample, tmp_path):
     config = SMALL.replace(batch_size=199)  # a batch of one image is left over
     store, plan = Store(tmp_path / "store"), plan_of(sample, config, seeds=1)
-    summary = run_study(plan, store, sample, workers=1, echo=lambda line: None)
+    summary = run_study(plan, store, sample, workers=1)
     assert summary.trained == 1
     assert len(summary.failed) == 1
     assert summary.failed[0].startswith(
         "speed, arm bn, seed 0: norm 'bn' needs at least 2 images in every batch"
     )
-    assert list(store.tables(plan).runs["status"]) == ["done", "missing"]
+    assert list(read_tables(store, plan).runs["status"]) == ["done", "missing"]
 
 
 def test_a_store_that_cannot_be_written_is_one_line(sample, tmp_path):
@@ -176,7 +162,7 @@ def test_a_full_disk_stops_the_study_with_one_line(sample, tmp_path, monkeypatch
             self.jobs.append(job)
 
         def results(self, timeout):
-            full = Outcome("no-space", "No space left on device")
+            full = RunResult("no-space", "No space left on device")
             return [(job, [full] * len(job.keys)) for job in self.jobs]
 
         def close(self):
@@ -189,18 +175,6 @@ def test_a_full_disk_stops_the_study_with_one_line(sample, tmp_path, monkeypatch
         "the disk is full: No space left on device; finished runs are kept, free some space "
         "and run the same command again"
     )
-
-
-def test_a_worker_reports_a_full_disk_as_such(sample, tmp_path, monkeypatch):
-    plan = plan_of(sample, seeds=1)
-    do = jobs.make_trainer(jobs.Setup(tmp_path, sample.folder, sample.source, "cpu", {}))
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("bnstudy.runs.store.write_whole", full)
-    key = identify(plan.runs[0], plan.data.digest)
-    assert [each.kind for each in do(jobs.Job((key,), "reference"))] == ["no-space"]
 
 
 # Killing ----------------------------------------------------------------------------------
@@ -240,7 +214,7 @@ def test_two_launchers_at_once_train_each_run_once(sample, tmp_path):
     assert [process.returncode for process in both] == [0, 0], outputs
     assert len(results(tmp_path / "store")) == 6
     plan = plan_of(sample, LONG.replace(epochs=2), 3)
-    assert set(Store(tmp_path / "store").tables(plan).runs["status"]) == {"done"}
+    assert set(read_tables(Store(tmp_path / "store"), plan).runs["status"]) == {"done"}
     assert not list((tmp_path / "store").rglob("*damaged*"))
 
 
@@ -255,42 +229,6 @@ def test_ctrl_c_ends_a_study_cleanly_and_it_goes_on_later(sample, tmp_path):
     done = len(results(tmp_path / "store"))
     output, _ = launch(tmp_path, seeds=3, epochs=3).communicate(timeout=120)
     assert f"{6 - done} runs trained" in output
-
-
-# Workers ----------------------------------------------------------------------------------
-
-
-def doubler(setup):
-    def do(job):
-        if job == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return job * setup
-
-    return do
-
-
-def test_a_pool_knows_which_job_died_and_replaces_the_worker():
-    pool = Pool(2, doubler, 2)
-    try:
-        collected = {}
-        for job in (3, "die"):
-            pool.give(pool.idle[0], job)
-        while len(collected) < 2:
-            collected |= dict(pool.results(1.0))
-        assert collected == {3: 6, "die": None}
-        pool.give(pool.idle[-1], 5)
-        while 5 not in collected:
-            collected |= dict(pool.results(1.0))
-        assert collected[5] == 10
-    finally:
-        pool.close()
-
-
-def test_the_environment_of_workers_is_put_back():
-    before = dict(os.environ)
-    with worker_environment():
-        assert {name: os.environ[name] for name in ENVIRONMENT} == ENVIRONMENT
-    assert dict(os.environ) == before
 
 
 def test_a_run_whose_process_keeps_dying_is_given_up(sample, tmp_path, monkeypatch):
@@ -312,5 +250,5 @@ def test_a_run_whose_process_keeps_dying_is_given_up(sample, tmp_path, monkeypat
 
     monkeypatch.setattr(runner, "Pool", DyingPool)
     plan = plan_of(sample, seeds=1, norms=("bn",))
-    summary = run_study(plan, Store(tmp_path / "s"), sample, workers=1, echo=lambda line: None)
+    summary = run_study(plan, Store(tmp_path / "s"), sample, workers=1)
     assert summary.failed == ["speed, arm bn, seed 0: its process was killed (out of memory?)"]

@@ -1,44 +1,21 @@
-"""The store: ids, whole writes, damage noticed, plans kept, tables."""
+"""The store: ids, whole writes, damage noticed, claims of processes."""
 
-import dataclasses
-import json
 import multiprocessing
 import os
 import shutil
 from io import BytesIO
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from bnstudy.config import RunConfig, canonical_json, digest
-from bnstudy.engines.record import CURVE_COLUMNS, NORM_COLUMNS, Record
-from bnstudy.errors import DamagedRunError, PlanMismatchError, StoreError
-from bnstudy.plan import Arm, DataIdentity, Experiment, PlannedRun, Profile, make_plan
+from bnstudy.config import RunConfig
+from bnstudy.errors import DamagedRunError
+from bnstudy.plan import Arm, PlannedRun
 from bnstudy.runs.store import Store, folder_name, identify, parquet_bytes, write_whole
-from tests.synthetic.examples import claim
+from bnstudy.runs.tables import read_tables
+from tests.runs.records import DATA, cut, key, plan, record
 
-DATA = DataIdentity("fashion-mnist", "d" * 64, sample=False)
 HOSTILE = ["bn/b=8", "../up", "<script>", "a|b`c`", "批量归一化", ".", "x" * 300, "CON", "%2F"]
-
-
-def record(status="done", steps=10, weights="w", order="o") -> Record:
-    curve = pd.DataFrame({name: np.linspace(0, 1, 2) for name in CURVE_COLUMNS})
-    curve["step"], curve["images"] = [5, 10], [500, 1000]
-    curve.loc[0, "test_accuracy"] = np.nan
-    norms = pd.DataFrame([("norm1", 0, 1.0, 0.0, 0.5, np.nan)], columns=list(NORM_COLUMNS))
-    return Record(status, steps, 5, curve, norms, weights, order, 1.5, 2.0)
-
-
-def plan(arms=("none", "bn"), seeds=2, targets=(0.7,), profile_name="quick", data=DATA, **changes):
-    made = tuple(Arm(arm, RunConfig(norm=arm, **changes)) for arm in arms)
-    experiment = Experiment("speed", "T", "Q", "L", "D", "S", lambda profile: made, targets)
-    profile = Profile(profile_name, seeds, "")
-    return make_plan((experiment,), profile, data)
-
-
-def key(arm="bn", seed=0, **changes):
-    return identify(PlannedRun("speed", Arm(arm, RunConfig(norm="bn", **changes)), seed), "d" * 64)
 
 
 @pytest.fixture
@@ -106,10 +83,6 @@ def test_no_scratch_file_stays_and_a_failed_write_keeps_what_was_there(tmp_path,
     assert [each.name for each in tmp_path.iterdir()] == ["x"]
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-7])
-
-
 def edit_status(path):
     path.write_text(path.read_text().replace('"done"', '"diverged"'))
 
@@ -132,7 +105,7 @@ def test_a_damaged_file_is_named_in_one_line(store, name, damage, fault):
     damage(store.folder(run) / name)
     assert store.status(run) == "damaged"
     with pytest.raises(DamagedRunError) as refusal:
-        store.tables(planned)
+        read_tables(store, planned)
     message = str(refusal.value)
     assert f"{name} {fault}: run the study again" in message
     assert str(store.root.parent) not in message
@@ -221,138 +194,3 @@ def test_a_claim_excludes_other_processes_and_dies_with_its_own(store):
     process.join()
     with store.claim(key()) as mine:
         assert mine is True
-
-
-# Plans ----------------------------------------------------------------------------------
-
-
-def test_the_plan_is_stored_with_its_hash(store):
-    store.freeze(plan())
-    stored = json.loads((store.root / "plan.json").read_text())
-    assert stored["sha256"] == digest(stored["plan"])
-    assert stored["plan"] == json.loads(canonical_json(plan().canonical()))
-
-
-def test_the_same_plan_again_changes_nothing(store):
-    store.freeze(plan())
-    before = (store.root / "plan.json").stat()
-    store.freeze(plan())
-    assert (store.root / "plan.json").stat().st_mtime_ns == before.st_mtime_ns
-
-
-@pytest.mark.parametrize(
-    ("other", "part"),
-    [
-        ({"seeds": 3}, "other seeds (2 seeds, not 3 seeds)"),
-        ({"profile_name": "full"}, "other profile (quick, not full)"),
-        ({"data": dataclasses.replace(DATA, digest="e" * 64)}, "other data (dddddddd, not eeee"),
-        ({"arms": ("none",)}, "other arms of experiment 'speed'"),
-        ({"targets": (0.8,)}, "other targets of experiment 'speed'"),
-        ({"learning_rate": 0.1}, "other arms of experiment 'speed'"),
-    ],
-)
-def test_a_plan_that_contradicts_the_stored_one_is_refused(store, other, part):
-    store.freeze(plan())
-    with pytest.raises(PlanMismatchError) as refusal:
-        store.freeze(plan(**other))
-    assert part in str(refusal.value)
-    assert str(refusal.value).endswith("give the changed study another name with --study")
-
-
-def test_experiments_can_be_added_to_a_stored_plan(store):
-    first = plan()
-    second = dataclasses.replace(
-        first,
-        experiments=(
-            dataclasses.replace(
-                first.experiments[0],
-                experiment=dataclasses.replace(first.experiments[0].experiment, name="noise"),
-            ),
-        ),
-    )
-    store.freeze(first)
-    store.freeze(second)
-    assert [each["name"] for each in store.stored_plan()["experiments"]] == ["noise", "speed"]
-    store.freeze(first)
-    assert len(store.stored_plan()["experiments"]) == 2
-
-
-def claimed(*claims):
-    bare = plan()
-    return dataclasses.replace(
-        bare, experiments=(dataclasses.replace(bare.experiments[0], claims=claims),)
-    )
-
-
-def test_claims_can_be_rewritten_until_the_first_run(store):
-    store.freeze(claimed(claim("early")))
-    store.freeze(claimed(claim("late"), claim("more")))
-    assert list(store.stored_plan()["experiments"][0]["claims"]) == ["late", "more"]
-
-
-@pytest.mark.parametrize("first", [(), (claim(centre=2.0),)])
-@pytest.mark.parametrize("later", [(), (claim(),), (claim("late"),)])
-def test_claims_stay_as_they_were_stored_once_there_are_runs(store, first, later):
-    store.freeze(claimed(*first))
-    store.write(key(), record(), {})
-    before = store.stored_plan()
-    store.freeze(claimed(*later))
-    assert store.stored_plan() == before
-
-
-@pytest.mark.parametrize("damage", [cut, lambda path: path.write_text('{"plan": {}}')])
-def test_a_damaged_plan_is_named_in_one_line(store, damage):
-    store.freeze(plan())
-    damage(store.root / "plan.json")
-    with pytest.raises(StoreError, match=r"study/plan\.json was cut or edited"):
-        store.freeze(plan())
-
-
-# Tables ---------------------------------------------------------------------------------
-
-
-def fill(store, planned, **changes):
-    for run in planned.runs:
-        made = record(weights=f"w{run.seed}", order=f"o{run.seed}")
-        store.write(
-            identify(run, DATA.digest), dataclasses.replace(made, **changes), {"machine": {"a": 1}}
-        )
-
-
-def test_tables_hold_every_planned_run_in_the_order_of_the_plan(store):
-    planned = plan()
-    fill(store, planned)
-    shutil.rmtree(store.folder(identify(planned.runs[1], DATA.digest)))
-    tables = store.tables(planned)
-    assert tables.runs[["arm", "seed", "status"]].to_numpy().tolist() == [
-        ["none", 0, "done"],
-        ["bn", 0, "missing"],
-        ["none", 1, "done"],
-        ["bn", 1, "done"],
-    ]
-    assert tables.runs["machine.a"].tolist()[0] == 1
-    assert len(tables.curves) == 3 * 2
-    assert list(tables.curves.columns) == ["experiment", "arm", "seed", *CURVE_COLUMNS]
-    assert np.isnan(tables.curves["test_accuracy"].iloc[0])
-
-
-def test_tables_of_an_empty_store_have_their_columns(store):
-    tables = store.tables(plan())
-    assert (tables.runs["status"] == "missing").all()
-    assert list(tables.norms.columns) == ["experiment", "arm", "seed", *NORM_COLUMNS]
-    assert len(tables.curves) == 0
-
-
-@pytest.mark.parametrize(
-    ("digests", "what"),
-    [(("weights_digest", "x"), "initial weights"), (("order_digest", "x"), "order of images")],
-)
-def test_arms_that_are_no_pairs_are_refused(store, digests, what):
-    planned = plan(seeds=1)
-    fill(store, planned)
-    run = identify(planned.runs[1], DATA.digest)
-    shutil.rmtree(store.folder(run))
-    fields = {"weights_digest": "w0", "order_digest": "o0"} | dict([digests])
-    store.write(run, dataclasses.replace(record(), **fields), {})
-    with pytest.raises(StoreError, match=f"the arms of seed 0 must share their {what}"):
-        store.tables(planned)

@@ -7,8 +7,7 @@ import pandas as pd
 
 from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
 from bnstudy.plan import Claim, DataIdentity, Plan, PlannedExperiment, PlannedRun
-from bnstudy.runs.store import Tables
-from bnstudy.runs.tables import KEY_COLUMNS
+from bnstudy.runs.tables import KEY_COLUMNS, Tables
 from tests.synthetic.examples import convergence, source, speed
 from tests.synthetic.records import formula_record, given_record, random_record
 

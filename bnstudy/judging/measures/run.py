@@ -9,8 +9,7 @@ import pandas as pd
 from bnstudy.config import RunConfig
 from bnstudy.networks.lenet import CLASSES
 from bnstudy.plan import Plan
-from bnstudy.runs.store import Tables
-from bnstudy.runs.tables import KEY_COLUMNS
+from bnstudy.runs.tables import KEY_COLUMNS, Tables
 
 if TYPE_CHECKING:
     from bnstudy.judging.measures.registry import Reading

@@ -1,0 +1,95 @@
+"""The console's lines: progress at a readable pace, the workload, and every kind of ending."""
+
+import pytest
+
+from bnstudy.judging import Calibration
+from bnstudy.report.console import (
+    StudyConsole,
+    calibration_lines,
+    summary_lines,
+    workload_lines,
+)
+from bnstudy.runs.progress import Progress, Workload
+from bnstudy.runs.runner import Summary
+
+
+def test_progress_is_a_line_every_ten_seconds_once_some_runs_have_ended():
+    lines = []
+    console = StudyConsole(lines.append)
+    for done, seconds in ((0, 0.0), (3, 30.0), (4, 40.0), (5, 49.0), (10, 60.0)):
+        console.progressed(Progress(done, 16, done * 100, 1_600, seconds))
+    assert lines == ["4 of 16 runs, about 2 min left", "10 of 16 runs, about 36 s left"]
+
+
+def test_time_left_is_counted_in_image_passes_since_runs_differ_in_length():
+    # three of four runs took 60 s, but the last one is as long as the three
+    assert Progress(3, 4, 300, 600, 60.0).seconds_left == 60.0
+    assert Progress(0, 4, 0, 600, 60.0).seconds_left == float("inf")
+
+
+def test_notes_are_written_as_they_are():
+    lines = []
+    StudyConsole(lines.append).note("damaged run kept aside")
+    assert lines == ["damaged run kept aside"]
+
+
+def test_a_terminal_gets_a_bar_that_ends_with_the_study(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    lines = []
+    with StudyConsole(lines.append) as console:
+        console.progressed(Progress(0, 8, 0, 800, 0.0))
+        console.progressed(Progress(5, 8, 500, 800, 50.0))
+        (task,) = console._bar.tasks
+        assert (task.completed, task.total, task.fields["runs"]) == (500, 800, 5)
+        assert console._bar.live.is_started
+    assert not console._bar.live.is_started
+    assert lines == []
+
+
+WORKLOAD = Workload(
+    statuses={"speed": {"missing": 3, "done": 1}, "noise": {}},
+    runs=3,
+    stacks=1,
+    single_runs=2,
+    image_passes=2_345_678,
+    workers=2,
+    seconds=3_000.0,
+    measured=False,
+)
+
+
+def test_a_workload_is_a_line_per_experiment_and_one_for_all():
+    assert workload_lines(WORKLOAD) == [
+        "speed: 4 runs (1 done, 3 missing)",
+        "noise: 0 runs (shared with others)",
+        "3 runs to train, 1 stacks and 2 single runs, 2.3 M image-passes, "
+        "about 50 min with 2 workers (at assumed speeds)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("summary", "lines"),
+    [
+        (Summary(skipped=4), ["nothing to train: all 4 runs are there"]),
+        (Summary(skipped=4, left=2), ["4 runs are there, 2 to train"]),
+        (Summary(trained=4, wall_seconds=12.3), ["4 runs trained in 12 s"]),
+        (
+            Summary(trained=4, skipped=1, failed=["a: no"], wall_seconds=8_000.0),
+            ["failed: a: no", "4 runs trained in 2.2 h, 1 were there, 1 failed"],
+        ),
+        (
+            Summary(trained=4, left=2, interrupted=True),
+            ["interrupted: 4 runs trained, 2 left; run the same command again to go on"],
+        ),
+    ],
+)
+def test_every_ending_of_a_study_is_a_sentence(summary, lines):
+    assert summary_lines(summary) == lines
+
+
+def test_a_calibration_is_its_error_and_a_line_per_claim():
+    found = Calibration(2_000, ("speed",), 2, 0.0215, 0.0032, {"speed": 0.8734})
+    assert calibration_lines("standard", found) == [
+        "study standard: family-wise error 0.021 (standard error 0.003) in 2,000 null studies",
+        "speed: found in 87.3% of studies with the pilot's effect",
+    ]
