@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 from functools import cache
@@ -100,6 +101,20 @@ def _compile(program: str, source: Path, library: Path) -> None:
 
 
 def _run(command: list[str]) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=SECONDS
-    ).stdout
+    """Return the output of a compiler, and end it with its own processes if it takes too long."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group: killing the driver alone leaves cc1plus running
+    )
+    try:
+        output, errors = process.communicate(timeout=SECONDS)
+    except BaseException:  # Ctrl-C too, which a group of its own does not get
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+    return output

@@ -13,7 +13,7 @@ LIGHT = {
     "muted": drawing.MUTED,
     "grid": drawing.GRID,
     "paper": drawing.PAPER,
-    **{f"arm-{number}": look.color for number, look in enumerate(drawing.LOOKS, start=1)},
+    **{f"arm-{number}": style.color for number, style in enumerate(drawing.LINE_STYLES, start=1)},
     "page": "#f7f8f9",
     "link": "#005a94",
     "code": "#eef0f3",

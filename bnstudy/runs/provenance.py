@@ -1,6 +1,6 @@
-"""Where a result comes from: the digest of the code, versions, the machine, the commit.
+"""Provenance of a result: the digest of the code, versions, the machine, the commit.
 
-No host name, no user name and no path is ever taken down.
+No host name, no user name and no path is ever recorded.
 """
 
 import ast
@@ -14,9 +14,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ENGINES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
+ENGINE_MODULES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
-# Errors change no result, what the sources read is checked by its own checksum, and compilers
+# Errors change no result, the content that the sources read has its own checksum, and compilers
 # differ between machines anyway.
 NO_EFFECT = frozenset(
     {
@@ -31,29 +31,33 @@ NO_EFFECT = frozenset(
 
 @cache
 def code_digest(*starts: str) -> str:
-    """Return the sha256 of the code that decides the result of a run.
+    """Return the sha256 of the code that determines the result of a run.
 
-    Of the modules that ``starts`` (by default both engines) import, directly or
-    not, within the package: their syntax trees without docstrings and comments,
-    so that polishing words retrains nothing.  Package files that only re-export
-    do not count; C++ files beside a module do.
+    Of the modules that ``starts`` (by default both engines) import, directly or not,
+    within the package: their code as :func:`code_of` returns it, and the C++ files of
+    the folders they name, in the order of the texts.  So names of modules and files,
+    import lines, comments and docstrings can change without training anything again.
     """
-    sha, modules = hashlib.sha256(), set[str]()
-    for start in starts or ENGINES:
-        modules |= import_closure(start)
-    folders = set()
-    for module in sorted(modules):
+    texts = set[str]()
+    for module in set[str]().union(*(import_closure(start) for start in starts or ENGINE_MODULES)):
         path = module_path(module)
-        if path is not None and path.name != "__init__.py":
-            folders.add(path.parent)
-            sha.update(f"{module}\n{code_of(path.read_text(encoding='utf-8'))}\n".encode())
-    for path in sorted(each for folder in folders for each in folder.glob("cpp/*.[ch]pp")):
-        sha.update(f"{path.name}\n{cpp_code_of(path.read_text(encoding='utf-8'))}\n".encode())
+        if path is not None:
+            source = path.read_text(encoding="utf-8")
+            texts.add(code_of(source))
+            texts |= {cpp_code_of(each.read_text(encoding="utf-8")) for each in cpp(path, source)}
+    sha = hashlib.sha256()
+    for text in sorted(texts - {""}):  # without those that only re-export
+        sha.update(f"{text}\n".encode())
     return sha.hexdigest()
 
 
 def import_closure(start: str) -> set[str]:
-    """Return the modules of the same package that a module imports, directly or not, and itself."""
+    """Return the modules of the same package that a module imports, directly or not, and itself.
+
+    Of a package that re-exports a name, the module that defines it is imported, not
+    the package: the closure is the same whether a name is imported from a package's
+    face or from the module itself.
+    """
     package, found, queue = start.split(".")[0], set(), [start]
     while queue:
         module = queue.pop()
@@ -62,22 +66,39 @@ def import_closure(start: str) -> set[str]:
             continue
         found.add(module)
         imported = imports_of(path.read_text(encoding="utf-8"))
-        queue += [name for name in imported if name.split(".")[0] == package]
+        queue += [
+            definer(origin, name) for origin, name in imported if origin.split(".")[0] == package
+        ]
     return found
 
 
+def definer(module: str, name: str) -> str:
+    """Return the module that ``from module import name`` takes the name from."""
+    if not name:
+        return module
+    if module_path(f"{module}.{name}") is not None:
+        return f"{module}.{name}"
+    path = module_path(module)
+    if path is not None and path.name == "__init__.py":
+        for origin, each in imports_of(path.read_text(encoding="utf-8")):
+            if each == name:
+                return definer(origin, name)
+    return module
+
+
 @cache  # most modules are in the closures of both engines and of every probe
-def imports_of(source: str) -> tuple[str, ...]:
-    """Return what a source text imports: modules, and names in them, which may be modules."""
-    found: list[str] = []
+def imports_of(source: str) -> tuple[tuple[str, str], ...]:
+    """Return the imports of a source text: (module, name in it), the name empty for a module."""
+    found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
+            found += [(node.module, name.name) for name in node.names]
         elif isinstance(node, ast.Import):
-            found += [name.name for name in node.names]
+            found += [(name.name, "") for name in node.names]
     return tuple(found)
 
 
+@cache  # asked for every imported name
 def module_path(module: str) -> Path | None:
     """Return the file of a module, or None if there is no such module."""
     try:
@@ -87,22 +108,54 @@ def module_path(module: str) -> Path | None:
     return Path(found.origin) if found is not None and found.origin else None
 
 
+def cpp(path: Path, source: str) -> list[Path]:
+    """Return the C++ files of a module: those in the folder ``cpp`` beside it, if it names that."""
+    return list(path.parent.glob("cpp/*.[ch]pp")) if '"cpp"' in source else []
+
+
 @cache
 def code_of(source: str) -> str:
-    """Return a source text without docstrings, comments and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and body:
-            first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    """Return a source text without docstrings, comments, layout, imports and ``__all__``.
+
+    Empty for a module that only re-exports.
+    """
+    return ast.unparse(_WithoutWords().visit(ast.parse(source)))
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Removes from a syntax tree what has no effect on results."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Remove a docstring, visit the children, and fill a body that became empty."""
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+        super().generic_visit(node)
+        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """Remove the line: the modules that it names are in the digest themselves."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """Remove the line: the modules that it names are in the digest themselves."""
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        """Remove an assignment to ``__all__``."""
+        return None if ast.unparse(node.targets[0]) == "__all__" else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        """Remove a block ``if TYPE_CHECKING`` that held imports alone."""
+        self.generic_visit(node)
+        for_types = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        alone = for_types and not node.orelse and isinstance(node.body[0], ast.Pass)
+        return None if alone else node
 
 
 def cpp_code_of(source: str) -> str:
-    """Return a C++ text without ``//`` comments and layout."""
-    return " ".join(re.sub(r"//.*", "", source).split())
+    """Return a C++ text without ``//`` comments, includes of files beside it, and layout."""
+    return " ".join(re.sub(r'//.*|#include ".*"', "", source).split())
 
 
 @cache

@@ -20,6 +20,7 @@ from tests.synthetic.examples import (
     EPOCHS,
     FAST,
     HORIZON,
+    NAN,
     SLOW,
     STEPS,
     accuracy_claim,
@@ -27,8 +28,6 @@ from tests.synthetic.examples import (
 )
 from tests.synthetic.studies import claims_plan as plan
 from tests.synthetic.studies import tables
-
-NAN = float("nan")
 
 
 def frozen(plan):

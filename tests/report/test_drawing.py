@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnstudy.report import drawing
-from bnstudy.report.drawing import LOOKS, Scale, intervals, styles, svg, to_svg
-from bnstudy.report.drawing.marks import MOST_TICKS, apart, epoch_ticks, steps_ticks
+from bnstudy.report.drawing import LINE_STYLES, Scale, intervals, styles, svg, to_svg
+from bnstudy.report.drawing.marks import MOST_TICKS, epoch_ticks, log_ticks, separate
 from bnstudy.report.exhibits.curves import draw_learning_curves
 from bnstudy.report.exhibits.final_accuracy import draw_paired_differences
 from bnstudy.report.exhibits.kaplan_meier import draw_survival_curves
@@ -53,13 +53,13 @@ def test_contrast_is_that_of_the_standard():
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_every_arm_is_legible_as_text_on_its_paper(theme):
-    for number in range(1, len(LOOKS) + 1):
+    for number in range(1, len(LINE_STYLES) + 1):
         assert contrast(theme[f"arm-{number}"], theme["paper"]) >= 4.5
 
 
 def test_no_two_arms_share_color_marker_or_line():
-    for field in ("color", "marker", "line"):
-        assert len({str(getattr(look, field)) for look in LOOKS}) == len(LOOKS)
+    for field in ("color", "marker", "linestyle"):
+        assert len({str(getattr(style, field)) for style in LINE_STYLES}) == len(LINE_STYLES)
 
 
 def test_learning_curves_draw_every_seed_and_their_mean():
@@ -79,9 +79,9 @@ def test_curves_of_a_lone_epoch_are_dots_since_a_line_would_draw_nothing():
     points = curves()
     points = points[points["epoch"] == points["epoch"].max()]
     (axes,) = draw_learning_curves(points, LABELS, PERCENT, "source").axes
-    for arm, look in zip(LABELS, LOOKS, strict=False):
+    for arm, style in zip(LABELS, LINE_STYLES, strict=False):
         values = points.loc[points["arm"] == arm, "value"]
-        seeds, mean = (line for line in axes.lines if line.get_marker() == look.marker)
+        seeds, mean = (line for line in axes.lines if line.get_marker() == style.marker)
         assert sorted(seeds.get_ydata()) == sorted(values)
         np.testing.assert_allclose(mean.get_ydata(), [values.mean()])
     (axes,) = draw_learning_curves(curves(), LABELS, PERCENT, "source").axes
@@ -195,7 +195,7 @@ def test_inline_drawings_take_every_color_from_the_page():
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(st.lists(st.floats(0, 1), max_size=6))
 def test_labels_move_apart_and_keep_their_order(heights):
-    moved = apart(heights, 0.09)
+    moved = separate(heights, 0.09)
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     in_order = [moved[index] for index in order]
     assert all(b - a >= 0.09 - 1e-9 for a, b in pairwise(in_order))
@@ -236,7 +236,7 @@ def test_ids_are_numbered_in_the_order_of_the_drawing():
     ],
 )
 def test_a_long_name_beside_a_line_has_two_lines(name, expected):
-    assert styles.two_lines(name) == expected
+    assert styles.wrap_in_two(name) == expected
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.5, 20.0), (0.001, 900.0)])
@@ -299,9 +299,9 @@ def test_names_of_arms_with_one_observed_value_do_not_run_into_each_other():
 
 
 def test_a_long_name_under_a_dot_is_broken_into_three_lines_and_not_cut():
-    assert styles.wrapped("no BN + dropout, 5,000 images") == "no BN +\ndropout,\n5,000 images"
-    assert styles.wrapped("BN + dropout") == "BN +\ndropout"
-    assert max(map(len, styles.wrapped("word " * 30).split("\n"))) <= styles.LONGEST_LABEL
+    assert styles.wrap_label("no BN + dropout, 5,000 images") == "no BN +\ndropout,\n5,000 images"
+    assert styles.wrap_label("BN + dropout") == "BN +\ndropout"
+    assert max(map(len, styles.wrap_label("word " * 30).split("\n"))) <= styles.LONGEST_LABEL
 
 
 def test_names_of_arms_that_never_reach_a_target_stand_below_each_other():
@@ -348,14 +348,14 @@ def test_a_single_record_of_a_layer_is_a_dot_for_every_seed_and_one_for_the_mean
     points = pd.DataFrame(rows, columns=["arm", "layer", "seed", "epoch", "value"])
     figure = draw_layer_lines(points, {"bn": "BN"}, ["network"], Scale("Loss"), "source")
     (axes,) = figure.axes
-    assert [line.get_marker() for line in axes.lines] == [LOOKS[0].marker] * 4
+    assert [line.get_marker() for line in axes.lines] == [LINE_STYLES[0].marker] * 4
 
 
 def test_a_logarithmic_axis_over_many_decades_has_few_ticks():
     figure = mpl.figure.Figure()
     axes = figure.subplots()
     axes.set_yscale("log")
-    steps_ticks([axes], pd.Series([1e-7, 1e6]))
+    log_ticks([axes], pd.Series([1e-7, 1e6]))
     ticks = axes.yaxis.get_major_locator().tick_values(0, 1)
     assert 3 <= len(ticks) <= MOST_TICKS
     np.testing.assert_allclose(np.log10(ticks), np.round(np.log10(ticks)), atol=1e-9)

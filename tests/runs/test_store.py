@@ -4,16 +4,13 @@ import multiprocessing
 import os
 import shutil
 from io import BytesIO
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from bnstudy.config import RunConfig
-from bnstudy.engines.probes import modules_of
 from bnstudy.errors import DamagedRunError
 from bnstudy.plan import Arm, PlannedRun
-from bnstudy.runs import provenance
 from bnstudy.runs.store import Store, folder_name, identify, parquet_bytes, write_whole
 from bnstudy.runs.tables import read_tables
 from tests.runs.records import DATA, cut, key, plan, record
@@ -49,65 +46,6 @@ def test_the_id_ignores_name_experiment_and_spelling():
     run = PlannedRun("other", Arm("renamed", RunConfig(norm="bn", learning_rate=0.9)), 0)
     assert identify(run, "d" * 64).id == key().id
     assert key(learning_rate=1).id == key(learning_rate=1.0).id
-
-
-def test_polishing_words_keeps_the_code_digest_and_changing_code_does_not():
-    source = 'def f(x):\n    """Say."""\n    return x + 1  # why\n'
-    polished = 'def f(x):\n    """Say it better."""\n\n    # because\n    return x+1\n'
-    assert provenance.code_of(source) == provenance.code_of(polished)
-    assert provenance.code_of(source) != provenance.code_of(source.replace("1", "2"))
-
-
-def test_comments_in_the_kernel_keep_the_code_digest_and_changing_it_does_not():
-    source = "// add\nint f(int x) {\n  return x + 1;  // why\n}\n"
-    polished = "int f(int x) { return x + 1; }  // said better\n"
-    assert provenance.cpp_code_of(source) == provenance.cpp_code_of(polished)
-    assert provenance.cpp_code_of(source) != provenance.cpp_code_of(source.replace("1", "2"))
-
-
-def test_the_code_digest_covers_the_kernel(monkeypatch):
-    kernel = provenance.module_path("bnstudy.engines.lockstep.cpu").parent / "cpp" / "kernel.cpp"
-    before = provenance.code_digest.__wrapped__()
-    read = Path.read_text
-
-    def changed(path, **options):
-        return read(path, **options) + (" int more;" if path == kernel else "")
-
-    monkeypatch.setattr(Path, "read_text", changed)
-    assert provenance.code_digest.__wrapped__() != before
-
-
-def test_editing_a_probe_retrains_only_the_runs_it_looks_into():
-    (geometry,) = modules_of(["geometry"])
-    closure = provenance.import_closure(geometry)
-    assert {"bnstudy.engines.probes.geometry", "bnstudy.engines.probes.probe"} <= closure
-    others = {
-        f"bnstudy.engines.probes.{name}" for name in ("landscape", "recording", "batch_noise")
-    }
-    assert (
-        not (others | {"bnstudy.activations.builtin", "bnstudy.activations.reading.plain"})
-        & closure
-    )
-    both = provenance.code_digest(*modules_of(["geometry", "activations"]))
-    assert both != provenance.code_digest(geometry)
-
-
-def test_the_code_digest_covers_the_training_modules_and_nothing_above():
-    closure = provenance.import_closure("bnstudy.engines.reference")
-    wanted = {
-        "engines.reference",
-        "networks.lenet",
-        "config",
-        "networks.norm.functional",
-        "networks.norm.layer",
-        "data.splits",
-    }
-    assert {f"bnstudy.{name}" for name in wanted} <= closure
-    above = {"plan.plan", "runs.store", "runs.runner", "cli", "report", "inference", "errors"}
-    assert not {f"bnstudy.{name}" for name in above} & closure
-    assert not {f"bnstudy.{name}" for name in above - {"errors"}} & provenance.import_closure(
-        "bnstudy.engines.lockstep.loop"
-    )
 
 
 # Whole and damaged ----------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from bnstudy.config import RunConfig
 from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Pilot, PlannedExperiment
 
+NAN = float("nan")
 HOSTILE = "<script>alert('x')</script> | `b` $y$ *z* 批量"
 
 # Random curves have the notes' sizes.

@@ -16,10 +16,10 @@ from tests.synthetic.examples import (
     HORIZON,
     IMAGES,
     LAYERS,
+    NAN,
     STEPS_PER_EPOCH,
 )
 
-NAN = float("nan")
 HALVED_UP_TO = {"none": 16, "bn": 64}  # batch size up to which steps halve, to stay beyond
 PREDICTED_SHIFTS = {"before": -1.0, "after": 0.0}  # log ratios
 CELL_ACCURACY = dict(zip(CELLS, (0.80, 0.82, 0.60, 0.70), strict=True))
@@ -175,7 +175,7 @@ def random_curve(arm: Arm, rng: np.random.Generator) -> pd.DataFrame:
     accuracy = 0.88 - 0.78 * np.exp(-pace * rng.uniform(0.8, 1.2) * epoch)
     ends = np.isclose(epoch % 1, 0)
     validated = accuracy + rng.normal(0, 0.004, len(epoch))
-    running = np.where(ends, accuracy - rng.uniform(0, 0.1, len(epoch)), np.nan)
+    running = np.where(ends, accuracy - rng.uniform(0, 0.1, len(epoch)), NAN)
     has_validation = arm.config.train_split != "all"
     return pd.DataFrame(
         {
@@ -184,12 +184,12 @@ def random_curve(arm: Arm, rng: np.random.Generator) -> pd.DataFrame:
             "images": np.minimum(step * 256, np.ceil(epoch).astype(int) * IMAGES),
             "train_loss": 2.3 * (1 - accuracy) + 0.1,
             "train_accuracy": accuracy,
-            "validation_loss": 1 - accuracy if has_validation else np.nan,
-            "validation_accuracy": validated if has_validation else np.nan,
-            "test_loss": np.where(ends, 1 - accuracy, np.nan),
+            "validation_loss": 1 - accuracy if has_validation else NAN,
+            "validation_accuracy": validated if has_validation else NAN,
+            "test_loss": np.where(ends, 1 - accuracy, NAN),
             "test_accuracy": running,
-            "test_loss_population": np.where(ends, 1 - accuracy, np.nan),
-            "test_accuracy_population": np.where(ends, accuracy, np.nan),
+            "test_loss_population": np.where(ends, 1 - accuracy, NAN),
+            "test_accuracy_population": np.where(ends, accuracy, NAN),
         }
     )
 

@@ -13,14 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bnstudy.report import text
-from bnstudy.report.drawing.styles import GRID, INK, LOOKS, MUTED, PAPER, STYLE, Scale, canvas
+from bnstudy.report.drawing.styles import (
+    GRID,
+    INK,
+    LINE_STYLES,
+    MUTED,
+    PAPER,
+    RC_PARAMS,
+    Scale,
+    new_figure,
+)
 
 MARKS: Mapping[str, Mapping[str, Any]] = {
-    "supported": {"marker": "o", "color": LOOKS[1].color, "mfc": LOOKS[1].color},
+    "supported": {"marker": "o", "color": LINE_STYLES[1].color, "mfc": LINE_STYLES[1].color},
     "refuted": {
         "marker": "X",
-        "color": LOOKS[0].color,
-        "mfc": LOOKS[0].color,
+        "color": LINE_STYLES[0].color,
+        "mfc": LINE_STYLES[0].color,
         "ms": 9.0,
         "mec": PAPER,
         "mew": 0.8,
@@ -33,7 +42,7 @@ WIDEST = 56  # letters a line
 CLEARANCE = 0.06  # of the axis, left free at either end
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def effect_intervals(
     points: pd.DataFrame, scales: Mapping[str, Scale], source: str, *, words: bool = True
 ) -> Figure:
@@ -55,7 +64,7 @@ def effect_intervals(
     tables = {unit: _placed(points[points["unit"] == unit], words=words) for unit in scales}
     heights = [float(table["bottom"].max()) for table in tables.values()]
     height = sum(heights) + 0.68 * len(heights) + 0.4
-    figure, panels = canvas(source, height=height, rows=len(heights), heights=heights)
+    figure, panels = new_figure(source, height=height, rows=len(heights), heights=heights)
     for axes, (unit, scale), tall in zip(panels, scales.items(), heights, strict=True):
         axes.set_ylim(tall, 0.0)
         _scale(axes, tables[unit], scale)

@@ -11,8 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bnstudy.report import text
-from bnstudy.report.drawing.marks import dots, dress, label_ends, steps_ticks, thin_lines
-from bnstudy.report.drawing.styles import MUTED, STYLE, Look, Scale, canvas, looks, short
+from bnstudy.report.drawing.marks import dots, format_axes, label_ends, log_ticks, thin_lines
+from bnstudy.report.drawing.styles import (
+    MUTED,
+    RC_PARAMS,
+    LineStyle,
+    Scale,
+    line_styles,
+    new_figure,
+    shorten,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Guide:
     above: bool
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def levels(
     points: pd.DataFrame,
     means: pd.DataFrame,
@@ -74,24 +82,22 @@ def levels(
         Estimate, low and high of a level to mark, by arm.
     """
     rows = -(-len(scales) // columns)
-    figure, panels = canvas(
+    figure, panels = new_figure(
         source, height=2.75 * rows + 0.6, rows=rows, columns=columns, share_y=columns > 1
     )
     ticks = sorted(set(points["level"]))
     for number, (axes, (panel, scale)) in enumerate(zip(panels, scales.items(), strict=False)):
         mine, middle = points[points["panel"] == panel], means[means["panel"] == panel]
         left, right = number % columns == 0, number % columns == columns - 1
-        ends = [end for arm, look in looks(labels).items()
-                for end in _lines(axes, mine, middle, arm, labels[arm], look)]  # fmt: skip
+        ends = [end for arm, style in line_styles(labels).items()
+                for end in _lines(axes, mine, middle, arm, labels[arm], style)]  # fmt: skip
         if len(scales) > 1:
-            axes.set_title(short(panel, 30))
+            axes.set_title(shorten(panel, 30))
         bottom = number >= len(scales) - columns
         shown = scale if left else Scale("", scale.percent, scale.log)
-        dress(axes, shown, x_label if bottom else "")
+        format_axes(axes, shown, x_label if bottom else "")
         if scale.log:
-            steps_ticks(
-                [axes], pd.concat([mine["value"], middle["mean"], *_heights(guides, panel)])
-            )
+            log_ticks([axes], pd.concat([mine["value"], middle["mean"], *_heights(guides, panel)]))
         if guides and panel in guides:
             _guide(axes, guides[panel])
         _knees(axes, knees or {}, labels)
@@ -106,23 +112,23 @@ def _heights(guides: Mapping[str, Guide] | None, panel: str) -> list[pd.Series]:
 
 
 def _lines(
-    axes: Axes, points: pd.DataFrame, means: pd.DataFrame, arm: str, label: str, look: Look
+    axes: Axes, points: pd.DataFrame, means: pd.DataFrame, arm: str, label: str, style: LineStyle
 ) -> list[tuple[float, float, str, str]]:
     """Draw one arm; return where its line ends, with its name and colour."""
     rows = points[points["arm"] == arm]
-    thin_lines(axes, rows, look, x="level", lw=0.7, alpha=0.35)
+    thin_lines(axes, rows, style, x="level", lw=0.7, alpha=0.35)
     cut = rows[rows["censored"].astype(bool)]
-    dots(axes, cut["level"], cut["value"], np.ones(len(cut), bool), look)
+    dots(axes, cut["level"], cut["value"], np.ones(len(cut), bool), style)
     middle = means[means["arm"] == arm].sort_values("level")
     if middle.empty:
         return []
     axes.plot(
-        middle["level"], middle["mean"], color=look.color, ls=look.line, lw=2.2,
-        marker=look.marker, ms=5, zorder=4,
+        middle["level"], middle["mean"], color=style.color, ls=style.linestyle, lw=2.2,
+        marker=style.marker, ms=5, zorder=4,
     )  # fmt: skip
     sure = middle[np.isfinite(middle["low"]) & np.isfinite(middle["high"])]
-    axes.vlines(sure["level"], sure["low"], sure["high"], color=look.color, lw=2.2, zorder=3)
-    return [(float(middle["level"].iloc[-1]), float(middle["mean"].iloc[-1]), label, look.color)]
+    axes.vlines(sure["level"], sure["low"], sure["high"], color=style.color, lw=2.2, zorder=3)
+    return [(float(middle["level"].iloc[-1]), float(middle["mean"].iloc[-1]), label, style.color)]
 
 
 def _guide(axes: Axes, guide: Guide) -> None:
@@ -139,13 +145,15 @@ def _knees(
     axes: Axes, knees: Mapping[str, tuple[float, float, float]], labels: Mapping[str, str]
 ) -> None:
     for place, (arm, (level, low, high)) in enumerate(knees.items()):
-        look, height = looks(labels)[arm], 0.05 + 0.07 * place
+        style, height = line_styles(labels)[arm], 0.05 + 0.07 * place
         across = axes.get_xaxis_transform()
         if np.isfinite([low, high]).all():
-            axes.plot([low, high], [height] * 2, color=look.color, lw=2.2, transform=across)
-        axes.plot([level], [height], marker=look.marker, ms=6.5, color=look.color,
+            axes.plot([low, high], [height] * 2, color=style.color, lw=2.2, transform=across)
+        axes.plot([level], [height], marker=style.marker, ms=6.5, color=style.color,
                   transform=across)  # fmt: skip
-        axes.plot([level] * 2, [0, 1], color=look.color, ls=look.line, lw=0.9, transform=across)
+        axes.plot(
+            [level] * 2, [0, 1], color=style.color, ls=style.linestyle, lw=0.9, transform=across
+        )
 
 
 def _level_ticks(axes: Axes, ticks: Sequence[float], *, narrow: bool) -> None:

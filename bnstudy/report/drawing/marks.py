@@ -1,4 +1,4 @@
-"""What figures are put together from: lines, dots, pairs, axes, labels."""
+"""Elements of figures: lines, dots, pairs, axes and labels."""
 
 import math
 import textwrap
@@ -18,13 +18,21 @@ from matplotlib.ticker import (
 )
 
 from bnstudy.report import text
-from bnstudy.report.drawing.styles import MUTED, Look, Scale, looks, short, side_by_side, two_lines
+from bnstudy.report.drawing.styles import (
+    MUTED,
+    LineStyle,
+    Scale,
+    line_styles,
+    shorten,
+    wrap_in_two,
+    wrap_tick_labels,
+)
 
 MOST_TICKS = 9
-ALONE = 0.25  # epochs: what an axis is given around a single one
+SINGLE_EPOCH_SPAN = 0.25  # epochs: below this an axis holds a single one
 
 
-def note_printed(axes: Axes, x: float, y: float) -> None:
+def label_printed(axes: Axes, x: float, y: float) -> None:
     """Name the printed values beside one of them."""
     axes.annotate(
         "printed", (x, y), xytext=(0, 13), textcoords="offset points", ha="right", fontsize=10
@@ -34,71 +42,77 @@ def note_printed(axes: Axes, x: float, y: float) -> None:
 def thin_lines(
     axes: Axes,
     rows: pd.DataFrame,
-    look: Look,
+    style: LineStyle,
     *,
     marker: bool = False,
     x: str = "epoch",
     y: str = "value",
     by: str = "seed",
-    **style: Any,
+    **options: Any,
 ) -> None:
     """Draw a thin line for each seed, or for each value of another column ``by``.
 
     Parameters
     ----------
-    axes, rows, look
-        Where, what, and in which colour.
+    axes, rows, style
+        Axes, values, and the style of the arm.
     marker
         Whether points are marked too.
     x, y
         Columns of the coordinates.
     by
         Column whose values have a line each.
-    style
-        What matplotlib is told otherwise than usual, such as ``lw``.
+    options
+        Options of matplotlib that replace the usual ones, such as ``lw``.
     """
     for _, line in rows.groupby(by, sort=True):
         usual: Any = {
             "lw": 0.8, "alpha": 0.4, "mew": 0, "ms": 2.2 if len(line) > 1 else 4.5,
-            "marker": look.marker if marker else None,
+            "marker": style.marker if marker else None,
         }  # fmt: skip
-        axes.plot(line[x], line[y], color=look.color, zorder=2, **{**usual, **style})
+        axes.plot(line[x], line[y], color=style.color, zorder=2, **{**usual, **options})
 
 
-def dots(axes: Axes, x: Any, y: Any, censored: Any, look: Look) -> None:
+def dots(axes: Axes, x: Any, y: Any, censored: Any, style: LineStyle) -> None:
     """Draw values in the arm's marker, and censored ones as open triangles."""
     x, y, censored = np.asarray(x), np.asarray(y), np.asarray(censored, dtype=bool)
-    seen: Any = {"marker": look.marker, "ms": 4.2, "mfc": look.color, "mec": "none", "alpha": 0.75}
-    cut: Any = {"marker": "^", "ms": 4.8, "mfc": "none", "mec": look.color, "mew": 0.9}
+    seen: Any = {
+        "marker": style.marker,
+        "ms": 4.2,
+        "mfc": style.color,
+        "mec": "none",
+        "alpha": 0.75,
+    }
+    cut: Any = {"marker": "^", "ms": 4.8, "mfc": "none", "mec": style.color, "mew": 0.9}
     for chosen, drawn in ((~censored, seen), (censored, cut)):
         if chosen.any():  # an empty line would upset the layout
             axes.plot(x[chosen], y[chosen], ls="", zorder=3, clip_on=False, **drawn)
 
 
-def aside(seeds: pd.Series, width: float) -> np.ndarray:
-    """Return a place in [-width, width] for each seed, so that equal values stay apart."""
+def seed_offsets(seeds: pd.Series, width: float) -> np.ndarray:
+    """Return an offset in [-width, width] for each seed, so that equal values do not overlap."""
     order = np.searchsorted(np.unique(seeds), seeds)
     return width * (2 * order / max(1, order.max(initial=0)) - 1) if len(seeds) > 1 else 0 * order
 
 
-def pairs(axes: Axes, rows: pd.DataFrame, labels: Mapping[str, str], column: str) -> None:
+def paired_dots(axes: Axes, rows: pd.DataFrame, labels: Mapping[str, str], column: str) -> None:
     """Draw the values of each arm side by side, the arms of a seed joined by a line."""
     places = {arm: place for place, arm in enumerate(labels)}
-    rows = rows.assign(place=rows["arm"].map(places) + aside(rows["seed"], 0.2))
+    rows = rows.assign(place=rows["arm"].map(places) + seed_offsets(rows["seed"], 0.2))
     for _, pair in rows.groupby("seed", sort=True):
         ordered = pair.sort_values("place")
         axes.plot(ordered["place"], ordered[column], color=MUTED, lw=0.7, alpha=0.6, zorder=1)
-    for arm, look in looks(labels).items():
+    for arm, style in line_styles(labels).items():
         mine = rows[rows["arm"] == arm]
         censored = mine["censored"] if "censored" in mine else np.zeros(len(mine), bool)
-        dots(axes, mine["place"], mine[column], censored, look)
-    axes.set_xticks(range(len(labels)), side_by_side(list(labels.values())))
+        dots(axes, mine["place"], mine[column], censored, style)
+    axes.set_xticks(range(len(labels)), wrap_tick_labels(list(labels.values())))
     axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.grid(visible=False, axis="x")
 
 
-def dress(axes: Axes, scale: Scale, x_label: str) -> None:
-    """Label and scale the axes."""
+def format_axes(axes: Axes, scale: Scale, x_label: str) -> None:
+    """Set the labels, scale and ticks of an axes."""
     if scale.log:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text.power_of_ten(value)))
@@ -106,7 +120,7 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     if scale.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
     if scale.label:
-        axes.set_ylabel("\n".join(textwrap.wrap(short(scale.label, 48), 24)))
+        axes.set_ylabel("\n".join(textwrap.wrap(shorten(scale.label, 48), 24)))
     if x_label:
         axes.set_xlabel(x_label)
     if x_label == "Epoch":
@@ -114,13 +128,13 @@ def dress(axes: Axes, scale: Scale, x_label: str) -> None:
     axes.tick_params(length=3)
     axes.margins(y=0.06)
     if scale.least:
-        keep_span(axes, scale.least)
+        widen_axis(axes, scale.least)
 
 
 def epoch_ticks(axes: Axes) -> None:
     """Put ticks at whole epochs, or also between them where there are few; one at a lone epoch."""
     left, right = axes.get_xlim()
-    if right - left < ALONE:
+    if right - left < SINGLE_EPOCH_SPAN:
         axes.xaxis.set_major_locator(FixedLocator([round((left + right) / 2, 2)]))
         return
     few = right < 2.5
@@ -129,14 +143,14 @@ def epoch_ticks(axes: Axes) -> None:
     )
 
 
-def keep_span(axes: Axes, least: float) -> None:
+def widen_axis(axes: Axes, least: float) -> None:
     """Widen a vertical axis to at least this span, so that rounding errors look like none."""
     low, high = axes.get_ylim()
     missing = max(0.0, least - (high - low)) / 2
     axes.set_ylim(low - missing, high + missing)
 
 
-def steps_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
+def log_ticks(panels: Sequence[Axes], steps: pd.Series) -> None:
     """Put a few round numbers on a logarithmic axis, written out."""
     if not len(steps):
         return
@@ -165,9 +179,9 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     axes.set_ylim(low, high)
     where = [float(axes.transAxes.inverted().transform(axes.transData.transform(end[:2]))[1])
              for end in ends]  # fmt: skip
-    names = [two_lines(end[2]) for end in ends]
+    names = [wrap_in_two(end[2]) for end in ends]
     gap = 0.17 if any("\n" in name for name in names) else 0.09
-    for (_, _, _, color), name, height in zip(ends, names, apart(where, gap), strict=True):
+    for (_, _, _, color), name, height in zip(ends, names, separate(where, gap), strict=True):
         axes.annotate(
             name, (1.0, height), xycoords="axes fraction", xytext=(6, 0),
             textcoords="offset points", color=color, va="center", fontweight="bold",
@@ -175,7 +189,7 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         )  # fmt: skip
 
 
-def apart(heights: list[float], gap: float) -> list[float]:
+def separate(heights: list[float], gap: float) -> list[float]:
     """Move heights (0..1) apart to at least ``gap``, keeping their order."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     moved = list(heights)

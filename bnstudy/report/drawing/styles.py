@@ -1,4 +1,4 @@
-"""One style for all figures: colours, markers, lines, fonts, and the empty canvas."""
+"""One style for all figures: colours, markers, lines, fonts, and the empty figure."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ INK, MUTED, GRID, PAPER = "#1d232b", "#56606c", "#dfe3e8", "#ffffff"
 WIDTH = 5.4  # inches: at this width 11 pt stay legible on a screen of 360 px
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 LONGEST_LABEL = 24
-ROW = 54  # letters that stand side by side below an axis as wide as the figure
+ROW_LETTERS = 54  # that stand side by side below an axis as wide as the figure
 
-STYLE: Any = {
+RC_PARAMS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same everywhere
     "font.size": 11.0,
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -48,21 +48,21 @@ STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one arm is drawn: colour, marker and line style all tell it apart."""
+class LineStyle:
+    """Colour, marker and line style of one arm: each of the three identifies it."""
 
     color: str
     marker: str
-    line: Any
+    linestyle: Any
 
 
-LOOKS = (
-    Look("#b34700", "s", (0, (4, 1.5))),
-    Look("#0067a5", "o", "-"),
-    Look("#00705a", "D", (0, (1, 1))),
-    Look("#93407d", "P", (0, (5, 1, 1, 1))),
-    Look("#6f5a00", "X", (0, (7, 2))),
-    Look("#4a535e", "v", (0, (2, 2))),
+LINE_STYLES = (
+    LineStyle("#b34700", "s", (0, (4, 1.5))),
+    LineStyle("#0067a5", "o", "-"),
+    LineStyle("#00705a", "D", (0, (1, 1))),
+    LineStyle("#93407d", "P", (0, (5, 1, 1, 1))),
+    LineStyle("#6f5a00", "X", (0, (7, 2))),
+    LineStyle("#4a535e", "v", (0, (2, 2))),
 )
 
 
@@ -91,12 +91,12 @@ class Scale:
     linear: float = 0.0
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """Give each name a look, in order; after six they repeat."""
-    return {name: LOOKS[index % len(LOOKS)] for index, name in enumerate(names)}
+def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+    """Return the style of each name, in order; after six they repeat."""
+    return {name: LINE_STYLES[index % len(LINE_STYLES)] for index, name in enumerate(names)}
 
 
-def canvas(
+def new_figure(
     source: str,
     *,
     height: float,
@@ -128,43 +128,43 @@ def canvas(
     return figure, list(grid.flat)
 
 
-def short(text: str, longest: int = LONGEST_LABEL) -> str:
-    """Cut a text that is too long for its place, and mark the cut."""
+def shorten(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Cut a text that is too long, and mark the cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def two_lines(text: str) -> str:
+def wrap_in_two(text: str) -> str:
     """Break a label that is too long for one line into two, and cut what is too long for them.
 
-    Behind a colon if there is one that leaves two short lines.
+    The break is after a colon if that leaves two short lines.
     """
     before, colon, after = text.partition(": ")
     if colon and max(len(before) + 1, len(after)) <= LONGEST_LABEL < len(text):
         return f"{before}:\n{after}"
     lines = textwrap.wrap(text, LONGEST_LABEL - 6) if len(text) > LONGEST_LABEL else [text]
-    return "\n".join([*lines[:1], *(short(" ".join(lines[1:])),) * (len(lines) > 1)])
+    return "\n".join([*lines[:1], *(shorten(" ".join(lines[1:])),) * (len(lines) > 1)])
 
 
-def side_by_side(labels: Sequence[str]) -> list[str]:
-    """Break labels that stand side by side below an axis, so that none reaches into another."""
-    room = ROW // max(1, len(labels))
-    return [_narrowed(wrapped(text), text, room) for text in labels]
+def wrap_tick_labels(labels: Sequence[str]) -> list[str]:
+    """Break labels that stand side by side below an axis, so that none overlaps another."""
+    room = ROW_LETTERS // max(1, len(labels))
+    return [_wrap_to(wrap_label(text), text, room) for text in labels]
 
 
-def _narrowed(usual: str, text: str, room: int) -> str:
+def _wrap_to(usual: str, text: str, room: int) -> str:
     if max(map(len, usual.split("\n"))) <= room:
         return usual
     lines = textwrap.wrap(text, room, break_long_words=False)
-    return "\n".join([*lines[:4], *(short(" ".join(lines[4:]), room),) * (len(lines) > 4)])
+    return "\n".join([*lines[:4], *(shorten(" ".join(lines[4:]), room),) * (len(lines) > 4)])
 
 
-def wrapped(text: str) -> str:
+def wrap_label(text: str) -> str:
     """Break a label of two or more words into two lines, a long one into three; else cut it."""
     spaces = [place for place, letter in enumerate(text) if letter == " "]
     if len(text) > LONGEST_LABEL and spaces:
         lines = textwrap.wrap(text, LONGEST_LABEL // 2 + 1)
-        return "\n".join([*lines[:2], *(short(" ".join(lines[2:])),) * (len(lines) > 2)])
-    text = short(text)
+        return "\n".join([*lines[:2], *(shorten(" ".join(lines[2:])),) * (len(lines) > 2)])
+    text = shorten(text)
     if len(text) < 7 or not spaces:
         return text
     middle = min(spaces, key=lambda place: abs(place - len(text) / 2))

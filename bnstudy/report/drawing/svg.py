@@ -1,4 +1,4 @@
-"""A figure as SVG text that is the same every time and can stand in a page beside others."""
+"""Figures as SVG text that is the same every time and can stand in a page beside others."""
 
 import io
 import re
@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from bnstudy.report.drawing.styles import FONT, STYLE
+from bnstudy.report.drawing.styles import FONT, RC_PARAMS
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
@@ -31,7 +31,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
         referred to, and they start with ``name``.
     """
     buffer = io.StringIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with mpl.rc_context({**RC_PARAMS, "svg.hashsalt": name}), warnings.catch_warnings():
         # A glyph that the layout font lacks is drawn by the reader's own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -54,9 +54,9 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def lay_out(figure: Figure) -> None:
-    """Put everything in its place, by the sizes that texts have in SVG, and leave it there.
+    """Lay a figure out by the sizes that texts have in SVG, once.
 
-    Saving would do so by drawing the figure once more.
+    Saving would lay it out by drawing the figure once more.
     """
     FigureCanvasSVG(figure)
     engine = figure.get_layout_engine()

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from bnstudy.errors import find
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import PAPER, STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dress, label_ends, thin_lines
+from bnstudy.report.drawing import PAPER, RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import format_axes, label_ends, thin_lines
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -96,7 +96,7 @@ def _table(points: pd.DataFrame, arms: tuple[Arm, ...], what: str, write: text.W
     return Table(caption, ("Epoch", *(arm.label for arm in arms)), tuple(rows))
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_learning_curves(
     points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
 ) -> Figure:
@@ -113,19 +113,19 @@ def draw_learning_curves(
     source
         Line at the foot.
     """
-    figure, (axes,) = canvas(source, height=3.7)
+    figure, (axes,) = new_figure(source, height=3.7)
     ends = []
-    for arm, look in looks(labels).items():
+    for arm, style in line_styles(labels).items():
         rows = points[points["arm"] == arm]
-        thin_lines(axes, rows, look)
+        thin_lines(axes, rows, style)
         mean = rows.groupby("epoch", sort=True)["value"].mean()
         if len(mean):
-            axes.plot(mean.index, mean, color=look.color, ls=look.line, lw=2.6, zorder=3)
-            ends.append((float(mean.index[-1]), float(mean.iloc[-1]), labels[arm], look.color))
+            axes.plot(mean.index, mean, color=style.color, ls=style.linestyle, lw=2.6, zorder=3)
+            ends.append((float(mean.index[-1]), float(mean.iloc[-1]), labels[arm], style.color))
         if len(mean) == 1:  # a line of one point draws nothing
-            lone: Any = {"ls": "", "marker": look.marker, "color": look.color, "mec": PAPER}
+            lone: Any = {"ls": "", "marker": style.marker, "color": style.color, "mec": PAPER}
             axes.plot(rows["epoch"], rows["value"], ms=4, alpha=0.5, **lone)
             axes.plot(mean.index, mean, ms=8, zorder=3, **lone)
-    dress(axes, scale, "Epoch")
+    format_axes(axes, scale, "Epoch")
     label_ends(axes, ends)
     return figure

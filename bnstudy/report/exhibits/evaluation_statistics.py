@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from bnstudy.inference import Interval, mean_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import LOOKS, STYLE, Scale, canvas
-from bnstudy.report.drawing.marks import dress, epoch_ticks, label_ends, thin_lines
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import LINE_STYLES, RC_PARAMS, Scale, new_figure
+from bnstudy.report.drawing.marks import epoch_ticks, format_axes, label_ends, thin_lines
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -121,7 +121,7 @@ def _by_epoch(points: pd.DataFrame, arms: tuple[Arm, ...]) -> Table:
     return Table(caption, ("Epoch", *heads), tuple(rows))
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_evaluation_statistics(
     points: pd.DataFrame, labels: Mapping[str, str], source: str
 ) -> Figure:
@@ -136,23 +136,23 @@ def draw_evaluation_statistics(
     source
         Line at the foot.
     """
-    figure, panels = canvas(source, height=2.5 * len(labels) + 0.5, rows=len(labels))
+    figure, panels = new_figure(source, height=2.5 * len(labels) + 0.5, rows=len(labels))
     for number, (axes, arm) in enumerate(zip(panels, labels, strict=True)):
         rows, ends = points[points["arm"] == arm], []
-        for kind, look in zip(KINDS, LOOKS, strict=False):
+        for kind, style in zip(KINDS, LINE_STYLES, strict=False):
             of_kind = rows.rename(columns={kind: "value"})
-            thin_lines(axes, of_kind, look, marker=True)
+            thin_lines(axes, of_kind, style, marker=True)
             mean = of_kind.groupby("epoch", sort=True)["value"].mean()
-            alone = look.marker if len(mean) == 1 else None  # a line of one point draws nothing
+            alone = style.marker if len(mean) == 1 else None  # a line of one point draws nothing
             axes.plot(
-                mean.index, mean, color=look.color, ls=look.line, lw=2.6, marker=alone, ms=8,
+                mean.index, mean, color=style.color, ls=style.linestyle, lw=2.6, marker=alone, ms=8,
                 zorder=3,
             )  # fmt: skip
             if len(mean):
-                ends.append((float(mean.index[-1]), float(mean.iloc[-1]), kind, look.color))
-        axes.set_title(short(labels[arm]))
+                ends.append((float(mean.index[-1]), float(mean.iloc[-1]), kind, style.color))
+        axes.set_title(shorten(labels[arm]))
         last = number == len(labels) - 1
-        dress(axes, Scale("Test accuracy", percent=True), "Epoch" if last else "")
+        format_axes(axes, Scale("Test accuracy", percent=True), "Epoch" if last else "")
         epoch_ticks(axes)
         label_ends(axes, ends)
     return figure

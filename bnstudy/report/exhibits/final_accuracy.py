@@ -13,9 +13,9 @@ from bnstudy.inference import Interval, difference_interval
 from bnstudy.judging.measures import CHANCE
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import INK, MUTED, STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import aside, dots, dress, pairs
-from bnstudy.report.drawing.styles import side_by_side, wrapped
+from bnstudy.report.drawing import INK, MUTED, RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import dots, format_axes, paired_dots, seed_offsets
+from bnstudy.report.drawing.styles import wrap_label, wrap_tick_labels
 from bnstudy.report.evidence import Evidence, pair_up
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -175,7 +175,7 @@ def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...]) -> Table:
     return Table("Final test accuracy, by seed", ("Seed", *(arm.label for arm in arms)), rows)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_paired_differences(
     points: pd.DataFrame,
     differences: pd.DataFrame,
@@ -199,15 +199,15 @@ def draw_paired_differences(
     source
         Line at the foot.
     """
-    letters = sum(max(map(len, wrapped(each).split("\n"))) for each in labels.values())
+    letters = sum(max(map(len, wrap_label(each).split("\n"))) for each in labels.values())
     if len(labels) > 3 or letters > HALF_WIDTH:
-        figure, (left, right) = canvas(source, height=6.4, rows=2)
+        figure, (left, right) = new_figure(source, height=6.4, rows=2)
     else:
-        figure, (left, right) = canvas(source, height=3.6, columns=2)
-    pairs(left, points, labels, "value")
-    dress(left, scales[0], "")
+        figure, (left, right) = new_figure(source, height=3.6, columns=2)
+    paired_dots(left, points, labels, "value")
+    format_axes(left, scales[0], "")
     _draw_differences(right, differences, labels)
-    dress(right, scales[1], "")
+    format_axes(right, scales[1], "")
     return figure
 
 
@@ -215,13 +215,13 @@ def _draw_differences(axes: Axes, differences: pd.DataFrame, labels: Mapping[str
     """Draw each arm's differences side by side, with their mean and interval beside them."""
     others = [arm for arm in labels if arm in set(differences["arm"])]
     for index, arm in enumerate(others):
-        rows, look = differences[differences["arm"] == arm], looks(labels)[arm]
-        x = index + aside(rows["seed"], 0.16)
-        dots(axes, x, rows["difference"], np.zeros(len(rows), bool), look)
+        rows, style = differences[differences["arm"] == arm], line_styles(labels)[arm]
+        x = index + seed_offsets(rows["seed"], 0.16)
+        dots(axes, x, rows["difference"], np.zeros(len(rows), bool), style)
         mean, low, high = rows.iloc[0][["mean", "low", "high"]]
         if math.isfinite(low) and math.isfinite(high):
             axes.plot([index + 0.3] * 2, [low, high], color=INK, lw=2.2, zorder=3)
         axes.plot([index + 0.3], [mean], ls="", marker="D", ms=6.5, color=INK, zorder=4)
     axes.axhline(0.0, color=MUTED, lw=1.2)
-    axes.set_xticks(range(len(others)), side_by_side([labels[arm] for arm in others]))
+    axes.set_xticks(range(len(others)), wrap_tick_labels([labels[arm] for arm in others]))
     axes.set_xlim(-0.6, max(len(others), 1) - 0.3)

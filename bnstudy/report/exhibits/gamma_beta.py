@@ -13,8 +13,8 @@ from bnstudy.inference import ratio_interval
 from bnstudy.judging.measures import channel_percentiles
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import LOOKS, MUTED, STYLE, Scale, canvas
-from bnstudy.report.drawing.marks import dress, epoch_ticks, thin_lines
+from bnstudy.report.drawing import LINE_STYLES, MUTED, RC_PARAMS, Scale, new_figure
+from bnstudy.report.drawing.marks import epoch_ticks, format_axes, thin_lines
 from bnstudy.report.evidence import Evidence, evenly_spaced
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, one_arm
 from bnstudy.report.model import Table
@@ -172,7 +172,7 @@ def _epoch_table(bands: pd.DataFrame, layers: Sequence[str]) -> Table:
     return Table(caption, ("Layer and parameter", *heads), rows)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_affine_paths(
     bands: pd.DataFrame,
     paths: pd.DataFrame,
@@ -195,24 +195,26 @@ def draw_affine_paths(
     source
         Line at the foot.
     """
-    figure, panels = canvas(
+    figure, panels = new_figure(
         source, height=1.55 * len(layers) + 0.7, rows=len(layers), columns=len(starts)
     )
-    grid, look = [(layer, tensor) for layer in layers for tensor in starts], LOOKS[1]
+    grid, style = [(layer, tensor) for layer in layers for tensor in starts], LINE_STYLES[1]
     for number, (axes, (layer, tensor)) in enumerate(zip(panels, grid, strict=True)):
         title, start = starts[tensor]
         mine = paths[(paths["tensor"] == tensor) & (paths["layer"] == layer)]
-        thin_lines(axes, mine, look, by="channel", lw=0.9, alpha=0.55)
+        thin_lines(axes, mine, style, by="channel", lw=0.9, alpha=0.55)
         band = bands[(bands["tensor"] == tensor) & (bands["layer"] == layer)]
         axes.fill_between(
-            band["epoch"], band["q15"], band["q85"], color=look.color, alpha=0.2, lw=0, zorder=1
+            band["epoch"], band["q15"], band["q85"], color=style.color, alpha=0.2, lw=0, zorder=1
         )
-        axes.plot(band["epoch"], band["q50"], color=look.color, ls=look.line, lw=2.2, zorder=3)
+        axes.plot(
+            band["epoch"], band["q50"], color=style.color, ls=style.linestyle, lw=2.2, zorder=3
+        )
         axes.axhline(start, color=MUTED, lw=1.0, ls=(0, (6, 3)), zorder=1)
         if number < len(starts):
             axes.set_title(title)
         last = number >= len(grid) - len(starts)
         scale = Scale(layer if number % len(starts) == 0 else "", least=0.2)
-        dress(axes, scale, "Epoch" if last else "")
+        format_axes(axes, scale, "Epoch" if last else "")
         epoch_ticks(axes)
     return figure

@@ -14,9 +14,9 @@ from matplotlib.path import Path
 from bnstudy.inference import mean_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import INK, STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dress
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import INK, RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import format_axes
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -161,7 +161,7 @@ def _range(low: float, high: float) -> str:
     return f"above {ends[0]}" if not np.isfinite(high) else text.span(*ends)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_histogram_maps(
     maps: Mapping[tuple[str, str], Heatmap],
     labels: Mapping[str, str],
@@ -184,7 +184,7 @@ def draw_histogram_maps(
     source
         Line at the foot.
     """
-    figure, panels = canvas(
+    figure, panels = new_figure(
         source,
         height=1.55 * len(layers) + 1.3,
         rows=len(layers) + 1,
@@ -195,11 +195,13 @@ def draw_histogram_maps(
     grid = [(layer, arm) for layer in layers for arm in labels]
     for number, (axes, (layer, arm)) in enumerate(zip(panels, grid, strict=False)):
         if (layer, arm) in maps:
-            _fill(axes, maps[layer, arm], looks(labels)[arm].color)
+            _fill(axes, maps[layer, arm], line_styles(labels)[arm].color)
         if number < len(labels):
-            axes.set_title(short(labels[arm]))
+            axes.set_title(shorten(labels[arm]))
         last = number >= len(grid) - len(labels)
-        dress(axes, Scale(layer if number % len(labels) == 0 else ""), "Epoch" if last else "")
+        format_axes(
+            axes, Scale(layer if number % len(labels) == 0 else ""), "Epoch" if last else ""
+        )
     _key(*panels[len(grid) : len(grid) + 2])
     for axes in panels[len(grid) :]:
         axes.set_axis_off()

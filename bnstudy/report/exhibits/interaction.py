@@ -10,9 +10,9 @@ from bnstudy import inference
 from bnstudy.inference import Interval, difference_interval, mean_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import INK, LOOKS, MUTED, STYLE, Scale, canvas
-from bnstudy.report.drawing.marks import aside, dots, dress, thin_lines
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import INK, LINE_STYLES, MUTED, RC_PARAMS, Scale, new_figure
+from bnstudy.report.drawing.marks import dots, format_axes, seed_offsets, thin_lines
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit
@@ -119,7 +119,7 @@ def _table(
     return Table(caption, ("Arm or contrast", "Mean", "95% CI"), tuple(rows))
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_interaction(
     points: pd.DataFrame,
     means: pd.DataFrame,
@@ -145,13 +145,13 @@ def draw_interaction(
     source
         Line at the foot.
     """
-    figure, (left, right) = canvas(source, height=3.8, columns=2)
+    figure, (left, right) = new_figure(source, height=3.8, columns=2)
     _draw_cells(left, points, means, labels[0])
     left.set_xticks((0, 1), [each.replace(" ", "\n", 1) for each in labels[1]])
     left.set_xlim(-0.25, 1.25)
-    dress(left, scales[0], "")
+    format_axes(left, scales[0], "")
     _draw_contrasts(right, contrasts)
-    dress(right, scales[1], "")
+    format_axes(right, scales[1], "")
     return figure
 
 
@@ -160,26 +160,26 @@ def _draw_cells(
 ) -> None:
     """Draw the arms with the first treatment as one line, those without it as another."""
     # where the first treatment is BN, its line looks as it does in the other figures
-    for number, look in enumerate((LOOKS[1], LOOKS[0])):
+    for number, style in enumerate((LINE_STYLES[1], LINE_STYLES[0])):
         rows = points[points["line"] == number].sort_values("place")
-        thin_lines(axes, rows, look, x="place", lw=0.7, alpha=0.35)
+        thin_lines(axes, rows, style, x="place", lw=0.7, alpha=0.35)
         mean = means[means["line"] == number].sort_values("place")
-        axes.plot(mean["place"], mean["mean"], color=look.color, ls=look.line, lw=2.4,
-                  marker=look.marker, ms=6)  # fmt: skip
+        axes.plot(mean["place"], mean["mean"], color=style.color, ls=style.linestyle, lw=2.4,
+                  marker=style.marker, ms=6)  # fmt: skip
         sure = mean[np.isfinite(mean["low"]) & np.isfinite(mean["high"])]
-        axes.vlines(sure["place"], sure["low"], sure["high"], color=look.color, lw=2.4)
+        axes.vlines(sure["place"], sure["low"], sure["high"], color=style.color, lw=2.4)
         end = mean.iloc[-1]
         axes.annotate(
-            short(labels[number]), (end["place"], end["mean"]), xytext=(7, 0),
-            textcoords="offset points", color=look.color, va="center", fontweight="bold",
+            shorten(labels[number]), (end["place"], end["mean"]), xytext=(7, 0),
+            textcoords="offset points", color=style.color, va="center", fontweight="bold",
             annotation_clip=False,
         )  # fmt: skip
 
 
 def _draw_contrasts(axes: Axes, contrasts: pd.DataFrame) -> None:
     """Draw the contrast of each seed, with their mean and interval beside them."""
-    x = aside(contrasts["seed"], 0.25)
-    dots(axes, x, contrasts["contrast"], np.zeros(len(contrasts), bool), LOOKS[2])
+    x = seed_offsets(contrasts["seed"], 0.25)
+    dots(axes, x, contrasts["contrast"], np.zeros(len(contrasts), bool), LINE_STYLES[2])
     mean, low, high = contrasts.iloc[0][ENDS]
     if np.isfinite([low, high]).all():
         axes.plot([0.5] * 2, [low, high], color=INK, lw=2.4, zorder=3)

@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bnstudy.inference import Survival, survival
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import PAPER, STYLE, Look, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dress
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import PAPER, RC_PARAMS, LineStyle, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import format_axes
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.exhibits.steps_to_target import steps_to_targets
@@ -114,7 +114,7 @@ def _table(curves: Curves, arms: tuple[Arm, ...], goals: list[str], horizon: flo
     )
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_survival_curves(
     points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
 ) -> Figure:
@@ -133,17 +133,17 @@ def draw_survival_curves(
         Line at the foot.
     """
     targets = list(dict.fromkeys(points["target"]))
-    figure, panels = canvas(source, height=2.5 * len(targets) + 0.5, rows=len(targets))
+    figure, panels = new_figure(source, height=2.5 * len(targets) + 0.5, rows=len(targets))
     for number, (axes, target) in enumerate(zip(panels, targets, strict=True)):
         at = points[points["target"] == target]
         # each name stands where its curve passes a height of its own
         heights, above = np.linspace(0.85, 0.3, len(labels)), 0
-        for (arm, look), height in zip(looks(labels).items(), heights, strict=True):
+        for (arm, style), height in zip(line_styles(labels).items(), heights, strict=True):
             rows = at[at["arm"] == arm]
             if len(rows):
-                above += _draw_curve(axes, rows, short(labels[arm]), look, height, above)
+                above += _draw_curve(axes, rows, shorten(labels[arm]), style, height, above)
         axes.set_title(target)
-        dress(axes, scale, "Optimizer steps" if number == len(targets) - 1 else "")
+        format_axes(axes, scale, "Optimizer steps" if number == len(targets) - 1 else "")
         axes.set_ylim(-0.04, 1.04)
         _end_after_last(axes, at)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
@@ -152,24 +152,26 @@ def draw_survival_curves(
 
 
 def _draw_curve(
-    axes: Axes, rows: pd.DataFrame, label: str, look: Look, height: float, above: int
+    axes: Axes, rows: pd.DataFrame, label: str, style: LineStyle, height: float, above: int
 ) -> bool:
     """Draw one curve and its name; return whether it stays above its height.
 
     The names of such curves go below each other at the right end; ``above`` are there already.
     """
     axes.fill_between(
-        rows["steps"], rows["low"], rows["high"], step="post", color=look.color,
+        rows["steps"], rows["low"], rows["high"], step="post", color=style.color,
         alpha=0.16, lw=0,
     )  # fmt: skip
-    axes.step(rows["steps"], rows["share"], where="post", color=look.color, ls=look.line, lw=2.2)
+    axes.step(
+        rows["steps"], rows["share"], where="post", color=style.color, ls=style.linestyle, lw=2.2
+    )
     there = rows[rows["share"] <= height]
     stays = there.empty
     beside = rows.iloc[-1] if stays else there.iloc[0]
     axes.annotate(
         label, (beside["steps"], max(height, beside["share"])),
         xytext=(-6, -9 - 15 * above) if stays else (6, 0),
-        textcoords="offset points", color=look.color, fontweight="bold", va="center",
+        textcoords="offset points", color=style.color, fontweight="bold", va="center",
         ha="right" if stays else "left",
         bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """One number of several layers over training, one panel per arm."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 from bnstudy.inference import ratio_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import LOOKS, STYLE, Look, Scale, canvas
-from bnstudy.report.drawing.marks import dress, epoch_ticks, label_ends, thin_lines
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import LINE_STYLES, RC_PARAMS, LineStyle, Scale, new_figure
+from bnstudy.report.drawing.marks import epoch_ticks, format_axes, label_ends, thin_lines
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence, evenly_spaced
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -81,7 +82,8 @@ def _ratios(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
 
 def _highest(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
     """State which layer has the highest last value, arm by arm."""
-    write, lasts = _writer(options), {}
+    write = _writer(options)
+    lasts: dict[str, dict[Any, float]] = {}  # by layer, then by arm
     for layer in options["layers"]:
         found = evidence.readings(
             arms,
@@ -93,13 +95,12 @@ def _highest(evidence: Evidence, arms: Sequence[Arm], options: Options) -> str:
             take="last",
         )
         if len(found):
-            lasts[layer] = found.groupby("arm")["value"].mean()
-    table, stated = pd.DataFrame(lasts), []
+            lasts[layer] = found.groupby("arm")["value"].mean().to_dict()
+    stated = []
     for arm in arms:
-        if arm.name not in table.index:
+        last = {layer: means[arm.name] for layer, means in lasts.items() if arm.name in means}
+        if not last:
             continue
-        row = table.loc[arm.name].dropna()
-        last = dict(zip(map(str, row.index), row.to_numpy(dtype=float), strict=True))
         highest = max(last, key=last.__getitem__)
         where = f" in {highest}" if len(lasts) > 1 else ""
         # a maximum of 0 is in every layer
@@ -126,7 +127,7 @@ def _table(
     return Table(f"{options['label']}: mean of the seeds", columns, rows)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_layer_lines(
     points: pd.DataFrame,
     labels: Mapping[str, str],
@@ -149,18 +150,18 @@ def draw_layer_lines(
     source
         Line at the foot.
     """
-    figure, panels = canvas(source, height=2.5 * len(labels) + 0.5, rows=len(labels))
+    figure, panels = new_figure(source, height=2.5 * len(labels) + 0.5, rows=len(labels))
     named: list[list[tuple[float, float, str, str]]] = []
     for number, (axes, arm) in enumerate(zip(panels, labels, strict=True)):
         ends = []
-        for layer, look in zip(layers, LOOKS, strict=False):
+        for layer, style in zip(layers, LINE_STYLES, strict=False):
             rows = points[(points["arm"] == arm) & (points["layer"] == layer)]
             if scale.log:
                 rows = rows[rows["value"] > 0]
             if len(rows):
-                ends.append((*_lines(axes, rows, look, log=scale.log), layer, look.color))
-        axes.set_title(short(labels[arm]))
-        dress(axes, scale, "Epoch" if number == len(labels) - 1 else "")
+                ends.append((*_lines(axes, rows, style, log=scale.log), layer, style.color))
+        axes.set_title(shorten(labels[arm]))
+        format_axes(axes, scale, "Epoch" if number == len(labels) - 1 else "")
         epoch_ticks(axes)
         named.append(ends)
     limits = [axes.get_ylim() for axes in panels]
@@ -172,15 +173,15 @@ def draw_layer_lines(
     return figure
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, look: Look, *, log: bool) -> tuple[float, float]:
+def _lines(axes: Axes, rows: pd.DataFrame, style: LineStyle, *, log: bool) -> tuple[float, float]:
     """Draw the seeds of a layer and their mean; return the end of the mean's line."""
     # a single record is a dot: a line of one point would not be seen
     single = rows["epoch"].nunique() == 1
-    thin_lines(axes, rows, look, marker=single, lw=0.5, alpha=0.3, ms=4, mew=1)
+    thin_lines(axes, rows, style, marker=single, lw=0.5, alpha=0.3, ms=4, mew=1)
     by_epoch = rows.groupby("epoch", sort=True)["value"]
     mean = by_epoch.apply(lambda v: np.exp(np.log(v).mean())) if log else by_epoch.mean()
     axes.plot(
-        mean.index, mean, color=look.color, ls=look.line, lw=2.2, zorder=3,
-        marker=look.marker if single else None, ms=8,
+        mean.index, mean, color=style.color, ls=style.linestyle, lw=2.2, zorder=3,
+        marker=style.marker if single else None, ms=8,
     )  # fmt: skip
     return float(mean.index[-1]), float(mean.iloc[-1])

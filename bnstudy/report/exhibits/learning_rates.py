@@ -11,8 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from bnstudy.judging.measures import CHANCE
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import aside, dots, dress, label_ends, steps_ticks
+from bnstudy.report.drawing import RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import dots, format_axes, label_ends, log_ticks, seed_offsets
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.exhibits.steps_to_target import bounded_steps, known_steps, reached_of
@@ -130,7 +130,7 @@ def _table(points: pd.DataFrame, labels: Mapping[str, str], target: float, horiz
     )
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_learning_rates(
     points: pd.DataFrame, labels: Mapping[str, str], scales: Mapping[str, Scale], source: str
 ) -> Figure:
@@ -148,28 +148,30 @@ def draw_learning_rates(
     source
         Line at the foot.
     """
-    figure, panels = canvas(source, height=2.6 * len(scales) + 0.5, rows=len(scales))
-    families = looks(labels)
+    figure, panels = new_figure(source, height=2.6 * len(scales) + 0.5, rows=len(scales))
+    families = line_styles(labels)
     rates = sorted(set(points["rate"]))
     for number, (axes, (column, scale)) in enumerate(zip(panels, scales.items(), strict=True)):
         ends = []
-        for index, (family, look) in enumerate(families.items()):
+        for index, (family, style) in enumerate(families.items()):
             rows = points[points["arm"] == family]
             shift = 1.08 ** (2 * index - len(families) + 1)  # side by side, not on each other
             censored = rows["censored"] & (number == 0)
-            x = rows["rate"] * shift * 1.03 ** aside(rows["seed"], 1.0)
-            dots(axes, x, rows[column], censored, look)
+            x = rows["rate"] * shift * 1.03 ** seed_offsets(rows["seed"], 1.0)
+            dots(axes, x, rows[column], censored, style)
             middle = rows.groupby("rate", sort=True)[column].median()
             if len(middle):
-                axes.plot(middle.index * shift, middle, color=look.color, ls=look.line, lw=2.0)
+                axes.plot(
+                    middle.index * shift, middle, color=style.color, ls=style.linestyle, lw=2.0
+                )
                 last = float(middle.index[-1]) * shift
-                ends.append((last, float(middle.iloc[-1]), labels[family], look.color))
+                ends.append((last, float(middle.iloc[-1]), labels[family], style.color))
         axes.set_xscale("log")
-        dress(axes, scale, "Learning rate" if number == len(scales) - 1 else "")
+        format_axes(axes, scale, "Learning rate" if number == len(scales) - 1 else "")
         axes.xaxis.set_major_locator(FixedLocator(rates))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text.rate(value)))
         axes.xaxis.set_minor_locator(FixedLocator([]))
         if scale.log:
-            steps_ticks([axes], points[column])
+            log_ticks([axes], points[column])
         label_ends(axes, ends)
     return figure

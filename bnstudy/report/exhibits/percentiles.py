@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from bnstudy.inference import Interval, mean_interval, ratio_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dress, thin_lines
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import format_axes, thin_lines
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence, pair_up
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -120,7 +120,7 @@ def _percentile_table(points: pd.DataFrame, arms: Sequence[Arm], layers: Sequenc
     return Table(caption, ("Layer", *(arm.label for arm in arms)), rows)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_percentile_bands(
     points: pd.DataFrame, labels: Mapping[str, str], layers: Sequence[str], source: str
 ) -> Figure:
@@ -137,7 +137,7 @@ def draw_percentile_bands(
     source
         Line at the foot.
     """
-    figure, panels = canvas(
+    figure, panels = new_figure(
         source,
         height=1.55 * len(layers) + 0.7,
         rows=len(layers),
@@ -146,16 +146,18 @@ def draw_percentile_bands(
     )
     grid = [(layer, arm) for layer in layers for arm in labels]
     for number, (axes, (layer, arm)) in enumerate(zip(panels, grid, strict=True)):
-        look = looks(labels)[arm]
+        style = line_styles(labels)[arm]
         rows = points[(points["arm"] == arm) & (points["layer"] == layer)]
-        thin_lines(axes, rows, look, y="q50", lw=0.7, alpha=0.35)
+        thin_lines(axes, rows, style, y="q50", lw=0.7, alpha=0.35)
         mean = rows.groupby("epoch", sort=True)[list(PERCENTILES)].mean()
         axes.fill_between(
-            mean.index, mean["q15"], mean["q85"], color=look.color, alpha=0.2, lw=0, zorder=1
+            mean.index, mean["q15"], mean["q85"], color=style.color, alpha=0.2, lw=0, zorder=1
         )
-        axes.plot(mean.index, mean["q50"], color=look.color, ls=look.line, lw=2.2, zorder=3)
+        axes.plot(mean.index, mean["q50"], color=style.color, ls=style.linestyle, lw=2.2, zorder=3)
         if number < len(labels):
-            axes.set_title(short(labels[arm]))
+            axes.set_title(shorten(labels[arm]))
         last = number >= len(grid) - len(labels)
-        dress(axes, Scale(layer if number % len(labels) == 0 else ""), "Epoch" if last else "")
+        format_axes(
+            axes, Scale(layer if number % len(labels) == 0 else ""), "Epoch" if last else ""
+        )
     return figure

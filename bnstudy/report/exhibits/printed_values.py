@@ -10,9 +10,17 @@ from matplotlib.figure import Figure
 from bnstudy.judging.measures import epoch_means, sorted_parameters
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import INK, LOOKS, PAPER, STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dress, note_printed, thin_lines
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import (
+    INK,
+    LINE_STYLES,
+    PAPER,
+    RC_PARAMS,
+    Scale,
+    line_styles,
+    new_figure,
+)
+from bnstudy.report.drawing.marks import format_axes, label_printed, thin_lines
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence, grouped
 from bnstudy.report.exhibits.frame import (
     Content,
@@ -199,7 +207,7 @@ def _parameters_table(compared: pd.DataFrame, arm: Arm) -> Table:
     )
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_printed_results(
     points: pd.DataFrame,
     printed: pd.DataFrame,
@@ -222,30 +230,30 @@ def draw_printed_results(
     source
         Line at the foot.
     """
-    figure, panels = canvas(
+    figure, panels = new_figure(
         source, height=2.3 * len(scales) + 0.6, rows=len(scales), columns=len(labels), share_y=True
     )
     grid = [(column, arm) for column in scales for arm in labels]
     for number, (axes, (column, arm)) in enumerate(zip(panels, grid, strict=True)):
-        look = looks(labels)[arm]
+        style = line_styles(labels)[arm]
         rows = points[points["arm"] == arm].rename(columns={column: "value"})
-        thin_lines(axes, rows, look)
+        thin_lines(axes, rows, style)
         band = rows.groupby("epoch", sort=True)["value"].agg(["min", "max"])
         axes.fill_between(
-            band.index, band["min"], band["max"], color=look.color, alpha=0.18, lw=0, zorder=1
+            band.index, band["min"], band["max"], color=style.color, alpha=0.18, lw=0, zorder=1
         )
         theirs = printed[printed["arm"] == arm]
         _draw_printed(axes, theirs["epoch"], theirs[column], marker="o", ms=4.6, mew=1.3, zorder=4)
         if number < len(labels):
-            axes.set_title(short(labels[arm]))
+            axes.set_title(shorten(labels[arm]))
         if number == 0 and len(theirs):
-            note_printed(axes, theirs["epoch"].iloc[-1], theirs[column].iloc[-1])
+            label_printed(axes, theirs["epoch"].iloc[-1], theirs[column].iloc[-1])
         scale = scales[column] if number % len(labels) == 0 else Scale("", scales[column].percent)
-        dress(axes, scale, "Epoch" if number >= len(grid) - len(labels) else "")
+        format_axes(axes, scale, "Epoch" if number >= len(grid) - len(labels) else "")
     return figure
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_sorted_parameters(points: pd.DataFrame, printed: pd.DataFrame, source: str) -> Figure:
     """Draw each seed's sorted parameters by rank, with the printed ones over them.
 
@@ -259,19 +267,19 @@ def draw_sorted_parameters(points: pd.DataFrame, printed: pd.DataFrame, source: 
         Line at the foot.
     """
     names = list(dict.fromkeys(printed["parameter"]))
-    figure, panels = canvas(source, height=3.3, columns=len(names))
-    for axes, name, look in zip(panels, names, LOOKS[1:], strict=False):
+    figure, panels = new_figure(source, height=3.3, columns=len(names))
+    for axes, name, style in zip(panels, names, LINE_STYLES[1:], strict=False):
         rows = points[points["parameter"] == name]
         axes.plot(
-            rows["rank"], rows["value"], ls="", marker="o", ms=4, mfc=look.color, mec="none",
+            rows["rank"], rows["value"], ls="", marker="o", ms=4, mfc=style.color, mec="none",
             alpha=0.45, zorder=2,
         )  # fmt: skip
         theirs = printed[printed["parameter"] == name]
         _draw_printed(axes, theirs["rank"], theirs["value"], marker="D", ms=6, mew=1.5, zorder=3)
         if name == names[0] and len(theirs):
-            note_printed(axes, *theirs.sort_values("rank")[["rank", "value"]].iloc[-1])
+            label_printed(axes, *theirs.sort_values("rank")[["rank", "value"]].iloc[-1])
         axes.set_title(name)
-        dress(axes, Scale(""), "Rank of channel")
+        format_axes(axes, Scale(""), "Rank of channel")
         axes.set_xlim(0.5, max(theirs["rank"], default=1) + 0.5)
     return figure
 

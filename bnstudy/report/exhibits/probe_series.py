@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from bnstudy.inference import mean_interval, ratio_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dress, epoch_ticks, label_ends, steps_ticks, thin_lines
-from bnstudy.report.drawing.styles import short
+from bnstudy.report.drawing import RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import epoch_ticks, format_axes, label_ends, log_ticks, thin_lines
+from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence, evenly_spaced, grouped, pair_up, seed_means
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -146,7 +146,7 @@ def _cell(mean: float, low: float, high: float) -> str:
     return f"{text.significant(mean)} ({text.span(text.significant(low), text.significant(high))})"
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_probe_bands(
     points: pd.DataFrame,
     means: pd.DataFrame,
@@ -170,33 +170,35 @@ def draw_probe_bands(
     source
         Line at the foot.
     """
-    figure, panels = canvas(source, height=2.5 * len(scales) + 0.5, rows=len(scales))
+    figure, panels = new_figure(source, height=2.5 * len(scales) + 0.5, rows=len(scales))
     for number, (axes, (panel, scale)) in enumerate(zip(panels, scales.items(), strict=True)):
         ends = []
-        for arm, look in looks(labels).items():
+        for arm, style in line_styles(labels).items():
             rows = points[(points["panel"] == panel) & (points["arm"] == arm)]
-            thin_lines(axes, rows, look, lw=0.6, alpha=0.3)
+            thin_lines(axes, rows, style, lw=0.6, alpha=0.3)
             mean = means[(means["panel"] == panel) & (means["arm"] == arm)].sort_values("epoch")
             if mean.empty:
                 continue
             axes.fill_between(
-                mean["epoch"], mean["low"], mean["high"], color=look.color, alpha=0.25, lw=0
+                mean["epoch"], mean["low"], mean["high"], color=style.color, alpha=0.25, lw=0
             )
-            axes.plot(mean["epoch"], mean["mean"], color=look.color, ls=look.line, lw=2.2, zorder=3)
+            axes.plot(
+                mean["epoch"], mean["mean"], color=style.color, ls=style.linestyle, lw=2.2, zorder=3
+            )
             last = mean.iloc[-1]
-            ends.append((float(last["epoch"]), float(last["mean"]), labels[arm], look.color))
-        axes.set_title(short(panel, LONGEST_TITLE))
-        dress(axes, scale, "Epoch" if number == len(scales) - 1 else "")
+            ends.append((float(last["epoch"]), float(last["mean"]), labels[arm], style.color))
+        axes.set_title(shorten(panel, LONGEST_TITLE))
+        format_axes(axes, scale, "Epoch" if number == len(scales) - 1 else "")
         epoch_ticks(axes)
         if scale.log:
             # by the means: seeds far off would leave no room for what is compared
             seen = means.loc[means["panel"] == panel, ["mean", "low", "high"]]
-            steps_ticks([axes], pd.Series(seen.to_numpy().ravel()).dropna())
+            log_ticks([axes], pd.Series(seen.to_numpy().ravel()).dropna())
         label_ends(axes, ends)
     return figure
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_against_loss(
     points: pd.DataFrame, labels: Mapping[str, str], scales: Mapping[str, Scale], source: str
 ) -> Figure:
@@ -209,22 +211,22 @@ def draw_against_loss(
     labels, scales, source
         As in :func:`draw_probe_bands`.
     """
-    figure, panels = canvas(source, height=2.5 * len(scales) + 0.5, rows=len(scales))
+    figure, panels = new_figure(source, height=2.5 * len(scales) + 0.5, rows=len(scales))
     for number, (axes, (panel, scale)) in enumerate(zip(panels, scales.items(), strict=True)):
         ends = []
-        for arm, look in looks(labels).items():
+        for arm, style in line_styles(labels).items():
             rows = points[(points["panel"] == panel) & (points["arm"] == arm)]
             axes.plot(
-                rows["loss"], rows["value"], ls="", marker=look.marker, ms=3.6, mew=0,
-                color=look.color, alpha=0.55,
+                rows["loss"], rows["value"], ls="", marker=style.marker, ms=3.6, mew=0,
+                color=style.color, alpha=0.55,
             )  # fmt: skip
             if len(rows):
                 least = rows.sort_values("loss", kind="stable").iloc[0]
-                ends.append((least["loss"], least["value"], labels[arm], look.color))
-        axes.set_title(short(panel, LONGEST_TITLE))
-        dress(axes, scale, "Loss, falling" if number == len(scales) - 1 else "")
+                ends.append((least["loss"], least["value"], labels[arm], style.color))
+        axes.set_title(shorten(panel, LONGEST_TITLE))
+        format_axes(axes, scale, "Loss, falling" if number == len(scales) - 1 else "")
         if scale.log:
-            steps_ticks([axes], points.loc[points["panel"] == panel, "value"])
+            log_ticks([axes], points.loc[points["panel"] == panel, "value"])
         # time runs to the right, as in the other figures: losses fall
         low, high = axes.get_xlim()
         axes.set_xlim(high, low)

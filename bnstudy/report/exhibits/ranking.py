@@ -14,10 +14,10 @@ from bnstudy.errors import find
 from bnstudy.inference import Interval, difference_interval, mean_interval, ratio_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import INK, LOOKS, MUTED, STYLE, Scale, canvas
+from bnstudy.report.drawing import INK, LINE_STYLES, MUTED, RC_PARAMS, Scale, new_figure
 from bnstudy.report.drawing.intervals import round_numbers
-from bnstudy.report.drawing.marks import aside, dots
-from bnstudy.report.drawing.styles import two_lines
+from bnstudy.report.drawing.marks import dots, seed_offsets
+from bnstudy.report.drawing.styles import wrap_in_two
 from bnstudy.report.evidence import Evidence, pair_up
 from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
@@ -220,7 +220,7 @@ def _table(
     return Table(criterion.caption, heads, tuple(rows))
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_ranking(
     points: pd.DataFrame,
     means: pd.DataFrame,
@@ -247,19 +247,25 @@ def draw_ranking(
     source
         Line at the foot.
     """
-    figure, (axes,) = canvas(source, height=ROW * len(means) + 0.95)
+    figure, (axes,) = new_figure(source, height=ROW * len(means) + 0.95)
     _scale_across(axes, points["value"], scale)
     for number, row in enumerate(means.to_dict("records")):
         mine, own = points[points["arm"] == row["arm"]], row["arm"] == baseline
-        heights = number + aside(mine["seed"], 0.26)
-        dots(axes, mine["value"], heights, mine["censored"], LOOKS[1] if own else LOOKS[0])
+        heights = number + seed_offsets(mine["seed"], 0.26)
+        dots(
+            axes,
+            mine["value"],
+            heights,
+            mine["censored"],
+            LINE_STYLES[1] if own else LINE_STYLES[0],
+        )
         if np.isfinite([row["low"], row["high"]]).all():
             axes.plot([row["low"], row["high"]], [number] * 2, color=INK, lw=2.2, zorder=4)
         axes.plot([row["mean"]], [number], ls="", marker="D", ms=5.5, color=INK, zorder=5)
         if own:
             axes.axvline(row["mean"], color=MUTED, lw=1.3, ls=(0, (6, 3)), zorder=1)
     axes.set_ylim(len(means) - 0.4, -0.6)
-    axes.set_yticks(range(len(means)), [two_lines(labels[arm]) for arm in means["arm"]])
+    axes.set_yticks(range(len(means)), [wrap_in_two(labels[arm]) for arm in means["arm"]])
     axes.tick_params(length=3)
     axes.set_xlabel(scale.label)
     return figure

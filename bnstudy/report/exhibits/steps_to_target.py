@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from bnstudy.inference import Interval, ratio_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import STYLE, Scale, canvas
-from bnstudy.report.drawing.marks import dress, pairs, steps_ticks
+from bnstudy.report.drawing import RC_PARAMS, Scale, new_figure
+from bnstudy.report.drawing.marks import format_axes, log_ticks, paired_dots
 from bnstudy.report.evidence import Evidence, pair_up
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -227,7 +227,7 @@ def _by_seed(points: pd.DataFrame, arms: tuple[Arm, ...], horizon: float) -> Tab
     return Table("Steps to each target, by seed", ("Seed", *heads.values()), rows)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_paired_steps(
     points: pd.DataFrame, labels: Mapping[str, str], scale: Scale, source: str
 ) -> Figure:
@@ -246,14 +246,14 @@ def draw_paired_steps(
     """
     targets = list(dict.fromkeys(points["target"]))
     if len(labels) > 2:  # three names need the whole width
-        figure, panels = canvas(source, height=3.1 * len(targets) + 0.5, rows=len(targets))
+        figure, panels = new_figure(source, height=3.1 * len(targets) + 0.5, rows=len(targets))
     else:
-        figure, panels = canvas(source, height=3.9, columns=len(targets), share_y=True)
+        figure, panels = new_figure(source, height=3.9, columns=len(targets), share_y=True)
     for axes, target in zip(panels, targets, strict=False):
         rows = points[points["target"] == target]
-        pairs(axes, rows, labels, "steps")
+        paired_dots(axes, rows, labels, "steps")
         axes.set_title(target)
         labelled = axes is panels[0] or len(labels) > 2
-        dress(axes, scale if labelled else Scale("", log=scale.log), "")
-    steps_ticks(panels, points["steps"])
+        format_axes(axes, scale if labelled else Scale("", log=scale.log), "")
+    log_ticks(panels, points["steps"])
     return figure

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from bnstudy.inference import Interval, mean_interval
 from bnstudy.plan import Arm
 from bnstudy.report import text
-from bnstudy.report.drawing import MUTED, STYLE, Scale, canvas, looks
-from bnstudy.report.drawing.marks import dots, dress
+from bnstudy.report.drawing import MUTED, RC_PARAMS, Scale, line_styles, new_figure
+from bnstudy.report.drawing.marks import dots, format_axes
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
 from bnstudy.report.model import Table
@@ -132,7 +132,7 @@ def _estimate(found: Interval | None) -> tuple[str, str]:
     return write_log_ratio(found.estimate), text.interval_span(found, write_log_ratio)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(RC_PARAMS)
 def draw_prediction(
     points: pd.DataFrame,
     labels: Mapping[str, str],
@@ -155,7 +155,7 @@ def draw_prediction(
     source
         Line at the foot.
     """
-    figure, panels = canvas(source, height=3.3 * len(layers) + 0.5, rows=len(layers))
+    figure, panels = new_figure(source, height=3.3 * len(layers) + 0.5, rows=len(layers))
     values = points[["predicted", "observed"]].to_numpy(dtype=float)
     low, high = float(values.min()), float(values.max())
     free = 0.08 * (high - low) or 0.1
@@ -166,19 +166,19 @@ def draw_prediction(
                   color=MUTED, fontsize=9.5)  # fmt: skip
         means = rows.groupby("arm")[["predicted", "observed"]].mean()
         lines = _label_lines(means, high - low)
-        for arm, look in looks(labels).items():
+        for arm, style in line_styles(labels).items():
             mine = rows[rows["arm"] == arm]
             if mine.empty:
                 continue
-            dots(axes, mine["predicted"], mine["observed"], np.zeros(len(mine), bool), look)
+            dots(axes, mine["predicted"], mine["observed"], np.zeros(len(mine), bool), style)
             mean = (float(means["predicted"][arm]), float(means["observed"][arm]))
             axes.annotate(
                 labels[arm], mean, xytext=(8, -9 - 15 * lines[arm]),
                 textcoords="offset points",
-                color=look.color, fontsize=9.5, fontweight="bold", annotation_clip=False,
+                color=style.color, fontsize=9.5, fontweight="bold", annotation_clip=False,
             )  # fmt: skip
         axes.set_title(layer)
-        dress(axes, scales[1], scales[0].label if number == len(layers) - 1 else "")
+        format_axes(axes, scales[1], scales[0].label if number == len(layers) - 1 else "")
         axes.set_xlim(low - free, high + 3 * free)
         axes.set_ylim(low - free, high + free)
     return figure
