@@ -56,7 +56,8 @@ class StudyConsole(Listener):
             if progress.done_runs == progress.runs:
                 self._bar.stop()
         elif (
-            progress.done_runs >= FIRST_RUNS and progress.seconds - self._last_line >= LINE_SECONDS
+            FIRST_RUNS <= progress.done_runs < progress.runs
+            and progress.seconds - self._last_line >= LINE_SECONDS
         ):
             self._last_line = progress.seconds
             left = rough_duration(progress.seconds_left)
