@@ -128,6 +128,7 @@ def test_data_info_and_verify_name_source_and_checksums(tmp_path):
     assert verify.output.count("ok") >= 4
 
 
-def test_help_names_every_profile(tmp_path):
+def test_help_names_every_profile_and_its_cost(tmp_path):
     result = invoke(tmp_path, "run", "--help")
-    assert all(name in result.output for name in ("tiny", "quick", "standard", "full"))
+    listed = "; ".join(f"{profile.name} ({profile.cost})" for profile in PROFILES.values())
+    assert f"Size: {listed}" in " ".join(result.output.split())

@@ -15,7 +15,7 @@ class Workload:
     ----------
     statuses
         For each experiment, how many of its runs have each status.  A run that
-        several experiments share counts for the first of them.
+        several experiments share counts for the last of them.
     runs, stacks, single_runs
         Runs to train; of their jobs, those of several runs and of one.
     image_passes

@@ -122,7 +122,7 @@ def run_study(
         raise ConfigError(f"workers must be at least 1, got {workers}")
     check_device(device)
     started, listener = time.perf_counter(), listener or Listener()
-    # experiments may share a run: its first key stands for it
+    # experiments may share a run: it is trained once, for the last of them
     keys = list(
         {key.id: key for run in plan.runs for key in [identify(run, plan.data.digest)]}.values()
     )
