@@ -19,6 +19,7 @@ from bnstudy.config import RunConfig
 from bnstudy.data import load, split
 from bnstudy.engines.lockstep import LANES, train_stack
 from bnstudy.plan import PILOT_SEED, PROFILES
+from bnstudy.report import text
 
 from . import batch_speed, final
 
@@ -59,14 +60,14 @@ def main() -> None:
         for norm in NORMS
     }
     with ProcessPoolExecutor(max_workers=2) as workers:
-        print(f"{'':<18}" + "".join(f"{rate:>9g}" for rate in RATES) + "  best")
+        print(f"{'':<18}" + "".join(f"{text.rate(rate):>9}" for rate in RATES) + "  best")
         for rows, function in ((error, mean_error), (speed, median_steps)):
             found = {name: workers.map(function, configs) for name, configs in rows.items()}
             for name, medians in found.items():
                 values = list(medians)
                 best = RATES[int(np.argmin(values))]
-                cells = "".join(f"{value:>9.4g}" for value in values)
-                print(f"{name:<18}{cells}  {best:g}", flush=True)
+                cells = "".join(f"{text.significant(value):>9}" for value in values)
+                print(f"{name:<18}{cells}  {text.rate(best)}", flush=True)
 
 
 if __name__ == "__main__":

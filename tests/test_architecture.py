@@ -284,18 +284,9 @@ def test_integers_and_names_may_be_formatted_anywhere(code):
 
 # The tool for watching models stands apart from reports: its tables and plots have their own names.
 WRITING = sorted({*WINGS, "cli.py", "compiling.py", "config.py", "experiments"} - {"activations"})
-NOT_YET = {"experiments", "judging"}
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param(
-            part, marks=[pytest.mark.xfail(reason="still formats", strict=True)] * (part in NOT_YET)
-        )
-        for part in WRITING
-    ],
-)
+@pytest.mark.parametrize("part", WRITING)
 def test_a_float_becomes_text_in_one_module_alone(part):
     root = ROOT / part if part == "experiments" else PACKAGE / part
     found = [
@@ -305,6 +296,31 @@ def test_a_float_becomes_text_in_one_module_alone(part):
         for line in float_formats(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert found == []
+
+
+READS_A_RUN = re.compile(
+    r"\brun\.(curve|norms|measures)\b|\btables\.(curves|norms|measures)\b|groupby\([^)]*[\"']seed"
+)
+
+
+def test_runs_are_read_by_measures_alone():
+    """Claims and figures agree about a run only if one place reads it; drawing draws its lines."""
+    measures, marks = PACKAGE / "judging" / "measures", PACKAGE / "report" / "drawing" / "marks.py"
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in SOURCES
+        if (PACKAGE / "runs") not in path.parents and measures not in path.parents and path != marks
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if READS_A_RUN.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line", ["run.curve['step']", "tables.norms", 'rows.groupby(["arm", "seed"])', "run.measures"]
+)
+def test_a_reading_of_a_run_is_found(line):
+    assert READS_A_RUN.search(line)
 
 
 def test_a_name_that_is_not_there_is_refused_as_python_does():

@@ -161,7 +161,7 @@ def epoch_means(run: Run) -> pd.DataFrame:
 def _watched(run: Run, column: str, epochs: float) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and what was measured there, up to a horizon the run was to be watched to."""
     if not 0 < epochs <= run.config.epochs:
-        raise NotMeasuredError(f"{epochs:g} epochs are read, {run.config.epochs} are trained")
+        raise NotMeasuredError(f"{epochs} epochs are read, {run.config.epochs} are trained")
     steps, values = run.curve["step"].to_numpy(), run.curve[column].to_numpy(dtype=float)
     kept = (steps <= epochs * run.steps_per_epoch + AFTER) & ~np.isnan(values)
     return steps[kept], values[kept]
@@ -174,5 +174,5 @@ def _test(run: Run, what: str, epochs: float, statistics: str, since: float = 0.
     column = f"test_{what}" + ("_population" if statistics == "population" else "")
     steps, values = _watched(run, column, epochs)
     if not len(steps) or steps[-1] != round(epochs * run.steps_per_epoch):
-        raise NotMeasuredError(f"{column} was not measured after {epochs:g} epochs")
+        raise NotMeasuredError(f"{column} was not measured after {epochs} epochs")
     return values[steps > since * run.steps_per_epoch + AFTER]
