@@ -33,7 +33,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "flip a direction",
-        "judging/decisions.py",
+        "judging/verdict_rules.py",
         'distance > 0 if claim.direction == "greater" else distance < 0',
         'distance < 0 if claim.direction == "greater" else distance > 0',
     ),

@@ -10,7 +10,7 @@ import pytest
 
 from bnstudy.config import Step
 from bnstudy.data.splits import evaluation_steps
-from bnstudy.engines.record import CURVE_COLUMNS
+from bnstudy.engines.run_record import CURVE_COLUMNS
 from bnstudy.experiments import EXPERIMENTS
 from bnstudy.judging.measures import Run, read
 from bnstudy.plan import PROFILES

@@ -9,13 +9,13 @@ from bnstudy.activations import plots, sinks
 from bnstudy.activations.batchnorm.gaps import running_gap, split_gap, train_eval_gap
 from bnstudy.activations.batchnorm.population import Population, population
 from bnstudy.activations.batchnorm.results import BatchNorms
-from bnstudy.activations.builtin import histogram, quantiles
+from bnstudy.activations.builtin_statistics import histogram, quantiles
 from bnstudy.activations.measurer import WatchWarning
 from bnstudy.activations.merge import merge
 from bnstudy.activations.reading.tensor import MeasuredTensor
 from bnstudy.activations.recorder import Recorder
 from bnstudy.activations.recording import Recording, load
-from bnstudy.activations.rules import RULES, Rule
+from bnstudy.activations.report_rules import RULES, Rule
 from bnstudy.activations.schedule import Every
 from bnstudy.activations.selection import match
 from bnstudy.activations.shift import FixedBatch, gradient_shift, snapshot

@@ -27,7 +27,7 @@ from bnstudy.activations.parameters import LABELS, ParameterTracker, learning_ra
 from bnstudy.activations.reading.measurements import Measurements, NumberLabels, Occurrence
 from bnstudy.activations.reading.tensor import inputs, tensors
 from bnstudy.activations.recording import Recording
-from bnstudy.activations.rules import RULES, Rule
+from bnstudy.activations.report_rules import RULES, Rule
 from bnstudy.activations.schedule import by_mode
 from bnstudy.activations.selection import Target, compiled, named, select, unwrap
 from bnstudy.activations.shift import FixedBatch

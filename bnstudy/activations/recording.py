@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bnstudy import lazy_module
 from bnstudy.activations.batchnorm.results import BatchNorms
 from bnstudy.activations.files import CATEGORIES, read, write
-from bnstudy.activations.plots import draw
-from bnstudy.activations.rules import RULES, Rule, findings
+from bnstudy.activations.report_rules import RULES, Rule, findings
 from bnstudy.errors import WatchError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from bnstudy.activations import plots
+else:
+    plots = lazy_module("bnstudy.activations.plots")
 
 # Statistics of several numbers, and patterns of their labels.
 GROUPS = {
@@ -163,7 +167,7 @@ class Recording:
         return BatchNorms(self.rows, self.info)
 
     def report(self, rules: Iterable[Rule] = RULES) -> pd.DataFrame:
-        """Return the sentences of rules that hold: :func:`bnstudy.activations.rules.findings`."""
+        """Return the sentences of the rules that hold, one per row."""
         self._need_rows()
         return findings(self.rows, rules)
 
@@ -196,7 +200,7 @@ class Recording:
         WatchError
             If it was not recorded.
         """
-        return draw(self, layer, what, tensor, ax)
+        return plots.draw(self, layer, what, tensor, ax)
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file: ``.parquet``, ``.csv``, ``.json`` or ``.npz``.

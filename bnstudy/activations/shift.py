@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnstudy.activations.copies import Forward, call_with_input, generators_kept, shared_copy
+from bnstudy.activations.model_copies import Forward, call_with_input, generators_kept, shared_copy
 from bnstudy.activations.reading.tensor import MeasuredTensor, inputs, refusal
 from bnstudy.activations.selection import Layers, named, select, unwrap
 from bnstudy.errors import WatchError

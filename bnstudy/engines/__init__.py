@@ -6,7 +6,7 @@ run), ``observer``, ``probes``, ``lockstep`` (many seeds at once), ``training``
 """
 
 from bnstudy.engines.observer import Observer, ScheduledObserver, Training
-from bnstudy.engines.record import Record
+from bnstudy.engines.run_record import Record
 from bnstudy.engines.training import train
 
 __all__ = ["Observer", "Record", "ScheduledObserver", "Training", "train"]

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.engines.observer import Observer, Training
-from bnstudy.engines.record import (
+from bnstudy.engines.run_record import (
     CURVE_COLUMNS,
     Record,
     curve_frame,

@@ -15,8 +15,8 @@ from bnstudy.data import Splits
 from bnstudy.engines.lockstep import train_stack
 from bnstudy.engines.observer import Observer, ScheduledObserver
 from bnstudy.engines.probes import Probe, ProbedRun, make
-from bnstudy.engines.record import MEASURE_COLUMNS, Record
 from bnstudy.engines.reference import train as train_by_reference
+from bnstudy.engines.run_record import MEASURE_COLUMNS, Record
 from bnstudy.errors import ConfigError, find
 
 Options: TypeAlias = Mapping[str, Mapping[str, Any]]

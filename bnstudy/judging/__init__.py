@@ -3,12 +3,11 @@
 :func:`judge` follows the rule that each claim registered in the plan, and takes
 no option: no level, no margin, no choice of test.  Read the modules in this
 order: ``measures`` (a number read from one run), ``samples`` (one number per
-seed), ``decisions`` (the test and the verdict word), ``verdicts`` (all claims of
+seed), ``verdict_rules`` (the test and the verdict word), ``verdicts`` (all claims of
 a study together).  ``planning`` says before the first run which claims the seeds
 cannot decide, and how often the plan errs.
 """
 
-from bnstudy.judging.decisions import Outcome, claimed_range
 from bnstudy.judging.measures import (
     MEASURES,
     Reading,
@@ -29,6 +28,7 @@ from bnstudy.judging.planning import (
     stored_calibration,
 )
 from bnstudy.judging.samples import Sample, pilot_of, take_sample
+from bnstudy.judging.verdict_rules import Outcome, claimed_range
 from bnstudy.judging.verdicts import Analysis, Verdict, judge
 
 __all__ = [

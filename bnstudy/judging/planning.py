@@ -11,8 +11,8 @@ import numpy as np
 from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError, StoreError
 from bnstudy.inference import holm, power_of_equivalence, seeds_needed, smallest_p
-from bnstudy.judging.decisions import ALPHA, POWER, examine_many
 from bnstudy.judging.measures import find_measure
+from bnstudy.judging.verdict_rules import ALPHA, POWER, examine_many
 from bnstudy.plan import Claim, Pilot, Plan
 from bnstudy.runs.store import write_whole
 

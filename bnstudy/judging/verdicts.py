@@ -10,7 +10,9 @@ import numpy as np
 
 from bnstudy.config import canonical_json
 from bnstudy.inference import Interval, holm
-from bnstudy.judging.decisions import (
+from bnstudy.judging.measures import Run, RunName, finished_runs
+from bnstudy.judging.samples import Sample, take_sample
+from bnstudy.judging.verdict_rules import (
     ALPHA,
     Outcome,
     TestedEffect,
@@ -18,8 +20,6 @@ from bnstudy.judging.decisions import (
     decide,
     examine,
 )
-from bnstudy.judging.measures import Run, RunName, finished_runs
-from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.plan import Claim, Plan, PlannedExperiment
 from bnstudy.runs.tables import Tables
 

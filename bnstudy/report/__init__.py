@@ -8,7 +8,7 @@ renders it and ``write`` puts it into a folder.  ``text`` alone formats numbers.
 
 from bnstudy.report.build import build
 from bnstudy.report.model import Report
-from bnstudy.report.trace import trace_table
+from bnstudy.report.shape_table import trace_table
 from bnstudy.report.write import write_report
 
 __all__ = ["Report", "build", "trace_table", "write_report"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from bnstudy.inference import Interval
 from bnstudy.judging import Calibration, Outcome, Verdict, claimed_range
-from bnstudy.judging.decisions import ALPHA
+from bnstudy.judging.verdict_rules import ALPHA
 from bnstudy.plan import Claim, Estimand, Option, Plan
 from bnstudy.report import text
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from bnstudy.judging import Analysis, Outcome, Verdict, claimed_range
-from bnstudy.judging.decisions import POWER
+from bnstudy.judging.verdict_rules import POWER
 from bnstudy.report import text
 from bnstudy.report.model import Link, Statement, Surprise
 

@@ -88,14 +88,28 @@ def definer(module: str, name: str) -> str:
 
 @cache  # most modules are in the closures of both engines and of every probe
 def imports_of(source: str) -> tuple[tuple[str, str], ...]:
-    """Return the imports of a source text: (module, name in it), the name empty for a module."""
+    """Return the imports of a source text: (module, name in it), the name empty for a module.
+
+    Without those for type checkers alone: what is imported lazily, such as plots, is not
+    run while a network is trained.
+    """
     found: list[tuple[str, str]] = []
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and is_for_types(node)]
+    skipped = {id(each) for block in for_types for part in block.body for each in ast.walk(part)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             found += [(node.module, name.name) for name in node.names]
         elif isinstance(node, ast.Import):
             found += [(name.name, "") for name in node.names]
     return tuple(found)
+
+
+def is_for_types(node: ast.If) -> bool:
+    """Return whether a block runs for type checkers alone."""
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 @cache  # asked for every imported name
@@ -148,8 +162,7 @@ class _WithoutWords(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST | None:
         """Remove a block ``if TYPE_CHECKING`` that held imports alone."""
         self.generic_visit(node)
-        for_types = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        alone = for_types and not node.orelse and isinstance(node.body[0], ast.Pass)
+        alone = is_for_types(node) and not node.orelse and isinstance(node.body[0], ast.Pass)
         return None if alone else node
 
 

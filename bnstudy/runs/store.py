@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from bnstudy.config import canonical_json, digest
 from bnstudy.data.idx import sha256
 from bnstudy.engines.probes import modules_of
-from bnstudy.engines.record import Record
+from bnstudy.engines.run_record import Record
 from bnstudy.errors import DamagedRunError
 from bnstudy.plan import PlannedRun
 from bnstudy.runs.provenance import code_digest

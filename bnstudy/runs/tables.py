@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
+from bnstudy.engines.run_record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
 from bnstudy.errors import StoreError
 from bnstudy.plan import Plan
 from bnstudy.runs.store import Store, identify
@@ -42,7 +42,7 @@ class Tables:
         steps, hashes of weights and order, and its provenance, flattened.
     curves, norms, measures
         The rows of every finished run's ``curve``, ``norms`` and ``measures`` (see
-        :class:`~bnstudy.engines.record.Record`), experiment, arm and seed first.
+        :class:`~bnstudy.engines.run_record.Record`), experiment, arm and seed first.
     """
 
     runs: pd.DataFrame

@@ -12,9 +12,8 @@ from torch import nn
 
 from bnstudy import compiling
 from bnstudy.activations import WatchWarning, histogram, statistic, watch
-from bnstudy.activations.reading import kernel, measurements
-from bnstudy.activations.reading.compiled import CompiledReader
-from bnstudy.activations.reading.kernel import (
+from bnstudy.activations.reading import compiled_functions, measurements
+from bnstudy.activations.reading.compiled_functions import (
     ABOVE,
     ABSOLUTE,
     COLUMNS,
@@ -26,12 +25,13 @@ from bnstudy.activations.reading.kernel import (
     Scan,
     column_powers,
 )
-from bnstudy.activations.reading.plain import PlainReader
+from bnstudy.activations.reading.compiled_reader import CompiledReader
+from bnstudy.activations.reading.numpy_reader import PlainReader
 from bnstudy.activations.reading.reader import stride
 from bnstudy.activations.reading.tensor import MeasuredTensor, reader_of
 from tests.activations.nets import built
 
-pytestmark = pytest.mark.skipif(kernel.scanner() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(compiled_functions.scanner() is None, reason="no C++ compiler")
 EVERYTHING = sum(COLUMNS)
 ALWAYS = {"train": 1, "eval": 1}
 
@@ -195,12 +195,12 @@ def test_without_a_compiler_numpy_reads(monkeypatch):
     assert type(reader_of(x, x.view(-1))) is CompiledReader
     assert type(reader_of(x.double(), x.double().view(-1))) is PlainReader
     monkeypatch.setenv("BNSTUDY_KERNEL", "off")
-    for known in (compiling.compiled, kernel.scanner):
+    for known in (compiling.compiled, compiled_functions.scanner):
         known.cache_clear()
     try:
         assert type(reader_of(x, x.view(-1))) is PlainReader
     finally:
-        for known in (compiling.compiled, kernel.scanner):
+        for known in (compiling.compiled, compiled_functions.scanner):
             known.cache_clear()
 
 

@@ -11,8 +11,8 @@ from scipy import stats as oracle
 from torch import nn
 
 from bnstudy.activations import histogram, quantiles, statistic
-from bnstudy.activations.builtin import SHAPE_SAMPLE
-from bnstudy.activations.reading import kernel
+from bnstudy.activations.builtin_statistics import SHAPE_SAMPLE
+from bnstudy.activations.reading import compiled_functions
 from bnstudy.activations.reading.tensor import MeasuredTensor
 from bnstudy.activations.statistics import Site, resolve
 from bnstudy.errors import WatchError
@@ -27,8 +27,8 @@ def reader(request):
     """Read tensors by the compiled code, and without it."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "plain":
-            patch.setattr(kernel, "scanner", lambda: None)
-        elif kernel.scanner() is None:
+            patch.setattr(compiled_functions, "scanner", lambda: None)
+        elif compiled_functions.scanner() is None:
             pytest.skip("no C++ compiler")
         yield request.param
 

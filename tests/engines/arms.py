@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from bnstudy import data
 from bnstudy.config import RunConfig, stream
-from bnstudy.engines.lockstep.draws import RandomDraws
 from bnstudy.engines.lockstep.loop import train_by
 from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, tensors_of
+from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.reference import train
 from bnstudy.networks.lenet import lenet
 from tests.conftest import SMALL

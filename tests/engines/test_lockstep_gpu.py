@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from bnstudy import compiling
 from bnstudy.engines import lockstep
 from bnstudy.engines.lockstep.cpu import Kernel
-from bnstudy.engines.lockstep.draws import RandomDraws
 from bnstudy.engines.lockstep.gpu import Stack, exact_float32, merged
 from bnstudy.engines.lockstep.loop import train_by
+from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.reference import train
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet, norm_layers
@@ -110,7 +110,7 @@ def test_the_same_run_gives_the_same_bytes(device, small):
 def test_random_numbers_may_come_in_any_portions(device, small, monkeypatch):
     config = SMALL.replace(norm="noisy", dropout=0.5, learning_rate=0.1)
     (whole,) = train_by(on(device), config, [5], small)
-    monkeypatch.setattr("bnstudy.engines.lockstep.draws.DRAWN_AT_ONCE", 2 * 50 * 2 * 226 + 1)
+    monkeypatch.setattr("bnstudy.engines.lockstep.random_draws.DRAWN_AT_ONCE", 2 * 50 * 2 * 226 + 1)
     (portions,) = train_by(on(device), config, [5], small)
     np.testing.assert_array_equal(whole.curve.to_numpy(), portions.curve.to_numpy())
 

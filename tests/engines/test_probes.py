@@ -13,8 +13,8 @@ from bnstudy.engines import train
 from bnstudy.engines.lockstep import available, train_stack
 from bnstudy.engines.observer import Training
 from bnstudy.engines.probes import PROBES, ProbedRun, all_scheduled
-from bnstudy.engines.record import MEASURE_COLUMNS
 from bnstudy.engines.reference import train as train_by_reference
+from bnstudy.engines.run_record import MEASURE_COLUMNS
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet
 from bnstudy.plan import PROFILES, Arm, DataIdentity, PlannedRun, make_plan

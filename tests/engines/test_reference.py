@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, scale
 from bnstudy.engines.lockstep import train_stack
-from bnstudy.engines.record import digest_order
 from bnstudy.engines.reference import (
     evaluate,
     population_statistics,
     train,
 )
+from bnstudy.engines.run_record import digest_order
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import lenet
 from tests.conftest import SMALL

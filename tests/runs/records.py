@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.engines.record import CURVE_COLUMNS, NORM_COLUMNS, Record
+from bnstudy.engines.run_record import CURVE_COLUMNS, NORM_COLUMNS, Record
 from bnstudy.plan import Arm, DataIdentity, Experiment, PlannedRun, Profile, make_plan
 from bnstudy.runs.store import identify
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from bnstudy.engines.record import CURVE_COLUMNS, NORM_COLUMNS
+from bnstudy.engines.run_record import CURVE_COLUMNS, NORM_COLUMNS
 from bnstudy.errors import StoreError
 from bnstudy.runs.store import Store, identify
 from bnstudy.runs.tables import read_tables

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bnstudy.activations.builtin import bin_labels
-from bnstudy.engines.record import CURVE_COLUMNS
+from bnstudy.activations.builtin_statistics import bin_labels
+from bnstudy.engines.run_record import CURVE_COLUMNS
 from bnstudy.plan import Arm, PlannedRun
 from tests.synthetic.examples import (
     BATCH_SIZES,

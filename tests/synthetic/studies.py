@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bnstudy.engines.record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
+from bnstudy.engines.run_record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
 from bnstudy.plan import Claim, DataIdentity, Plan, PlannedExperiment, PlannedRun
 from bnstudy.runs.tables import KEY_COLUMNS, Tables
 from tests.synthetic.examples import convergence, source, speed

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from bnstudy.activations.batchnorm.layer import BatchNormState, is_batch_norm, read_state
 from bnstudy.activations.batchnorm.population import Population, population
-from bnstudy.activations.copies import Forward, call_with_input, generators_kept, shared_copy
+from bnstudy.activations.model_copies import Forward, call_with_input, generators_kept, shared_copy
 from bnstudy.activations.selection import named, unwrap
 from bnstudy.errors import WatchError
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bnstudy.activations.batchnorm.layer import read_state
-from bnstudy.activations.reading.kernel import column_powers
+from bnstudy.activations.reading.compiled_functions import column_powers
 from bnstudy.activations.reading.reader import ImageSums
 from bnstudy.activations.reading.tensor import MeasuredTensor
 

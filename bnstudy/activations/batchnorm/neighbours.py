@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnstudy.activations.batchnorm.layer import is_batch_norm
-from bnstudy.activations.builtin import BOUNDED, RECTIFIERS
+from bnstudy.activations.builtin_statistics import BOUNDED, RECTIFIERS
 
 ACTIVATIONS = (*BOUNDED, *RECTIFIERS)
 

@@ -33,7 +33,7 @@ from bnstudy.activations.batchnorm.layer import (
     uses_batch,
 )
 from bnstudy.activations.batchnorm.moments import batch_moments
-from bnstudy.activations.copies import (
+from bnstudy.activations.model_copies import (
     Forward,
     call_with_input,
     first_batches,

@@ -12,7 +12,7 @@ from torch import nn
 from bnstudy.activations.batchnorm.gaps import running_gap, train_eval_gap
 from bnstudy.activations.batchnorm.moments import CHANNEL_STATS
 from bnstudy.activations.batchnorm.population import noise_table, population, recorded_noise
-from bnstudy.activations.copies import Forward, call_with_input
+from bnstudy.activations.model_copies import Forward, call_with_input
 from bnstudy.errors import WatchError
 
 SMALL_GAMMA = 0.01

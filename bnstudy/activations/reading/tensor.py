@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnstudy.activations.reading.compiled import CompiledReader
-from bnstudy.activations.reading.device import DeviceReader
-from bnstudy.activations.reading.kernel import readable
-from bnstudy.activations.reading.plain import PlainReader
+from bnstudy.activations.reading.compiled_functions import readable
+from bnstudy.activations.reading.compiled_reader import CompiledReader
+from bnstudy.activations.reading.device_reader import DeviceReader
+from bnstudy.activations.reading.numpy_reader import PlainReader
 from bnstudy.activations.reading.reader import Number, Reader, computed_once, stride
 
 Numbers = Number | Sequence[Number] | np.ndarray
@@ -87,7 +87,7 @@ def reader_of(
     Parameters
     ----------
     wide, flat, wanted, limits, samples
-        As :class:`~bnstudy.activations.reading.compiled.CompiledReader` takes them.
+        As :class:`~bnstudy.activations.reading.compiled_reader.CompiledReader` takes them.
     """
     if type(wide) is Tensor and readable(flat):
         return CompiledReader(wide, flat, wanted, limits, samples)

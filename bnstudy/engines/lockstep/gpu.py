@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from bnstudy.config import RunConfig
 from bnstudy.data import Images, batches
-from bnstudy.engines.lockstep.draws import DrawCounts, draw_counts
 from bnstudy.engines.lockstep.gpu_layers import (
     StackedBatchNorm,
     TrainingPass,
     stacked_layers,
 )
 from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, TensorId, tensors_of
+from bnstudy.engines.lockstep.random_draws import DrawCounts, draw_counts
 from bnstudy.errors import ConfigError
 
 EVALUATED_AT_ONCE = 1 << 14  # images of all networks together: half a gigabyte

@@ -19,11 +19,11 @@ from torch import nn
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.engines.lockstep.cpu import Kernel
-from bnstudy.engines.lockstep.draws import RandomDraws
 from bnstudy.engines.lockstep.gpu import Stack
 from bnstudy.engines.lockstep.parameters import unsupported
+from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.observer import ScheduledObserver, Training
-from bnstudy.engines.record import (
+from bnstudy.engines.run_record import (
     CURVE_COLUMNS,
     Record,
     curve_frame,
@@ -60,7 +60,7 @@ class Program(Protocol):
         ----------
         first, last
             Counted from 0.  With draws or noise at most
-            :attr:`~bnstudy.engines.lockstep.draws.DrawCounts.batches_at_once`.
+            :attr:`~bnstudy.engines.lockstep.random_draws.DrawCounts.batches_at_once`.
         rates
             float32 (last - first,): the learning rates.
         draws

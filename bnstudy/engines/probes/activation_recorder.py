@@ -11,7 +11,7 @@ from bnstudy.activations.recorder import Recorder
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
 from bnstudy.engines.probes.probe import ProbedRun, table
-from bnstudy.engines.record import MEASURE_COLUMNS
+from bnstudy.engines.run_record import MEASURE_COLUMNS
 
 
 class Activations:

@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnstudy.activations.copies import generators_kept, shared_copy
+from bnstudy.activations.model_copies import generators_kept, shared_copy
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, scale
 from bnstudy.engines.observer import Training
-from bnstudy.engines.record import MEASURE_COLUMNS
+from bnstudy.engines.run_record import MEASURE_COLUMNS
 from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import StreamDropout
 

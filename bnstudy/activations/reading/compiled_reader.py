@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnstudy.activations.reading.device import DeviceReader
-from bnstudy.activations.reading.kernel import (
+from bnstudy.activations.reading.compiled_functions import (
     ABOVE,
     ABSOLUTE,
     ENDS,
@@ -24,6 +23,7 @@ from bnstudy.activations.reading.kernel import (
     Scan,
     bits_of,
 )
+from bnstudy.activations.reading.device_reader import DeviceReader
 from bnstudy.activations.reading.reader import ImageSums, computed_once
 
 NARROW = 16  # values of a row: with fewer, rows cost more than they save

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.activations import Rule
-from bnstudy.activations.rules import findings
+from bnstudy.activations.report_rules import findings
 
 
 def rows_of(stat, values, tensor="out", layer="fc1"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnstudy.judging.decisions import examine, examine_many
+from bnstudy.judging.verdict_rules import examine, examine_many
 from tests.synthetic.examples import claim
 
 
