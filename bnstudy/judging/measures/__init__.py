@@ -14,8 +14,8 @@ from bnstudy.judging.measures.probes import (
     probe_rows,
     sorted_parameters,
 )
-from bnstudy.judging.measures.registry import MEASURES, Reading, find_measure, measure, read
-from bnstudy.judging.measures.run import CHANCE, Run, RunName, finished_runs
+from bnstudy.judging.measures.registry import MEASURES, find_measure, measure, read
+from bnstudy.judging.measures.run import CHANCE, Reading, Run, RunName, finished_runs
 
 __all__ = [
     "CHANCE",

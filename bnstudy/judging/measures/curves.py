@@ -7,8 +7,8 @@ import pandas as pd
 
 from bnstudy.errors import ConfigError, NotMeasuredError, unknown
 from bnstudy.inference import log_deviations
-from bnstudy.judging.measures.registry import Reading, measure
-from bnstudy.judging.measures.run import CHANCE, Run
+from bnstudy.judging.measures.registry import measure
+from bnstudy.judging.measures.run import CHANCE, Reading, Run
 from bnstudy.networks.lenet import CLASSES
 
 TEST_IMAGES = 10_000

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.errors import ConfigError, NotMeasuredError, unknown
-from bnstudy.judging.measures.registry import Reading, measure
-from bnstudy.judging.measures.run import Run
+from bnstudy.judging.measures.registry import measure
+from bnstudy.judging.measures.run import Reading, Run
 
 PERCENTILES = ("q15", "q50", "q85")
 TAKEN = ("mean", "last")

@@ -8,28 +8,10 @@ from inside or outside the package.
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from bnstudy.errors import ConfigError, NotMeasuredError, find
-from bnstudy.judging.measures.run import Run
+from bnstudy.judging.measures.run import Reading, Run
 from bnstudy.plan import Option
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A number read of a run.
-
-    Attributes
-    ----------
-    value
-        Finite.
-    censored
-        Whether the true one is at least this, but was not seen.
-    """
-
-    value: float
-    censored: bool = False
-
 
 Measure = Callable[..., Reading]
 MEASURES: dict[str, Measure] = {}

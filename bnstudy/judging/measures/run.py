@@ -1,8 +1,8 @@
-"""A finished run with its rows of the study's tables, as measures read it."""
+"""A finished run with its rows of the study's tables, and a number that was read of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -11,11 +11,24 @@ from bnstudy.networks.lenet import CLASSES
 from bnstudy.plan import Plan
 from bnstudy.runs.tables import KEY_COLUMNS, Tables
 
-if TYPE_CHECKING:
-    from bnstudy.judging.measures.registry import Reading
-
 CHANCE = 1.0 / CLASSES
 RunName = tuple[str, str, int]  # experiment, arm, seed
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number read of a run.
+
+    Attributes
+    ----------
+    value
+        Finite.
+    censored
+        Whether the true one is at least this, but was not seen.
+    """
+
+    value: float
+    censored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +55,7 @@ class Run:
     curve: pd.DataFrame
     norms: pd.DataFrame
     measures: pd.DataFrame
-    readings: "dict[Any, Reading]" = field(default_factory=dict, repr=False)
+    readings: dict[Any, Reading] = field(default_factory=dict, repr=False)
 
 
 def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
