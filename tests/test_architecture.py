@@ -195,6 +195,13 @@ def test_only_the_command_line_knows_the_experiments():
     assert [path.name for path, source in text.items() if pattern.search(source)] == ["cli.py"]
 
 
+def test_no_test_imports_from_a_test():
+    """What tests share stands in plainly named modules."""
+    pattern = re.compile(r"^\s*(?:from|import) tests\.(?:\w+\.)*test_", re.MULTILINE)
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert [f.name for f in files if pattern.search(f.read_text(encoding="utf-8"))] == []
+
+
 FLOAT_FORMAT = re.compile(r"[eEfFgGn%]$")
 OLD_FLOAT_FORMAT = re.compile(r"%[-+ #0]*\d*(\.\d+)?[eEfFgG]")
 FIELD = re.compile(r"{[^{}]*:([^{}]*)}")

@@ -105,8 +105,9 @@ CALM = (
 )
 
 # where rounding changes a gradient more than by torch's own: relu has a kink, and a unit that
-# rounding puts on its other side counts or not; a sigmoid's spread is small beside its mean
-ROUGH = ("relu", "variance-only-activated")
+# rounding puts on its other side counts or not; a sigmoid's spread is small beside its mean,
+# most of all in the last ghost group, which may hold two images
+ROUGH = ("relu", "variance-only-activated", "ghost-activated")
 
 RATES = {"variance-only": 0.0005}  # of what stands uncentred, a step undoes the layers above
 

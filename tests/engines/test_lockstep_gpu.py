@@ -95,7 +95,7 @@ def test_the_last_batch_may_be_smaller_and_odd(batch_size, device, small):
     (ours,) = train_by(on(device), config, [3], small)
     reference = train(config, 3, small)
     assert ours.steps == reference.steps
-    np.testing.assert_allclose(ours.curve, reference.curve, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.curve, reference.curve, rtol=1e-3, atol=1e-5)
 
 
 @everywhere
@@ -230,7 +230,7 @@ def test_a_gpu_needs_no_compiler_and_other_devices_use_the_reference(monkeypatch
     assert choose_engine("auto", "cuda", lines.append) == "auto"
     assert choose_engine("auto", "mps", lines.append) == "reference"
     assert lines == [
-        "reference engine: the faster lockstep engine cannot be had, "
+        "reference engine: the faster lockstep engine is unavailable, "
         "it runs on cpu and cuda, not on mps"
     ]
     compiling.compiled.cache_clear()
