@@ -5,15 +5,24 @@ import pytest
 import torch
 
 from bnstudy import data
+from bnstudy.compiling import cache_folder
 from tests.sizes import SMALL
 
 torch.set_num_threads(1)
+KERNELS = cache_folder() / "kernels"
+KERNELS.mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test away from the network and from the user's cache."""
-    monkeypatch.setenv("BNSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """Keep every test away from the network and from the user's cache, but for compiled kernels.
+
+    Their names are hashes of all that they are made of, and compiling one in every process
+    that a test starts would take most of the time of the whole suite.
+    """
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "kernels").symlink_to(KERNELS, target_is_directory=True)
+    monkeypatch.setenv("BNSTUDY_CACHE", str(cache))
     monkeypatch.setenv("BNSTUDY_OFFLINE", "1")
 
 
