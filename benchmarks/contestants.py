@@ -1,4 +1,4 @@
-"""What the benchmark of training times: the notes' loop, our two engines, and sgemm."""
+"""Contestants of the training benchmark: the notes' loop, our two engines, and sgemm."""
 
 import time
 from functools import cache

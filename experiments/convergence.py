@@ -195,12 +195,12 @@ RELU_RATE_RANGE = Claim(
     robustness=(Variant("60% training accuracy", {"threshold": 0.6}),),
 )
 
-# Of 'no advantage' only one side can be contradicted: a ratio within 1.25 both ways would
-# also be refuted by BN being slower.  So the margin is a centre, and the test one of it.
+# The claim denies an advantage of BN, so only a faster BN may contradict it.  Equivalence
+# within 1.25 would also be refuted by a slower BN; so 1.25 is the centre of a direction.
 SMALL_RATES = tuple(
     Claim(
         id=f"small-lr-{activation}",
-        sentence="At a learning rate small enough for both, BN is not even 1.25 times as fast "
+        sentence="At a learning rate small enough for both, BN is less than 1.25 times as fast "
         f"({units}, {SMALL_RATE[activation]})",
         source="Bjorck et al. 2018",
         estimand=steps_ratio(*pair, 0.50, epochs),

@@ -82,7 +82,7 @@ PREDICTED = tuple(
 )
 NONE_AFTER = Claim(
     id="variance-shift-none-after",
-    sentence=f"Dropout of {MAIN} behind the last BN shifts no variance that BN meets",
+    sentence=f"Dropout of {MAIN} after the last BN shifts no variance that BN meets",
     source=SOURCE,
     estimand=shift(AFTER, "observed"),
     unit="of the logarithm of variance",
@@ -101,7 +101,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
         NONE_AFTER,
         Claim(
             id="variance-shift-placement",
-            sentence=f"With running averages, dropout of {MAIN} behind the last BN gives higher "
+            sentence=f"With running averages, dropout of {MAIN} after the last BN gives higher "
             "test accuracy than before BN",
             source=SOURCE,
             estimand=accuracy(AFTER, BEFORE, epochs=epochs, statistics="running"),
@@ -113,7 +113,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
         ),
         Claim(
             id="variance-shift-rescue",
-            sentence=f"With dropout of {MAIN} before BN, statistics computed anew in evaluation "
+            sentence=f"With dropout of {MAIN} before BN, statistics recomputed in evaluation "
             "mode give higher test accuracy than running averages",
             source=SOURCE,
             estimand=Estimand(

@@ -61,7 +61,7 @@ class Peer:
 
 
 class Contestant(Protocol):
-    """What a peer has to do."""
+    """Work that a peer is asked for."""
 
     def losses(self, norm: str, batch_size: int, steps: int) -> list[float]:
         """Return the losses of seed 0 on images in their order."""

@@ -139,7 +139,7 @@ class HookSet:
     def neighbours(
         self, layers: Iterable[tuple[int, nn.Module]], producer: Action, activation: Action
     ) -> None:
-        """Attach actions to the layers that may stand before or behind BN layers."""
+        """Attach actions to the layers that may stand before or after BN layers."""
         for number, module in layers:
             part = role(module)
             if part == "producer":

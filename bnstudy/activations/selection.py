@@ -30,7 +30,7 @@ class Target:
     ----------
     name
         As in ``model.named_modules()`` of the unwrapped model; the model
-        itself is ``(model)``.  With ``[7]`` behind it if one unit is watched.
+        itself is ``(model)``.  With ``[7]`` after it if one unit is watched.
     module
         The module.
     unit

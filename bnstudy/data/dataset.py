@@ -56,7 +56,7 @@ class Dataset:
 
     @property
     def is_sample(self) -> bool:
-        """Whether these are the bundled sample's images."""
+        """True for the bundled sample's images."""
         return dict(self.digests) == SAMPLE
 
     @property

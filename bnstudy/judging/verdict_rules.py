@@ -144,8 +144,8 @@ def decide(p_adjusted: float, as_claimed: bool) -> Outcome:
 def allows_no_effect(claim: Claim) -> bool:
     """Return whether a claim of two or more arms holds when these do not differ.
 
-    An example is 'not even 1.25 times as fast': whatever hides a difference
-    between the arms counts in favour of such a claim.
+    Such a claim, for example 'less than 1.25 times as fast', is also supported by
+    anything that hides a difference between the arms.
     """
     return len(claim.estimand.arms) > 1 and bool(_as_claimed(claim, np.zeros(())))
 

@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def changed(self) -> bool:
-        """Whether the verdict word differs."""
+        """True if the verdict word differs."""
         return self.outcomes[0] != self.outcomes[1]
 
 

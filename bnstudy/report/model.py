@@ -60,7 +60,7 @@ class Table:
 
     @property
     def long(self) -> bool:
-        """Whether pages show the table folded at first."""
+        """True if pages show the table folded at first."""
         return len(self.rows) > 12
 
 

@@ -1,4 +1,4 @@
-"""One number of every probe that looks at moments, on a trained network, computed anew by hand."""
+"""One number of every probe that looks at moments, on a trained network, recomputed by hand."""
 
 import copy
 import math

@@ -143,7 +143,7 @@ class BatchNorms:
         return table.groupby(["step", "layer"], sort=False)["share"].mean().reset_index()
 
     def predicted(self) -> pd.DataFrame:
-        """Compare shares predicted from gamma and beta with those seen behind the layer (B11).
+        """Compare shares predicted from gamma and beta with those seen after the layer (B11).
 
         If the normalized values are Gaussian, those of a channel after gamma
         and beta are N(beta, gamma^2): the share a rectifier lets through
@@ -178,7 +178,7 @@ class BatchNorms:
                     rows.append((step, layer, activation, stat, value, observed[step]))
         if not rows:
             raise WatchError(
-                "predictions need an activation module behind a BN layer, both watched, with "
+                "predictions need an activation module after a BN layer, both watched, with "
                 "the statistics 'saturated' or 'active': none was seen"
             )
         columns = ["step", "layer", "activation", "stat", "predicted", "seen"]

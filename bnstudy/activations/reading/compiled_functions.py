@@ -79,7 +79,7 @@ class Strides(NamedTuple):
     steps
         (samples,), from value to value.
     parts
-        Slice of each sample in an array that holds one behind the other.
+        Slice of each sample in an array that holds one after the other.
     total
         Number of values of all samples.
     """

@@ -7,7 +7,7 @@ SD is the SD of s_B over its mean.  For n independent values in a batch the firs
 1 / sqrt(n), and 1 / sqrt(2 n) the second if they are Gaussian; so both fall as
 B^(-1/2) if every image amounts to the same number of values (Luo et al. 2019).
 
-Batches run in training mode, so that a layer behind another normalization gets
+Batches run in training mode, so that a layer after another normalization gets
 the same kind of input as in training, normalized by the moments of its own batch.
 """
 

@@ -70,7 +70,7 @@ class Landscape(ScheduledProbe):
         self._images, self._points = images, points
 
     def measure(self, step: Step, training: Training) -> Iterator[ProbedValue]:
-        """Return the landscape around the weights of now."""
+        """Return the loss and gradient along the gradient, at the current weights."""
         images, labels = batch_of(self.run.splits.train, slice(self._images), training.net)
         rate = training.optimizer.param_groups[0]["lr"]
         sizes = rate * np.linspace(FEWEST, MOST, self._points)

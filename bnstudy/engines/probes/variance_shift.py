@@ -2,7 +2,7 @@ r"""Probe ``variance-shift``: variance of the input of normalization in testing 
 
 Dropout that keeps units with probability p and scales them by 1 / p turns a
 unit of mean c and variance v into one of variance (c^2 + v) / p - c^2, in
-training only.  So a normalization layer right behind it averages a variance that
+training only.  So a normalization layer right after it averages a variance that
 its input does not have in testing: the ratio is v / ((c^2 + v) / p - c^2).
 
 Source: Li, Chen, Hu & Yang (2019), equation 5 and section 3.2.
@@ -108,7 +108,7 @@ def through_origin(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def dropped_by(net: nn.Module) -> dict[str, str]:
-    """Return for each normalization layer right behind a dropout layer the latter's name."""
+    """Return for each normalization layer right after a dropout layer the latter's name."""
     names = [name for name, _ in net.named_children()]
     return {
         name: before

@@ -142,7 +142,7 @@ def register_norm(name: str, factory: Factory, *, needs_batch: bool = True) -> N
     factory
         Called as ``factory(num_features, num_dims, rng, **options)``: channels,
         axes of the input (2 or 4), the run's noise stream, and the options that
-        a config writes behind the colon.  Returns a module.
+        a config writes after the colon.  Returns a module.
     needs_batch
         Whether training needs at least two images per batch.
 
