@@ -18,7 +18,6 @@ Pattern = str | re.Pattern[str] | type[nn.Module] | nn.Module | Callable[[str, n
 Layers = Pattern | Iterable[Pattern] | None
 
 PASSES_ON = (nn.Identity, nn.Flatten, nn.Unflatten)
-WRAPPER_ATTRIBUTES = ("_orig_mod", "module")
 FUNCTIONAL = ("F", "functional", "torch")
 
 

@@ -1,4 +1,4 @@
-"""One number a seed: what the runs of a claim's arms come to."""
+"""Samples of claims: one number per seed, from the runs of a claim's arms."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from bnstudy.plan import Claim, Estimand, Option, Plan, PlannedExperiment
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What the runs of a claim say, seed by seed.
+    """The numbers of a claim, one per seed, and what happened to the runs they are from.
 
     Attributes
     ----------
@@ -31,17 +31,17 @@ class Sample:
         (n,) on the scale of analysis, or (n, k) for an order; empty if some
         are missing, since a part of the seeds would be another sample.
     seeds
-        How many the plan asks for.
+        Number of seeds of the plan.
     runs
-        How many runs were read, an arm that stands on both sides once.
+        Number of runs read; an arm that is on both sides counts once.
     censored, diverged
-        How many of these runs.
+        Number of these runs that were.
     crowded
-        Whether in some arm more than half of the runs were censored or diverged.
+        True if in some arm more than half of the runs were censored or diverged.
     lost
-        Whether every run diverged.
+        True if every run diverged.
     missing
-        What is not there, in words; empty if all is.
+        Names of what is missing, with counts; empty if nothing is.
     """
 
     values: np.ndarray
@@ -57,7 +57,7 @@ class Sample:
 def take_sample(
     claim: Claim, plan: Plan, planned: PlannedExperiment, runs: Mapping[RunName, Run]
 ) -> Sample:
-    """Return what the planned runs of a claim say, none of them left out.
+    """Read every planned run of a claim and return its sample; no run is left out.
 
     Parameters
     ----------
