@@ -109,13 +109,10 @@ class Evidence:
             As :meth:`readings`.  A run that did not get there by the step ``horizon``, or
             diverged before, has the horizon as its value and is censored.
         """
-        frames = []
-        for arm in arms:
-            for _, run in self.of(arm.name):
-                epochs = horizon / run.steps_per_epoch
-                frames.append(self.readings([arm], "steps-to-target", target=target, epochs=epochs))
-                break
-        return pd.concat(frames, ignore_index=True) if frames else self.readings([], "latest")
+        return self._joined(
+            self.readings([arm], "steps-to-target", target=target, epochs=horizon / per_epoch)
+            for arm, per_epoch in self._steps_per_epoch(arms)
+        )
 
     def latest(self, column: str, arms: Iterable[Arm], horizon: float = np.inf) -> pd.DataFrame:
         """Return the last value of a column of the curve measured up to the step ``horizon``.
@@ -125,13 +122,26 @@ class Evidence:
         pandas.DataFrame
             As :meth:`readings`.
         """
-        frames = []
+        return self._joined(
+            self.readings(
+                [arm],
+                "latest",
+                column=column,
+                epochs=min(horizon / per_epoch, float(arm.config.epochs)),
+            )
+            for arm, per_epoch in self._steps_per_epoch(arms)
+        )
+
+    def _steps_per_epoch(self, arms: Iterable[Arm]) -> Iterator[tuple[Arm, int]]:
+        """Yield the arms that have a finished run, with their optimizer steps per epoch."""
         for arm in arms:
-            for _, run in self.of(arm.name):
-                epochs = min(horizon / run.steps_per_epoch, float(arm.config.epochs))
-                frames.append(self.readings([arm], "latest", column=column, epochs=epochs))
-                break
-        return pd.concat(frames, ignore_index=True) if frames else self.readings([], "latest")
+            first = next(self.of(arm.name), None)
+            if first is not None:
+                yield arm, first[1].steps_per_epoch
+
+    def _joined(self, frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+        """Return readings of several arms in one table, columns in place even without rows."""
+        return pd.concat([self.readings([], ""), *frames], ignore_index=True)
 
     def series(self, arms: Iterable[Arm], rows: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
         """Return what a function of :mod:`bnstudy.judging.measures` gives of every run.
@@ -194,11 +204,9 @@ class Evidence:
 
         An arm without a finished run does not count.
         """
-        lasts = []
-        for arm in arms:
-            for _, run in self.of(arm.name):
-                lasts.append(float(run.steps_per_epoch) * arm.config.epochs)
-                break
+        lasts = [
+            float(per_epoch) * arm.config.epochs for arm, per_epoch in self._steps_per_epoch(arms)
+        ]
         return min(lasts, default=float("nan"))
 
 
