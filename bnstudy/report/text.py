@@ -106,11 +106,13 @@ def steps(value: float | None) -> str:
 
 
 def factor(value: float | None) -> str:
-    """Write a ratio with three digits, whole from 100 on: 4.12, 13.4, 272,000."""
+    """Write a ratio: three digits, but two decimals from 0.1 to 10: 0.0384, 4.12, 272,000."""
     if value is None:
         return MISSING
     if math.isfinite(value) and abs(value) >= 99.95:
         return decimal(float(f"{value:.3g}"), 0)
+    if 0 < abs(value) < 0.0995:  # two decimals would leave a digit or none of it
+        return significant(value)
     return decimal(value, 1 if abs(value) >= 9.995 else 2)
 
 
