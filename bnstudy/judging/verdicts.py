@@ -124,7 +124,13 @@ class _Case:
         return self.examined.p if self.examined and self.outcome is None else 1.0
 
 
-def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdict, ...]:
+def judge(
+    plan: Plan,
+    tables: Tables,
+    frozen: Mapping[str, Any],
+    *,
+    runs: Mapping[RunName, Run] | None = None,
+) -> tuple[Verdict, ...]:
     """Return the verdict on every claim of a plan, in its order.
 
     Parameters
@@ -136,6 +142,9 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
     frozen
         The plan as it was stored before the first run, from
         :func:`~bnstudy.runs.registration.stored_plan`.
+    runs
+        From :func:`~bnstudy.judging.measures.finished_runs`, where a report has read
+        them already; else they are read from the tables.
 
     Returns
     -------
@@ -149,7 +158,7 @@ def judge(plan: Plan, tables: Tables, frozen: Mapping[str, Any]) -> tuple[Verdic
     ConfigError
         If a claim's measure is unknown, or does not take its options.
     """
-    runs = finished_runs(plan, tables)
+    runs = finished_runs(plan, tables) if runs is None else runs
     now = json.loads(canonical_json(plan.canonical()))
     changed = next((key for key in ("profile", "seeds", "data") if now[key] != frozen[key]), "")
     cases = [

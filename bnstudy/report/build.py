@@ -7,7 +7,8 @@ from dataclasses import fields
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.judging import Calibration, Verdict, finished_runs
+from bnstudy.judging import Calibration, Verdict
+from bnstudy.judging.measures import Run, RunName, finished_runs
 from bnstudy.plan import PILOT_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
 from bnstudy.report.captions import data_name
@@ -54,6 +55,8 @@ def build(
     provenance: Mapping[str, str] | None = None,
     verdicts: Sequence[Verdict] = (),
     calibration: Calibration | None = None,
+    *,
+    runs: Mapping[RunName, Run] | None = None,
 ) -> Report:
     """Build the report of a study.
 
@@ -69,18 +72,21 @@ def build(
         Verdicts on the plan's claims.
     calibration
         Calibration of this plan, if there is one.
+    runs
+        From :func:`~bnstudy.judging.measures.finished_runs`, where claims were judged by
+        them: what is read of them stays.  Else they are read from the tables.
 
     Raises
     ------
     ConfigError
         If an experiment asks for an exhibit, or an arm in one, that is unknown.
     """
-    runs = finished_runs(plan, tables)
+    finished = finished_runs(plan, tables) if runs is None else runs
 
     def page(number: int) -> Page:
         planned = plan.experiments[number]
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
-        return _page(Evidence(plan, planned, runs), mine)
+        return _page(Evidence(plan, planned, finished), mine)
 
     pages = map_forked(page, len(plan.experiments))
     planned_runs = _planned(plan, tables.runs)

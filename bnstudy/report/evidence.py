@@ -65,7 +65,7 @@ class Evidence:
             )
         return experiment.targets
 
-    def of(self, arm: str) -> Iterator[tuple[int, Run]]:
+    def runs_of(self, arm: str) -> Iterator[tuple[int, Run]]:
         """Yield seed and run of every finished run of an arm."""
         for seed in sorted(self.plan.seeds):
             run = self.runs.get((self.planned.experiment.name, arm, seed))
@@ -76,7 +76,7 @@ class Evidence:
         """Return the seeds of an arm that are done or diverged, or of one status."""
         return [
             seed
-            for seed, run in self.of(arm)
+            for seed, run in self.runs_of(arm)
             if status is None or run.diverged == (status == "diverged")
         ]
 
@@ -91,7 +91,7 @@ class Evidence:
         """
         rows = []
         for arm in arms:
-            for seed, run in self.of(arm.name):
+            for seed, run in self.runs_of(arm.name):
                 try:
                     reading = read(run, measure, options)
                 except NotMeasuredError:
@@ -135,7 +135,7 @@ class Evidence:
     def _steps_per_epoch(self, arms: Iterable[Arm]) -> Iterator[tuple[Arm, int]]:
         """Yield the arms that have a finished run, with their optimizer steps per epoch."""
         for arm in arms:
-            first = next(self.of(arm.name), None)
+            first = next(self.runs_of(arm.name), None)
             if first is not None:
                 yield arm, first[1].steps_per_epoch
 
@@ -154,7 +154,7 @@ class Evidence:
         """
         frames = []
         for arm in arms:
-            for seed, run in self.of(arm.name):
+            for seed, run in self.runs_of(arm.name):
                 found = rows(run)
                 if len(found):
                     frames.append(found.assign(arm=arm.name, seed=seed))

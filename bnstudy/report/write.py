@@ -11,7 +11,7 @@ import pandas as pd
 
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
-from bnstudy.judging import Calibration, judge
+from bnstudy.judging import Calibration, finished_runs, judge
 from bnstudy.plan import Plan
 from bnstudy.report.build import build
 from bnstudy.report.comparison import VERDICTS, filed_text
@@ -63,10 +63,12 @@ def write_report(
     """
     tables = read_tables(store, plan)
     frozen = stored_plan(store.root) or json.loads(canonical_json(plan.canonical()))
-    verdicts = judge(plan, tables, frozen)
+    runs = finished_runs(plan, tables)
+    verdicts = judge(plan, tables, frozen, runs=runs)
     more = {**registration(tables.runs), **(provenance or {})}
     kept = {VERDICTS: filed_text(plan, verdicts)}
-    return write_files(build(plan, tables, more, verdicts, calibration), folder, kept)
+    report = build(plan, tables, more, verdicts, calibration, runs=runs)
+    return write_files(report, folder, kept)
 
 
 def registration(runs: pd.DataFrame) -> dict[str, str]:
