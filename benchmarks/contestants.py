@@ -13,7 +13,7 @@ from torchvision import transforms
 
 from bnstudy import data
 from bnstudy.config import RunConfig
-from bnstudy.engines.lockstep import LANES, train_stack
+from bnstudy.engines.lockstep import lane_count, train_stack
 from bnstudy.engines.reference import train
 from bnstudy.networks.lenet import lenet, trace
 
@@ -80,11 +80,12 @@ def dataset_of(folder: str) -> data.Dataset:
 
 
 def lockstep_rate(folder: str, norm: str, batch_size: int, process: int) -> float:
-    """Train a stack of sixteen seeds; return images per second."""
+    """Train as many seeds as the kernel has lanes; return images per second."""
     config = CONFIG.replace(norm=norm, batch_size=batch_size, train_images=10_240)
     splits = data.split(dataset_of(folder), config)
-    records = train_stack(config, range(LANES * process, LANES * (process + 1)), splits)
-    return LANES * len(splits.train) / sum(record.train_seconds for record in records)
+    lanes = lane_count()
+    records = train_stack(config, range(lanes * process, lanes * (process + 1)), splits)
+    return lanes * len(splits.train) / sum(record.train_seconds for record in records)
 
 
 def eager_rate(folder: str, norm: str, batch_size: int, process: int) -> float:

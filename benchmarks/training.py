@@ -12,7 +12,7 @@ torch eager
 JAX
     Sixteen seeds vmapped in a jitted step, all cores.
 lockstep
-    bnstudy's kernel: sixteen seeds a process, a process a core.
+    bnstudy's kernel: as many seeds a process as it has lanes, a process a core.
 
 Contestants take turns, so that a slow minute of the machine hits all of them.  Loading
 data, compiling and evaluation are left out everywhere; drawing orders and gathering
@@ -51,7 +51,7 @@ from benchmarks.contestants import (
 )
 from benchmarks.peers.serving import CHECKED_STEPS, Peer
 from bnstudy import data
-from bnstudy.engines.lockstep import available
+from bnstudy.engines.lockstep import available, lane_count
 from bnstudy.runs.processes import worker_environment
 from bnstudy.runs.runner import cores
 
@@ -114,7 +114,9 @@ def contestants(
         if python:
             found["JAX, 16 seeds"] = start("jax_lenet", folder, 1)
         if available()[0]:
-            found[f"{LOCKSTEP}, {processes} x 16 seeds"] = together(lockstep_rate, processes)
+            found[f"{LOCKSTEP}, {processes} x {lane_count()} seeds"] = together(
+                lockstep_rate, processes
+            )
             together(lockstep_rate, processes)("bn", 256)  # compiles
         found[SGEMM] = together(sgemm_rate, processes)
         yield found

@@ -17,14 +17,14 @@ import torch
 
 from bnstudy.config import RunConfig
 from bnstudy.data import load, split
-from bnstudy.engines.lockstep import LANES, train_stack
+from bnstudy.engines.lockstep import train_stack
 from bnstudy.plan import PILOT_SEED, PROFILES
 from bnstudy.report import text
 
 from . import batch_speed, final
 
 RATES = (0.05, 0.15, 0.45, 1.35)
-SEEDS = range(PILOT_SEED, PILOT_SEED + LANES)
+SEEDS = range(PILOT_SEED, PILOT_SEED + 16)
 NORMS = ("none", "bn")
 
 

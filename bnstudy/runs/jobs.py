@@ -1,7 +1,7 @@
 """Jobs: the runs that are trained together, the engine that trains them, and a worker's work.
 
 A job is one run for the reference engine, or a stack for the lockstep engine:
-up to sixteen seeds of an arm at once, or more on a GPU.
+as many seeds of an arm as the kernel has lanes, or more on a GPU.
 """
 
 import errno

@@ -212,7 +212,9 @@ def test_an_arm_without_momentum_has_no_velocity(small):
 def test_a_gpu_gets_stacks_of_more_seeds_and_fewer_of_large_batches(sample):
     plan = plan_of(sample, seeds=70, norms=("bn",))
     keys = [identify(run, plan.data.digest) for run in plan.runs]
-    for device, sizes in (("cuda", [64, 6]), ("cuda:1", [64, 6]), ("cpu", [16] * 4 + [6])):
+    lanes = lockstep.stack_size(SMALL, "cpu")
+    of_cpu = [lanes] * (70 // lanes) + [70 % lanes]  # 16, 8 or 4: none divides 70
+    for device, sizes in (("cuda", [64, 6]), ("cuda:1", [64, 6]), ("cpu", of_cpu)):
         jobs = plan_jobs(keys, "auto", device)
         assert {job.engine for job in jobs} == {"lockstep"}
         assert [len(job.keys) for job in jobs] == sizes

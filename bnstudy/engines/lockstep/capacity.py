@@ -7,7 +7,7 @@ import torch
 
 from bnstudy.compiling import compiled
 from bnstudy.config import RunConfig
-from bnstudy.engines.lockstep.cpu import LANES, SOURCE
+from bnstudy.engines.lockstep.cpu import SOURCE, lane_count
 
 GPU_SEEDS = 64
 GPU_IMAGES = 1 << 15  # of all seeds in a step: about 11 GB with batch normalization
@@ -25,5 +25,5 @@ def available(device: str = "cpu") -> tuple[bool, str]:
 def stack_size(config: RunConfig, device: str = "cpu") -> int:
     """Return how many seeds of an arm are trained together on a device."""
     if torch.device(device).type == "cpu":
-        return LANES
+        return lane_count()
     return max(1, min(GPU_SEEDS, GPU_IMAGES // config.batch_size))

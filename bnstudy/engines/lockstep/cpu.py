@@ -23,7 +23,6 @@ from bnstudy.errors import ConfigError
 from bnstudy.networks.lenet import LAYERS
 from bnstudy.networks.norm import make_norm
 
-LANES = 16
 SOURCE = Path(__file__).parent / "cpp" / "kernel.cpp"
 
 
@@ -94,15 +93,26 @@ def as_bytes(images: Images) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def padded(lanes: np.ndarray) -> np.ndarray:
-    """Return sixteen lanes, (K, ...) -> (16, ...), those beyond the last repeating the first."""
-    if len(lanes) == LANES:
-        return np.ascontiguousarray(lanes)
-    return np.ascontiguousarray(lanes[[i if i < len(lanes) else 0 for i in range(LANES)]])
+def lane_count() -> int:
+    """Return how many seeds the kernel of this machine trains at once: 16, 8 or 4.
+
+    Raises
+    ------
+    ConfigError
+        If the kernel is unavailable.
+    """
+    return int(_library().lockstep_lanes())
+
+
+def _library() -> ctypes.CDLL:
+    library, reason = compiled(SOURCE)
+    if library is None:
+        raise ConfigError(f"the lockstep engine is not available: {reason}")
+    return library
 
 
 class Kernel:
-    """Up to sixteen networks of one arm, one per lane.
+    """Up to :func:`lane_count` networks of one arm, one per lane.
 
     Lanes beyond the last network repeat the first one; their results are ignored.
     A :class:`~bnstudy.engines.lockstep.loop.Program`.
@@ -112,7 +122,8 @@ class Kernel:
     config
         The arm.
     nets
-        1 to 16 networks with their initial weights, of :func:`bnstudy.networks.lenet.lenet`.
+        At most as many as there are lanes, with their initial weights, of
+        :func:`bnstudy.networks.lenet.lenet`.
     train
         The images to train on.
 
@@ -123,24 +134,24 @@ class Kernel:
     """
 
     def __init__(self, config: RunConfig, nets: Sequence[nn.Module], train: Images) -> None:
-        if not 1 <= len(nets) <= LANES:
-            raise ConfigError(f"a stack on the cpu holds 1 to {LANES} seeds, got {len(nets)}")
-        library, reason = compiled(SOURCE)
-        if library is None:
-            raise ConfigError(f"the lockstep engine is not available: {reason}")
-        self._library = library
+        self._library = library = _library()
+        self._lanes = int(library.lockstep_lanes())
+        if not 1 <= len(nets) <= self._lanes:
+            raise ConfigError(f"this kernel trains 1 to {self._lanes} networks, got {len(nets)}")
         library.lockstep_create.restype = ctypes.c_void_p
         library.lockstep_array.restype = ctypes.POINTER(ctypes.c_float)
         batch = min(config.batch_size, len(train))
         spec = spec_of(config, batch)
         self._handle = ctypes.c_void_p(library.lockstep_create(ctypes.byref(spec)))
         if not self._handle.value:
-            raise ConfigError(f"there is no memory for sixteen networks at batch size {batch}")
+            raise ConfigError(
+                f"there is no memory for {self._lanes} networks at batch size {batch}"
+            )
         self._count = len(nets)
         self._images, self._labels = as_bytes(train)
         self._unread: list[tuple[np.ndarray, np.ndarray]] = []
         self.sizes = {of: tensor.numel() for of, tensor in tensors_of(nets[0])}
-        for lane in range(LANES):
+        for lane in range(self._lanes):
             for of, tensor in tensors_of(nets[lane if lane < len(nets) else 0]):
                 self.lanes(of)[:, lane] = tensor.detach().numpy().ravel()
 
@@ -151,17 +162,23 @@ class Kernel:
             self._handle = ctypes.c_void_p(None)
 
     def lanes(self, of: TensorId) -> np.ndarray:
-        """Return a view of a parameter or running moment: float32 (size, LANES)."""
+        """Return a view of a parameter or running moment: float32 (size, lanes)."""
         return self._array(of.kind, of)
 
     def velocity(self, of: TensorId) -> np.ndarray:
-        """Return a view of a parameter's velocity, in arms with momentum: (size, LANES)."""
+        """Return a view of a parameter's velocity, in arms with momentum: (size, lanes)."""
         return self._array(of.kind + 1, of)
 
     def _array(self, kind: int, of: TensorId) -> np.ndarray:
         numbers = ctypes.c_int32(kind), ctypes.c_int32(of.layer)
         start = self._library.lockstep_array(self._handle, *numbers)
-        return np.ctypeslib.as_array(start, (self.sizes[of], LANES))
+        return np.ctypeslib.as_array(start, (self.sizes[of], self._lanes))
+
+    def _padded(self, seeds: np.ndarray) -> np.ndarray:
+        """Return a row for each lane, (K, ...) -> (lanes, ...): after the last seed the first."""
+        if len(seeds) == self._lanes:
+            return np.ascontiguousarray(seeds)
+        return np.ascontiguousarray(seeds[[i if i < len(seeds) else 0 for i in range(self._lanes)]])
 
     @torch.no_grad()
     def take(self, lane: int, net: nn.Module) -> None:
@@ -172,7 +189,7 @@ class Kernel:
 
     def start_epoch(self, orders: np.ndarray) -> None:
         """Set each seed's order of the training images: int64 (K, n)."""
-        self._order = padded(orders)
+        self._order = self._padded(orders)
 
     def train(
         self,
@@ -183,10 +200,10 @@ class Kernel:
         noise: np.ndarray | None = None,
     ) -> None:
         """Train on the batches [first, last) of the epoch; see :class:`Program`."""
-        losses = np.empty((last - first, LANES), np.float64)
-        correct = np.empty((last - first, LANES), np.int32)
-        order, rates = self._order, np.repeat(rates[:, None], LANES, axis=1)
-        draws, noise = (None if each is None else padded(each) for each in (draws, noise))
+        losses = np.empty((last - first, self._lanes), np.float64)
+        correct = np.empty((last - first, self._lanes), np.int32)
+        order, rates = self._order, np.repeat(rates[:, None], self._lanes, axis=1)
+        draws, noise = (None if each is None else self._padded(each) for each in (draws, noise))
         batches = Batches(
             images=_pointer(self._images),
             labels=_pointer(self._labels),
@@ -213,7 +230,7 @@ class Kernel:
 
     def evaluate(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Return mean loss and accuracy of each lane over some images, by running statistics."""
-        loss, correct = np.zeros(LANES), np.zeros(LANES, np.int64)
+        loss, correct = np.zeros(self._lanes), np.zeros(self._lanes, np.int64)
         count = len(images)
         held = (*as_bytes(images), loss, correct)  # a pointer alone keeps no array alive
         pointers = [ctypes.c_void_p(_pointer(each)) for each in held]

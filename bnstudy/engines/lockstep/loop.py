@@ -18,7 +18,7 @@ from torch import nn
 
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
-from bnstudy.engines.lockstep.cpu import Kernel
+from bnstudy.engines.lockstep.cpu import Kernel, lane_count
 from bnstudy.engines.lockstep.gpu import Stack
 from bnstudy.engines.lockstep.parameters import unsupported
 from bnstudy.engines.lockstep.random_draws import RandomDraws
@@ -148,7 +148,8 @@ def train_stack(
     config
         The arm.
     seeds
-        On the CPU 1 to 16 of them; elsewhere as many as there is memory for.
+        On the CPU any number: as many at once as the kernel has lanes. Elsewhere all at
+        once, as many as there is memory for.
     splits
         The images of ``bnstudy.data.split(dataset, config)``.
     device
@@ -169,10 +170,16 @@ def train_stack(
     ConfigError
         If the kernel is not available, the engine cannot train such runs, an epoch
         would have a batch of one image and the normalization needs more, or there
-        are no seeds or too many.
+        are no seeds.
     """
-    make = Kernel if device == "cpu" else partial(Stack, device=device)
-    return train_by(make, config, seeds, splits, observers)
+    if device != "cpu":
+        return train_by(partial(Stack, device=device), config, seeds, splits, observers)
+    size = lane_count()
+    records = []
+    for start in range(0, max(1, len(seeds)), size):
+        part = slice(start, start + size)
+        records += train_by(Kernel, config, seeds[part], splits, observers[part])
+    return records
 
 
 def train_by(

@@ -1,4 +1,4 @@
-// LeNet for sixteen seeds at once: forward, backward, SGD and evaluation.
+// LeNet for several seeds at once: forward, backward, SGD and evaluation.
 //
 // Every number of the network is a vector with one seed per lane, so that all seeds take
 // the same instructions and no layer is too narrow for the processor.  Arrays are
@@ -82,8 +82,8 @@ template <int ACT, int NORM> struct LeNet final : Network {
   I active = I{} - 1;
   int norms = 0;
   Normalization norm[LAYERS], absent[2];  // absent: of the blocks
-  ConvolutionBlock<ACT, NORM, 1, 6, 28, 3, 6> block1;
-  ConvolutionBlock<ACT, NORM, 6, 16, 12, 2, 8> block2;
+  ConvolutionBlock<ACT, NORM, 1, 6, 28, tile(3, 2), 6> block1;
+  ConvolutionBlock<ACT, NORM, 6, 16, 12, 2, tile(8, 4)> block2;
   UnfusedLayers unfused[LAYERS];  // before conv1, conv2, fc1, fc2 and fc3
   Parameter w[3], b[3];  // of fc1, fc2 and fc3
   B* bytes;              // [N][28][28]
@@ -344,14 +344,14 @@ template <int ACT, int NORM> struct LeNet final : Network {
     for (int i = 0; i < n && norm2; ++i) block2.add_gradient(i, dp2(i));
     if (norm2) block2.norm->finish_gradient(sgd);
     for (int i = 0; i < n; ++i) {
-      block2.template backward<8, 4>(i, input2(i), dp2(i));
+      block2.template backward<8, tile(4, 2)>(i, input2(i), dp2(i));
       block2.input_gradient(input2(i));  // overwrites the input, which is no longer needed
       if (norm1) block1.add_gradient(i, input2(i));
     }
     back(1, unfused[1].out());
     if (norm1) block1.norm->finish_gradient(sgd);
     for (int i = n - 1; i >= 0; --i) {
-      block1.template backward<2, 3>(i, image(i), input2(i));
+      block1.template backward<2, tile(3, 2)>(i, image(i), input2(i));
       if (unfused[0].count) block1.input_gradient(unfused[0].out() + size_t(i) * PIXELS);
     }
     back(0, unfused[0].out());

@@ -52,8 +52,10 @@ void linear_tile(const V* a, const V* w, const V* b, V* z, int in, int out) {
 
 template <int OUTS>
 void linear_outputs(const V* a, const V* w, const V* b, V* z, int images, int in, int out) {
+  constexpr int IMAGES = tile(4, 2);
   int n = 0;
-  for (; n + 4 <= images; n += 4) linear_tile<4, OUTS>(a + n * in, w, b, z + n * out, in, out);
+  for (; n + IMAGES <= images; n += IMAGES)
+    linear_tile<IMAGES, OUTS>(a + n * in, w, b, z + n * out, in, out);
   for (; n < images; ++n) linear_tile<1, OUTS>(a + n * in, w, b, z + n * out, in, out);
 }
 
@@ -79,8 +81,10 @@ void linear_input_tile(const V* dz, const V* w, V* da, int in, int out) {
 }
 
 inline void linear_input_gradient(const V* dz, const V* w, V* da, int images, int in, int out) {
+  constexpr int IMAGES = tile(4, 3);
   int n = 0;
-  for (; n + 4 <= images; n += 4) linear_input_tile<4>(dz + n * out, w, da + n * in, in, out);
+  for (; n + IMAGES <= images; n += IMAGES)
+    linear_input_tile<IMAGES>(dz + n * out, w, da + n * in, in, out);
   for (; n < images; ++n) linear_input_tile<1>(dz + n * out, w, da + n * in, in, out);
 }
 
@@ -124,11 +128,12 @@ void linear_backward(const V* a, const V* dz, Parameter w, Parameter b, V* da, i
         linear_input_gradient(dz + n * OUT, w.value + j, da + n * IN + j,
                               std::min(CHUNK, images - n), IN, OUT);
     for (int o = 0; o < OUT;) {
-      const bool six = o + 6 <= OUT;
+      constexpr int MANY = tile(6, 3), FEW = tile(2, 1);
+      const bool many = o + MANY <= OUT;
       const Parameter part{w.value + o * IN + k, w.velocity ? w.velocity + o * IN + k : nullptr};
-      (six ? linear_step_rows<6, STRIP> : linear_step_rows<2, STRIP>)(
+      (many ? linear_step_rows<MANY, STRIP> : linear_step_rows<FEW, STRIP>)(
           a + k, dz + o, part, columns, images, IN, OUT, sgd);
-      o += six ? 6 : 2;
+      o += many ? MANY : FEW;
     }
   }
   for (int o = 0; b.value && o < OUT; ++o) {

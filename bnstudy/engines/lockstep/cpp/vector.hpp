@@ -1,7 +1,8 @@
-// One number of the network for sixteen seeds: a vector with one seed per lane.
+// One number of the network for several seeds: a vector with one seed per lane.
 //
-// V is a vector type of GCC and Clang, which they map to the registers of the processor:
-// one of AVX-512, two of AVX2, or four of NEON.
+// V is a vector type of GCC and Clang that fills one register: sixteen seeds with AVX-512, eight
+// with AVX, else four.  A wider one would be cut into pieces that GCC keeps in memory, which
+// takes four times as long.
 #pragma once
 
 #include <cmath>
@@ -18,7 +19,21 @@
 
 namespace lockstep {
 
+#if defined(__AVX512F__)
 constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
+// Sums that are kept in registers at once: a tile for 32 registers, or one for 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int tile(int of_32, int) { return of_32; }
+#else
+constexpr int tile(int, int of_16) { return of_16; }
+#endif
+
 typedef float V __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
 typedef double D __attribute__((vector_size(8 * LANES)));
