@@ -23,9 +23,9 @@ class Images:
     Attributes
     ----------
     images
-        uint8 (n, 28, 28).
+        uint8 (n, height, width), or (n, channels, height, width).
     labels
-        int64 (n,), 0..9.
+        int64 (n,), from 0.
     """
 
     images: Tensor
@@ -33,6 +33,12 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image, such as (1, 28, 28)."""
+        channels = 1 if self.images.ndim == 3 else self.images.shape[1]
+        return int(channels), int(self.images.shape[-2]), int(self.images.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,20 @@ class Splits:
         Images whose accuracy is only reported.
     population
         The part of ``train`` that population statistics are computed over.
+    classes
+        Number of classes.
     """
 
     train: Images
     validation: Images
     test: Images
     population: Images
+    classes: int = CLASSES
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image, such as (1, 28, 28)."""
+        return self.train.shape
 
 
 def split(dataset: Dataset, config: RunConfig) -> Splits:
@@ -131,8 +145,8 @@ def _pick(images: Tensor, labels: Tensor, where: np.ndarray) -> Images:
 
 
 def scale(images: Tensor) -> Tensor:
-    """Return images in 0..1: uint8 (n, 28, 28) -> float32 (n, 1, 28, 28)."""
-    return images.unsqueeze(1).float().div_(255.0)
+    """Return images in 0..1: uint8 (n, [channels,] height, width) -> float32 with channels."""
+    return (images.unsqueeze(1) if images.ndim == 3 else images).float().div_(255.0)
 
 
 def epoch_order(rng: np.random.Generator, n: int) -> Tensor:
