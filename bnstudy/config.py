@@ -9,21 +9,29 @@ nor its order.
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from bnstudy.errors import ConfigError, unknown
+from bnstudy.errors import ConfigError, find, unknown
+
+Made = TypeVar("Made")
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 PLACEMENTS = ("output", "activated", "input")
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
 DROPOUT_PLACEMENTS = ("hidden", "before-norm", "after-last-norm")
 SCHEDULES = ("constant", "step", "cosine")
 SPLITS = ("train", "all")
+INITS = ("xavier", "xavier-gain", "he")
+# settings whose words are registered elsewhere, with an example each
+WORDS = {"norm": "bn", "network": "lenet", "inputs": "scaled", "optimizer": "sgd"}
 BATCH_MATES = ("fresh", "fixed")
 
 
@@ -72,6 +80,117 @@ def added(default: Any, *, before: Any) -> Any:
     return field(default=default, metadata={"before": before})
 
 
+class Registry(Generic[Made]):
+    """Things that a config names by a word: ``name``, or ``name:option=value,option=value``.
+
+    Parameters
+    ----------
+    kind
+        What a word stands for, as errors name it: ``network``.
+    given
+        Number of arguments that every factory gets before its options.
+    """
+
+    def __init__(self, kind: str, given: int) -> None:
+        self.kind, self._given = kind, given
+        self._factories: dict[str, Callable[..., Made]] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._factories)
+
+    def register(self, name: str, *, replace: bool = False) -> Callable[[Factory], Factory]:
+        """Return a decorator that registers a factory under a name.
+
+        Parameters
+        ----------
+        name
+            Lower-case letters, digits and dashes.
+        replace
+            Whether the name may be taken already, as it is when a notebook's cell runs
+            again.
+
+        Raises
+        ------
+        ConfigError
+            If the name is taken or holds other characters, or the factory does not take
+            the arguments that it will get.
+        """
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(name)):
+            raise ConfigError(
+                f"the name of a {self.kind} is lower-case letters, digits and dashes, got {name!r}"
+            )
+        if name in self._factories and not replace:
+            raise ConfigError(
+                f"there is a {self.kind} {name!r} already: choose another name, or register it "
+                "with replace=True"
+            )
+
+        def decorator(factory: Factory) -> Factory:
+            try:
+                inspect.signature(factory).bind_partial(*[None] * self._given)
+            except TypeError as error:
+                raise ConfigError(
+                    f"the factory of {self.kind} {name!r} gets {self._given} arguments before its "
+                    f"options: {error}"
+                ) from None
+            self._factories[name] = factory
+            return factory
+
+        return decorator
+
+    def parse(self, word: str) -> tuple[str, dict[str, Any]]:
+        """Split ``name:key=value,key=value`` into its name and options.
+
+        Raises
+        ------
+        ConfigError
+            If the name or an option is unknown, or an option has no value or two.
+        """
+        name, _, text = str(word).partition(":")
+        factory = find(self.kind, name, self._factories)
+        options: dict[str, Any] = {}
+        for part in filter(None, text.split(",")):
+            key, equals, value = part.partition("=")
+            if not equals or not value:
+                raise ConfigError(f"an option of {name!r} is written key=value, got {part!r}")
+            if key in options:
+                raise ConfigError(f"an option is given once, got {key!r} twice in {word!r}")
+            options[key] = _number_or_text(value)
+        parameters = list(inspect.signature(factory).parameters.values())[self._given :]
+        taken = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
+        for key in options:
+            if not parameters:
+                raise ConfigError(
+                    f"{self.kind} {name!r} takes no options, got {key!r}: leave it out"
+                )
+            if len(taken) == len(parameters) and key not in taken:
+                raise ConfigError(unknown(f"{name} option", key, taken))
+        return name, options
+
+    def make(self, word: str, *given: Any) -> Made:
+        """Return what the factory of a word makes of the given arguments and its options.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`parse`, or if an option's value is impossible.
+        """
+        name, options = self.parse(word)
+        try:
+            return self._factories[name](*given, **options)
+        except TypeError as error:  # a value of the wrong type reaches the factory's arithmetic
+            raise ConfigError(f"{self.kind} {word!r} cannot be made: {error}") from None
+
+
+def _number_or_text(value: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """The settings of one training run, all but its seed.
@@ -89,10 +208,11 @@ class RunConfig:
         or linear layer before the activation, on the ``activated`` output, or
         on the ``input`` of the layer.
     norm_layers
-        The layers to normalize: ``all``, or the numbers of some in order, such
-        as ``134`` (1 and 2: convolutions; 3 and 4: hidden linear layers; 5: the
-        last layer, which has a normalization on its ``input`` only).  The full
-        list of numbers is the same setting as ``all``.
+        The layers to normalize: ``all``; or the numbers of some in order, such as
+        ``134`` (of LeNet 1 and 2: convolutions; 3 and 4: hidden linear layers; 5: the
+        last layer, which has a normalization on its ``input`` only), for which the
+        full list is the same setting as ``all``; or names, numbers and ranges after
+        commas, such as ``conv1,fc1`` or ``1-3,10-12``.
     activation
         ``sigmoid``, ``relu`` or ``tanh``.
     bias
@@ -101,7 +221,7 @@ class RunConfig:
     dropout
         Probability of dropping a unit, in [0, 1).
     dropout_placement
-        ``hidden``: after both hidden linear layers and their activations;
+        ``hidden``: after all hidden linear layers and their activations;
         ``before-norm``: directly before the normalization layers that follow a
         hidden linear layer; ``after-last-norm``: once, after the last
         normalization layer, so that none of them receives dropped units.
@@ -109,8 +229,10 @@ class RunConfig:
         Images per optimizer step, at least 1 (at least 2 with batch statistics).
     epochs
         Passes over the training images.
-    learning_rate, momentum, weight_decay
-        Options of ``torch.optim.SGD``.
+    learning_rate, weight_decay
+        Of the optimizer.
+    momentum
+        Of SGD.
     schedule
         ``constant``; ``step``: multiplied by ``schedule_factor`` after every
         ``schedule_epochs`` epochs; ``cosine``: down to zero over all steps.
@@ -131,6 +253,22 @@ class RunConfig:
     test_every
         Epochs between evaluations on test images; the last epoch always ends
         with one.
+    network
+        Network word; see :func:`bnstudy.networks.build`.
+    inputs
+        Input word: ``scaled`` to 0..1, or ``standardized`` by mean and standard
+        deviation of the training images, channel by channel; both with ``size=32`` to
+        resize the images first.
+    init
+        Initial weights, uniform with mean 0: ``xavier`` (Glorot & Bengio 2010);
+        ``xavier-gain``, times the activation's gain in hidden layers (the inverse of its slope
+        at 0, so 4 for the sigmoid and 1 for tanh; sqrt(2) for ReLU); ``he`` (He et al. 2015).
+    optimizer
+        Optimizer word: ``sgd``, ``adam`` or ``adamw``; see
+        :data:`bnstudy.engines.optimizers.OPTIMIZERS`.
+    freeze_norm_step
+        Optimizer steps after which normalization layers stay as in evaluation: they
+        use their running statistics and no longer change them; 0: never.
     """
 
     norm: str = "none"
@@ -156,10 +294,18 @@ class RunConfig:
     batch_mates: str = "fresh"
     test_every: int = added(1, before=1)
     norm_layers: str = added("all", before="all")
+    network: str = added("lenet", before="lenet")
+    inputs: str = added("scaled", before="scaled")
+    init: str = added("xavier", before="xavier")
+    optimizer: str = added("sgd", before="sgd")
+    freeze_norm_step: int = added(0, before=0)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, str) or not self.norm:
-            raise ConfigError(f"norm must be a normalization word such as 'bn', got {self.norm!r}")
+        for name, example in WORDS.items():
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigError(
+                    f"{name} must be a word such as {example!r}, got {getattr(self, name)!r}"
+                )
         if not isinstance(self.bias, bool):
             raise ConfigError(f"bias must be true or false, got {self.bias!r}")
         check_choice("placement", self.placement, PLACEMENTS)
@@ -168,6 +314,7 @@ class RunConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("train_split", self.train_split, SPLITS)
         check_choice("batch_mates", self.batch_mates, BATCH_MATES)
+        check_choice("init", self.init, INITS)
         for name in (
             "batch_size",
             "epochs",
@@ -176,7 +323,8 @@ class RunConfig:
             "test_every",
         ):
             _integer(name, getattr(self, name), 1)
-        for name in ("train_images", "validation_images", "test_images", "population_images"):
+        images = ("train_images", "validation_images", "test_images", "population_images")
+        for name in (*images, "freeze_norm_step"):
             _integer(name, getattr(self, name), 0)
         _number("dropout", self.dropout, 0, 1)
         _number("learning_rate", self.learning_rate, 0, math.inf, open_low=True)
@@ -189,21 +337,20 @@ class RunConfig:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
 
     def _check_norm_layers(self) -> None:
-        every, given = "12345" if self.placement == "input" else "1234", self.norm_layers
-        in_order = given and given == "".join(n for n in every if n in str(given))
-        if given != "all" and not in_order:
+        given = self.norm_layers
+        if not isinstance(given, str) or not given:
+            raise ConfigError(f"norm_layers must be text such as 'all' or '134', got {given!r}")
+        if given == "all" or not given.isdigit():
+            return  # names are the network's; see bnstudy.networks.selected_layers
+        in_order = given == "".join(sorted(set(given))) and "0" not in given
+        every = "12345" if self.placement == "input" else "1234"
+        if not in_order or (self.network.partition(":")[0] == "lenet" and given[-1] > every[-1]):
             raise ConfigError(
                 f"norm_layers must be 'all' or numbers of 1 to {every[-1]} in order, such as "
                 f"'134', got {given!r}"
             )
-        if given == every:  # the same setting as 'all', and must have the same id
-            object.__setattr__(self, "norm_layers", "all")
-
-    def normalizes(self, number: int) -> bool:
-        """Return True if the layer of this number, from 1, is to be normalized."""
-        return self.norm != "none" and (
-            self.norm_layers == "all" or str(number) in self.norm_layers
-        )
+        if given == every and self.network.partition(":")[0] == "lenet":
+            object.__setattr__(self, "norm_layers", "all")  # the same setting has the same id
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed.

@@ -20,8 +20,8 @@ from bnstudy.engines.lockstep.parameters import (
     tensors_of,
 )
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import LAYERS
 from bnstudy.networks.norm import make_norm
+from bnstudy.networks.registry import normalized_layers
 
 SOURCE = Path(__file__).parent / "cpp" / "kernel.cpp"
 
@@ -62,7 +62,7 @@ def spec_of(config: RunConfig, batch: int) -> Spec:
     return Spec(
         batch=batch,
         activation=ACTIVATIONS.index(config.activation),
-        normed=sum(1 << at for at in range(len(LAYERS)) if config.normalizes(at + 1)),
+        normed=sum(1 << number - 1 for number in normalized_layers(config)),
         placement=PLACEMENTS.index(config.placement),
         norm_kind=norm.kind,
         ghost_size=norm.ghost_size,
@@ -123,7 +123,7 @@ class Kernel:
         The arm.
     nets
         At most as many as there are lanes, with their initial weights, of
-        :func:`bnstudy.networks.lenet.lenet`.
+        :func:`bnstudy.networks.build`.
     train
         The images to train on.
 

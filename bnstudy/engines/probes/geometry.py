@@ -33,8 +33,7 @@ from bnstudy.engines.probes.probe import (
     batch_of,
     working_copy,
 )
-
-LAYERS = ("act1", "act2", "act3", "act4")
+from bnstudy.networks import activation_layers
 
 
 class Geometry(ScheduledProbe):
@@ -47,7 +46,7 @@ class Geometry(ScheduledProbe):
     epochs
         When to measure, in epochs done.
     layers
-        By name.
+        By name; by default all activations.
     images
         Number of training images, the first ones: the same for every seed.
     """
@@ -56,7 +55,7 @@ class Geometry(ScheduledProbe):
         self,
         run: ProbedRun,
         epochs: Sequence[float] = (0,),
-        layers: Sequence[str] = LAYERS,
+        layers: Sequence[str] = (),
         images: int = 256,
     ) -> None:
         super().__init__(run, epochs)
@@ -66,7 +65,7 @@ class Geometry(ScheduledProbe):
         """Return the geometry at the current weights."""
         outputs: dict[str, Tensor] = {}
         with working_copy(training.net) as copy, torch.no_grad():
-            for name in self._layers:
+            for name in self._layers or activation_layers(copy):
                 copy.get_submodule(name).register_forward_hook(partial(_keep, outputs, name))
             copy.train()(batch_of(self.run.splits.train, slice(self._images), copy)[0])
         for name, output in outputs.items():

@@ -20,8 +20,8 @@ from bnstudy.engines.probes.probe import (
     ProbedValue,
     ScheduledProbe,
 )
+from bnstudy.networks import layers_with_weights
 
-LAYERS = ("conv2", "fc1", "fc2", "fc3")  # conv1 has no layer below it that could move
 STATS = ("norm", "shift", "relative", "cosine")
 
 
@@ -39,11 +39,12 @@ class GradientShift(ScheduledProbe):
     epochs
         When to measure, in epochs done before the step: 0 is the first step.
     layers
-        By name, those with weights.
+        By name, those with weights; by default all but the first, which has no layer below
+        it that could move.
     """
 
     def __init__(
-        self, run: ProbedRun, epochs: Sequence[float] = (0,), layers: Sequence[str] = LAYERS
+        self, run: ProbedRun, epochs: Sequence[float] = (0,), layers: Sequence[str] = ()
     ) -> None:
         super().__init__(run, epochs)
         self._layers = tuple(layers)
@@ -66,7 +67,7 @@ class GradientShift(ScheduledProbe):
         shifts = gradient_shift(
             training.net, lambda net: F.cross_entropy(net(images), labels), self._before or {}
         ).set_index("layer")
-        for layer in self._layers:
+        for layer in self._layers or list(layers_with_weights(training.net))[1:]:
             for stat in STATS:
                 yield layer, "gradient", ALL_CHANNELS, stat, float(shifts.loc[layer, stat])  # type: ignore[arg-type]
         yield NETWORK, "gradient", ALL_CHANNELS, "loss", training.loss
