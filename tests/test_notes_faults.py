@@ -238,7 +238,7 @@ def test_the_redundant_bias_can_be_left_out_and_is_kept_in_the_notes_arms():
     has_no_redundant_bias(build(config.replace(bias=False), 0))
     assert fails_on(has_no_redundant_bias, build(config, 0))
     with torch.random.fork_rng(devices=[]):
-        theirs = notes_code.build()
+        theirs = notes_code.lenet()
     assert fails_on(has_no_redundant_bias, theirs)
 
 
