@@ -33,6 +33,7 @@ from bnstudy.engines.probes.probe import (
     batch_of,
     working_copy,
 )
+from bnstudy.errors import find
 from bnstudy.networks import activation_layers
 
 
@@ -65,8 +66,10 @@ class Geometry(ScheduledProbe):
         """Return the geometry at the current weights."""
         outputs: dict[str, Tensor] = {}
         with working_copy(training.net) as copy, torch.no_grad():
+            modules = dict(copy.named_children())
             for name in self._layers or activation_layers(copy):
-                copy.get_submodule(name).register_forward_hook(partial(_keep, outputs, name))
+                module = find("layer", name, modules)
+                module.register_forward_hook(partial(_keep, outputs, name))
             copy.train()(batch_of(self.run.splits.train, slice(self._images), copy)[0])
         for name, output in outputs.items():
             for stat, value in geometry_of(output.flatten(1).double().cpu().numpy()).items():

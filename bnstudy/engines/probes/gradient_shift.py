@@ -20,6 +20,7 @@ from bnstudy.engines.probes.probe import (
     ProbedValue,
     ScheduledProbe,
 )
+from bnstudy.errors import find
 from bnstudy.networks import layers_with_weights
 
 STATS = ("norm", "shift", "relative", "cosine")
@@ -67,7 +68,9 @@ class GradientShift(ScheduledProbe):
         shifts = gradient_shift(
             training.net, lambda net: F.cross_entropy(net(images), labels), self._before or {}
         ).set_index("layer")
-        for layer in self._layers or list(layers_with_weights(training.net))[1:]:
+        layers = layers_with_weights(training.net)
+        for layer in self._layers or list(layers)[1:]:
+            find("layer with weights", layer, layers)
             for stat in STATS:
                 yield layer, "gradient", ALL_CHANNELS, stat, float(shifts.loc[layer, stat])  # type: ignore[arg-type]
         yield NETWORK, "gradient", ALL_CHANNELS, "loss", training.loss

@@ -82,7 +82,7 @@ class ScheduledProbe(ABC):
         If one of ``epochs`` is not within the run.
     """
 
-    def __init__(self, run: ProbedRun, epochs: Sequence[float]) -> None:
+    def __init__(self, run: ProbedRun, epochs: Sequence[float] = (0,)) -> None:
         if not epochs or not all(0 <= epoch <= run.config.epochs for epoch in epochs):
             raise ConfigError(
                 f"a probe measures within 0..{run.config.epochs} epochs, got {list(epochs)!r}"
