@@ -9,29 +9,32 @@ nor its order.
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
-from bnstudy.errors import ConfigError, find, unknown
-
-Made = TypeVar("Made")
-Factory = TypeVar("Factory", bound=Callable[..., Any])
+from bnstudy.errors import ConfigError, unknown
+from bnstudy.registry import Registry
 
 PLACEMENTS = ("output", "activated", "input")
-ACTIVATIONS = ("sigmoid", "relu", "tanh")
+ACTIVATIONS: Registry[Any] = Registry("activation", 0, declared=("sigmoid", "relu", "tanh"))
 DROPOUT_PLACEMENTS = ("hidden", "before-norm", "after-last-norm")
 SCHEDULES = ("constant", "step", "cosine")
 SPLITS = ("train", "all")
-INITS = ("xavier", "xavier-gain", "he")
-# settings whose words are registered elsewhere, with an example each
-WORDS = {"norm": "bn", "network": "lenet", "inputs": "scaled", "optimizer": "sgd"}
+INITS: Registry[float] = Registry("initialization", 3, declared=("xavier", "xavier-gain", "he"))
+# settings that are words of a registry, with an example each
+WORDS = {
+    "norm": "bn",
+    "network": "lenet",
+    "inputs": "scaled",
+    "optimizer": "sgd",
+    "activation": "relu",
+    "init": "xavier",
+}
 BATCH_MATES = ("fresh", "fixed")
 
 
@@ -80,117 +83,6 @@ def added(default: Any, *, before: Any) -> Any:
     return field(default=default, metadata={"before": before})
 
 
-class Registry(Generic[Made]):
-    """Things that a config names by a word: ``name``, or ``name:option=value,option=value``.
-
-    Parameters
-    ----------
-    kind
-        What a word stands for, as errors name it: ``network``.
-    given
-        Number of arguments that every factory gets before its options.
-    """
-
-    def __init__(self, kind: str, given: int) -> None:
-        self.kind, self._given = kind, given
-        self._factories: dict[str, Callable[..., Made]] = {}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._factories)
-
-    def register(self, name: str, *, replace: bool = False) -> Callable[[Factory], Factory]:
-        """Return a decorator that registers a factory under a name.
-
-        Parameters
-        ----------
-        name
-            Lower-case letters, digits and dashes.
-        replace
-            Whether the name may be taken already, as it is when a notebook's cell runs
-            again.
-
-        Raises
-        ------
-        ConfigError
-            If the name is taken or holds other characters, or the factory does not take
-            the arguments that it will get.
-        """
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(name)):
-            raise ConfigError(
-                f"the name of a {self.kind} is lower-case letters, digits and dashes, got {name!r}"
-            )
-        if name in self._factories and not replace:
-            raise ConfigError(
-                f"there is a {self.kind} {name!r} already: choose another name, or register it "
-                "with replace=True"
-            )
-
-        def decorator(factory: Factory) -> Factory:
-            try:
-                inspect.signature(factory).bind_partial(*[None] * self._given)
-            except TypeError as error:
-                raise ConfigError(
-                    f"the factory of {self.kind} {name!r} gets {self._given} arguments before its "
-                    f"options: {error}"
-                ) from None
-            self._factories[name] = factory
-            return factory
-
-        return decorator
-
-    def parse(self, word: str) -> tuple[str, dict[str, Any]]:
-        """Split ``name:key=value,key=value`` into its name and options.
-
-        Raises
-        ------
-        ConfigError
-            If the name or an option is unknown, or an option has no value or two.
-        """
-        name, _, text = str(word).partition(":")
-        factory = find(self.kind, name, self._factories)
-        options: dict[str, Any] = {}
-        for part in filter(None, text.split(",")):
-            key, equals, value = part.partition("=")
-            if not equals or not value:
-                raise ConfigError(f"an option of {name!r} is written key=value, got {part!r}")
-            if key in options:
-                raise ConfigError(f"an option is given once, got {key!r} twice in {word!r}")
-            options[key] = _number_or_text(value)
-        parameters = list(inspect.signature(factory).parameters.values())[self._given :]
-        taken = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
-        for key in options:
-            if not parameters:
-                raise ConfigError(
-                    f"{self.kind} {name!r} takes no options, got {key!r}: leave it out"
-                )
-            if len(taken) == len(parameters) and key not in taken:
-                raise ConfigError(unknown(f"{name} option", key, taken))
-        return name, options
-
-    def make(self, word: str, *given: Any) -> Made:
-        """Return what the factory of a word makes of the given arguments and its options.
-
-        Raises
-        ------
-        ConfigError
-            As :meth:`parse`, or if an option's value is impossible.
-        """
-        name, options = self.parse(word)
-        try:
-            return self._factories[name](*given, **options)
-        except TypeError as error:  # a value of the wrong type reaches the factory's arithmetic
-            raise ConfigError(f"{self.kind} {word!r} cannot be made: {error}") from None
-
-
-def _number_or_text(value: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """The settings of one training run, all but its seed.
@@ -214,7 +106,7 @@ class RunConfig:
         full list is the same setting as ``all``; or names, numbers and ranges after
         commas, such as ``conv1,fc1`` or ``1-3,10-12``.
     activation
-        ``sigmoid``, ``relu`` or ``tanh``.
+        Activation word: ``sigmoid``, ``relu`` or ``tanh``, or one that was registered.
     bias
         True if convolutions and hidden linear layers have a bias.  Before BN it
         is redundant: BN subtracts it with the mean.
@@ -262,7 +154,8 @@ class RunConfig:
     init
         Initial weights, uniform with mean 0: ``xavier`` (Glorot & Bengio 2010);
         ``xavier-gain``, times the activation's gain in hidden layers (the inverse of its slope
-        at 0, so 4 for the sigmoid and 1 for tanh; sqrt(2) for ReLU); ``he`` (He et al. 2015).
+        at 0, so 4 for the sigmoid and 1 for tanh; sqrt(2) for ReLU); ``he`` (He et al. 2015);
+        or one that was registered.
     optimizer
         Optimizer word: ``sgd``, ``adam`` or ``adamw``; see
         :data:`bnstudy.engines.optimizers.OPTIMIZERS`.
@@ -309,12 +202,12 @@ class RunConfig:
         if not isinstance(self.bias, bool):
             raise ConfigError(f"bias must be true or false, got {self.bias!r}")
         check_choice("placement", self.placement, PLACEMENTS)
-        check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("dropout_placement", self.dropout_placement, DROPOUT_PLACEMENTS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("train_split", self.train_split, SPLITS)
         check_choice("batch_mates", self.batch_mates, BATCH_MATES)
-        check_choice("init", self.init, INITS)
+        ACTIVATIONS.parse(self.activation)
+        INITS.parse(self.init)
         for name in (
             "batch_size",
             "epochs",

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from bnstudy.config import Registry, RunConfig
+from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError
+from bnstudy.registry import Registry
 
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer", given=2)
 register_optimizer = OPTIMIZERS.register

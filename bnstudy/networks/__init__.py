@@ -5,6 +5,13 @@ config puts around them), ``weights``, ``registry``; then ``mlp``, ``resnet``, `
 ``pooling``, ``shapes``.
 """
 
+from bnstudy.networks.building import (
+    NETWORKS,
+    build,
+    layers_of,
+    refuse_lone_image,
+    register_network,
+)
 from bnstudy.networks.dropout import StreamDropout
 from bnstudy.networks.inputs import Inputs
 from bnstudy.networks.layers import (
@@ -16,14 +23,8 @@ from bnstudy.networks.layers import (
     norm_layers,
     selected_layers,
 )
-from bnstudy.networks.registry import (
-    NETWORKS,
-    build,
-    layers_of,
-    refuse_lone_image,
-    register_network,
-)
 from bnstudy.networks.shapes import LayerTrace, trace
+from bnstudy.networks.weights import register_activation, register_init
 
 __all__ = [
     "NETWORKS",
@@ -39,6 +40,8 @@ __all__ = [
     "layers_with_weights",
     "norm_layers",
     "refuse_lone_image",
+    "register_activation",
+    "register_init",
     "register_network",
     "selected_layers",
     "trace",

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnstudy.config import Registry
 from bnstudy.errors import ConfigError
+from bnstudy.registry import Registry
 
 INPUTS: Registry[nn.Module | None] = Registry("input", given=2)
 LARGEST = 1_024  # pixels of a side

@@ -17,11 +17,10 @@ from bnstudy.errors import ConfigError, unknown
 from bnstudy.networks.dropout import StreamDropout
 from bnstudy.networks.norm import make_norm
 from bnstudy.networks.pooling import AveragePooling
-from bnstudy.networks.weights import draw_weights
+from bnstudy.networks.weights import activation, draw_weights
 
 KINDS = ("conv", "linear")
 POOLINGS = ("", "average", "max", "global")
-_ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ class _Assembly:
             return
         if self.config.placement == "output":
             self._add_norm(index, after_hidden_linear=linear)
-        self.net.add_module(f"act{index}", _ACTIVATIONS[self.config.activation]())
+        self.net.add_module(f"act{index}", activation(self.config))
         if layer.add:
             self.net.shortcuts[f"act{index}"] = self._source(index, layer)
         if self.config.placement == "activated":

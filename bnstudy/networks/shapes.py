@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bnstudy.config import RunConfig
-from bnstudy.networks.registry import IMAGE_SHAPE, build
+from bnstudy.networks.building import IMAGE_SHAPE, build
 
 
 @dataclass(frozen=True)

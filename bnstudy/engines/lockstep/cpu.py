@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from bnstudy.compiling import compiled
-from bnstudy.config import ACTIVATIONS, DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
+from bnstudy.config import DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
 from bnstudy.data import Images
 from bnstudy.engines.lockstep.parameters import (
+    KNOWN_ACTIVATIONS,
     RUNNING_MEAN,
     RUNNING_VAR,
     TensorId,
@@ -20,8 +21,8 @@ from bnstudy.engines.lockstep.parameters import (
     tensors_of,
 )
 from bnstudy.errors import ConfigError
+from bnstudy.networks.building import normalized_layers
 from bnstudy.networks.norm import make_norm
-from bnstudy.networks.registry import normalized_layers
 
 SOURCE = Path(__file__).parent / "cpp" / "kernel.cpp"
 
@@ -61,7 +62,7 @@ def spec_of(config: RunConfig, batch: int) -> Spec:
     norm = conventions(layer)
     return Spec(
         batch=batch,
-        activation=ACTIVATIONS.index(config.activation),
+        activation=KNOWN_ACTIVATIONS.index(config.activation),
         normed=sum(1 << number - 1 for number in normalized_layers(config)),
         placement=PLACEMENTS.index(config.placement),
         norm_kind=norm.kind,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bnstudy.config import RunConfig
 from bnstudy.engines.optimizers import OPTIMIZERS
 from bnstudy.networks import Layer, layers_of, layers_with_weights, norm_layers
+from bnstudy.networks.building import CLASSES, IMAGE_SHAPE
 from bnstudy.networks.inputs import INPUTS
 from bnstudy.networks.lenet import lenet
 from bnstudy.networks.norm import (
@@ -22,7 +23,6 @@ from bnstudy.networks.norm import (
     make_norm,
     parse_norm,
 )
-from bnstudy.networks.registry import CLASSES, IMAGE_SHAPE
 
 # NormKind of normalization.hpp; a subclass may compute something else, so it is not looked up
 NORM_KINDS: dict[type[nn.Module], int] = {
@@ -42,6 +42,9 @@ NORM_KINDS: dict[type[nn.Module], int] = {
 # a velocity is one above its parameter
 WEIGHT, WEIGHT_VELOCITY, BIAS, BIAS_VELOCITY = range(4)
 GAMMA, GAMMA_VELOCITY, BETA, BETA_VELOCITY, RUNNING_MEAN, RUNNING_VAR = range(4, 10)
+
+
+KNOWN_ACTIVATIONS = ("sigmoid", "relu", "tanh")  # in the order of vector.hpp
 
 
 class TensorId(NamedTuple):
@@ -74,6 +77,8 @@ def unsupported(
         return f"normalization {parse_norm(config.norm)[0]!r} is trained by the reference engine"
     if OPTIMIZERS.parse(config.optimizer) not in (("sgd", {}), ("sgd", {"nesterov": 0})):
         return f"optimizer {config.optimizer!r} is trained by the reference engine"
+    if config.activation not in KNOWN_ACTIVATIONS:
+        return f"activation {config.activation!r} is trained by the reference engine"
     if config.freeze_norm_step:
         return "normalization frozen at a step is trained by the reference engine"
     layers = layers_of(config, shape, classes)

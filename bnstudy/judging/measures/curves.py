@@ -9,7 +9,7 @@ from bnstudy.errors import ConfigError, NotMeasuredError, unknown
 from bnstudy.inference import log_deviations
 from bnstudy.judging.measures.registry import measure
 from bnstudy.judging.measures.run import CHANCE, Reading, Run
-from bnstudy.networks.registry import CLASSES
+from bnstudy.networks.building import CLASSES
 
 TEST_IMAGES = 10_000
 STATISTICS = ("population", "running")

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.networks.registry import CLASSES
+from bnstudy.networks.building import CLASSES
 from bnstudy.plan import Plan
 from bnstudy.runs.tables import KEY_COLUMNS, Tables
 

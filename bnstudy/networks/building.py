@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bnstudy.config import Registry, RunConfig
+from bnstudy.config import RunConfig
 from bnstudy.data import Splits
 from bnstudy.errors import ConfigError
 from bnstudy.networks.inputs import INPUTS, Inputs
@@ -11,6 +11,7 @@ from bnstudy.networks.lenet import lenet
 from bnstudy.networks.mlp import mlp
 from bnstudy.networks.norm import needs_batch
 from bnstudy.networks.resnet import resnet
+from bnstudy.registry import Registry
 
 IMAGE_SHAPE, CLASSES = (1, 28, 28), 10  # of Fashion-MNIST
 
