@@ -16,6 +16,7 @@ from torch.nn.utils import skip_init
 
 from bnstudy.config import RunConfig, stream
 from bnstudy.errors import ConfigError
+from bnstudy.networks.dropout import StreamDropout
 from bnstudy.networks.norm import make_norm, needs_batch
 from bnstudy.networks.pooling import AveragePooling
 
@@ -33,39 +34,6 @@ LAYERS = {
 KERNEL_SIZE = 5
 
 _ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
-
-
-class StreamDropout(nn.Module):
-    """Dropout whose masks come from the run's own generator.
-
-    Drops a unit with probability ``rate`` in training and scales the others by
-    1 / (1 - rate) (Srivastava et al. 2014, in the inverted form of torch).  A
-    mask is ``rng.random((N, units), dtype=float32) >= rate``, so any engine
-    with the same stream draws the same masks.
-
-    Parameters
-    ----------
-    rate
-        Probability of dropping a unit, in [0, 1).
-    rng
-        The run's ``dropout`` stream.
-    """
-
-    def __init__(self, rate: float, rng: np.random.Generator) -> None:
-        super().__init__()
-        self.rate = rate
-        self.rng = rng
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Drop units of ``X`` (N, units) in training; pass it on in evaluation."""
-        if not self.training or self.rate == 0.0:
-            return X
-        kept = self.rng.random(tuple(X.shape), dtype=np.float32) >= self.rate
-        return X * torch.from_numpy(kept).to(X.device) / (1.0 - self.rate)
-
-    def extra_repr(self) -> str:
-        """Return the rate, for printing the layer."""
-        return f"rate={self.rate}"
 
 
 def lenet(config: RunConfig, seed: int) -> nn.Sequential:

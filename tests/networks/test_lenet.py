@@ -9,7 +9,8 @@ import torch
 
 from bnstudy.config import RunConfig, stream
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import StreamDropout, lenet, norm_layers, trace
+from bnstudy.networks.dropout import StreamDropout
+from bnstudy.networks.lenet import lenet, norm_layers, trace
 
 BN = RunConfig(norm="bn")
 

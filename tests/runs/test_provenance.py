@@ -23,6 +23,8 @@ TRAINING = {
     "bnstudy.engines.observer",
     "bnstudy.engines.run_record",
     "bnstudy.engines.reference",
+    "bnstudy.networks.checkpointing",
+    "bnstudy.networks.dropout",
     "bnstudy.networks.lenet",
     "bnstudy.networks.norm.functional",
     "bnstudy.networks.norm.layer",

@@ -25,7 +25,7 @@ from bnstudy.engines.lockstep.parameters import (
     conventions,
     tensors_of,
 )
-from bnstudy.networks.lenet import StreamDropout
+from bnstudy.networks.dropout import StreamDropout
 from bnstudy.networks.norm import (
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -159,7 +159,7 @@ class StackedLinear:
 
 @dataclass
 class StackedDropout:
-    """Dropout of :class:`~bnstudy.networks.lenet.StreamDropout`, by numbers drawn beforehand."""
+    """Dropout of :class:`~bnstudy.networks.dropout.StreamDropout`, by numbers drawn beforehand."""
 
     rate: float
 

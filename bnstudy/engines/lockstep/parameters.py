@@ -66,8 +66,6 @@ def tensors_of(net: nn.Module) -> list[tuple[TensorId, Tensor]]:
             found.append((TensorId(BIAS, index), layer.bias))  # type: ignore[arg-type]
     for index, layer in enumerate(norm_layers(net).values()):
         names = ("weight", "bias", "running_mean", "running_var")
-        if isinstance(layer, BatchNorm):
-            names = ("gamma", "beta", "moving_mean", "moving_var")
         kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
         found += [
             (TensorId(kind, index), tensor)

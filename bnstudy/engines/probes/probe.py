@@ -17,7 +17,7 @@ from bnstudy.data import Images, Splits, scale
 from bnstudy.engines.observer import Training
 from bnstudy.engines.run_record import MEASURE_COLUMNS
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import StreamDropout
+from bnstudy.networks.dropout import StreamDropout
 
 ProbedValue: TypeAlias = tuple[str, str, int, str, float]  # layer, tensor, channel, stat, value
 NETWORK = "network"  # the layer of a value that concerns the whole network

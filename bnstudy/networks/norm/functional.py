@@ -16,7 +16,7 @@ def batch_norm(
     moving_var: Tensor,
     *,
     eps: float,
-    momentum: float,
+    momentum: float | Tensor,
     training: bool,
     variance: str = "biased",
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,23 +41,23 @@ def batch_norm(
     momentum
         Weight of the OLD moving value, as in the notes: 0.9 is torch's 0.1.
     training
-        Whether to normalize by the batch, and move the moments.
+        True to normalize by the batch and to move the moments.
     variance
-        Which variance of the batch enters the moving one: ``biased`` (notes)
+        Variance of the batch that enters the moving one: ``biased`` (notes)
         or ``unbiased`` (torch).  The batch itself is always divided by the
         biased one.
 
     Returns
     -------
     Y, moving_mean, moving_var
-        (N, C, ...), (C,), (C,); the moments without gradient, and in
-        evaluation the ones given.
+        (N, C, ...) in the dtype of X, (C,), (C,); the moments without gradient,
+        and in evaluation, or for an empty batch, the ones given.
 
     Raises
     ------
     ConfigError
-        If a tensor has a wrong shape, a training batch one value per channel,
-        or the variance is neither of the two.
+        If a tensor has a wrong shape or dtype, a training batch has one value per
+        channel, or the variance is neither of the two.
     """
     check_input(X, len(moving_mean), training=training)
     for name, values in {"gamma": gamma, "beta": beta, "moving_var": moving_var}.items():
@@ -68,14 +68,14 @@ def batch_norm(
             )
     if variance not in VARIANCES:
         raise ConfigError(f"variance must be 'biased' or 'unbiased', got {variance!r}")
+    x = at_least_float32(X)
     if not training:
-        return (
-            affine(normalize(X, moving_mean, moving_var, eps), gamma, beta),
-            moving_mean,
-            moving_var,
-        )
-    mean, var = moments(X)  # (N, C, ...) -> (C,), (C,)
-    Y = affine(normalize(X, mean, var, eps), gamma, beta)
+        Y = affine(normalize(x, moving_mean, moving_var, eps), gamma, beta)
+        return Y.to(X.dtype), moving_mean, moving_var
+    mean, var = moments(x)  # (N, C, ...) -> (C,), (C,)
+    Y = affine(normalize(x, mean, var, eps), gamma, beta).to(X.dtype)
+    if X.numel() == 0:  # the mean of no values is NaN, which the average would never forget
+        return Y, moving_mean, moving_var
     moved_mean = moved(moving_mean, mean, momentum)
     moved_var = moved(moving_var, var * bessel(X, variance), momentum)
     return Y, moved_mean, moved_var
@@ -87,20 +87,31 @@ def check_input(X: Tensor, features: int, *, training: bool) -> None:
     Raises
     ------
     ConfigError
-        If it does not have 2 to 5 axes with ``features`` channels on axis 1,
-        or in training has one value per channel, which would be normalized to
-        beta whatever it was.
+        If it does not have 2 to 5 axes with ``features`` channels on axis 1, its
+        values are not floating-point numbers, or in training it has one value per
+        channel, which would be normalized to beta whatever it was.
     """
     if X.dim() not in (2, 3, 4, 5) or X.shape[1] != features:
         raise ConfigError(
             f"batch normalization of {features} features takes (N, {features}) or "
             f"(N, {features}, ...) with up to 5 axes, got {tuple(X.shape)}"
         )
-    if training and X.numel() <= features:
+    if not X.is_floating_point():
+        raise ConfigError(
+            f"batch normalization takes floating-point values, got {X.dtype}: "
+            "convert them with .float()"
+        )
+    if training and X.numel() == features:
         raise ConfigError(
             "batch normalization needs more than 1 value per channel in training, "
             f"got {tuple(X.shape)}: use batches of at least 2 images"
         )
+
+
+def at_least_float32(X: Tensor) -> Tensor:
+    """Return a tensor in the dtype to compute in: float32 for half precision, else its own."""
+    # a sum of squares in float16 overflows above 65504, and in bfloat16 keeps 8 bits
+    return X.to(torch.promote_types(X.dtype, torch.float32))
 
 
 def moments(X: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,6 +126,7 @@ def moments(X: Tensor) -> tuple[Tensor, Tensor]:
 
 def normalize(X: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """Return (X - mean) / sqrt(var + eps), channel by channel."""
+    mean, var = at_least_float32(mean), at_least_float32(var)
     return (X - per_channel(mean, X)) / torch.sqrt(per_channel(var, X) + eps)
 
 
@@ -129,9 +141,10 @@ def per_channel(values: Tensor, X: Tensor) -> Tensor:
     return values.reshape(1, -1, *[1] * (X.dim() - 2))
 
 
-def moved(old: Tensor, new: Tensor, momentum: float) -> Tensor:
+def moved(old: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
     """Return the moving average after one more value, ``momentum`` the weight of the old."""
-    return momentum * old + (1.0 - momentum) * new.detach()
+    # products in half precision would round the average once more than torch does
+    return momentum * at_least_float32(old) + (1.0 - momentum) * new.detach()
 
 
 def bessel(X: Tensor, variance: str) -> float:
