@@ -16,6 +16,7 @@ without.  A forward pass that is not checkpointed leaves torch's generator alone
 
 import copy
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,10 +26,31 @@ from bnstudy.errors import ConfigError
 # Forward passes of layers that may be recomputed; a copied generator takes about 1 KB.
 REMEMBERED = 10_000
 
-# (id of a stream, ticket) -> (the stream, so that its id stays its own; a copy of it then)
-_streams: OrderedDict[tuple[int, int], tuple[np.random.Generator, np.random.Generator]] = (
-    OrderedDict()
-)
+
+@dataclass
+class _ForwardPass:
+    """A forward pass of a layer that may be recomputed.
+
+    Attributes
+    ----------
+    rng
+        Its stream, kept so that no other object gets the same id.
+    before
+        Copy of the stream as it was.
+    recomputed
+        True once a backward pass has asked for it.
+    unique
+        False if another one began with the same state of torch's generator.
+    """
+
+    rng: np.random.Generator
+    before: np.random.Generator
+    recomputed: bool = False
+    unique: bool = True
+
+
+# by the id of the stream and the ticket, the oldest first
+_forward_passes: OrderedDict[tuple[int, int], _ForwardPass] = OrderedDict()
 
 
 def repeated_by_checkpoint(rng: np.random.Generator) -> np.random.Generator:
@@ -46,23 +68,38 @@ def repeated_by_checkpoint(rng: np.random.Generator) -> np.random.Generator:
     Raises
     ------
     ConfigError
-        In a backward pass, if the forward pass is not known: the checkpoint was made with
-        ``preserve_rng_state=False``, or is not among the last :data:`REMEMBERED`.
+            In a backward pass, if the forward pass is not known: the checkpoint was made with
+        ``preserve_rng_state=False``, or is not among the last :data:`REMEMBERED`, or
+        another one was under way that began with the same state of torch's generator.
     """
     if in_backward():
-        known = _streams.get((id(rng), _ticket()))
-        if known is None:
-            raise ConfigError(
-                "random numbers are repeated in a backward pass only for one of the last "
-                f"{REMEMBERED:,} checkpointed forward passes, and this is none of them: "
-                "call checkpoint with preserve_rng_state=True"
-            )
-        return copy.deepcopy(known[1])  # a nested checkpoint may ask for it once more
+        return _found(rng)
     if may_be_recomputed():
-        _streams[id(rng), _ticket()] = (rng, copy.deepcopy(rng))
-        if len(_streams) > REMEMBERED:
-            _streams.popitem(last=False)
+        key = id(rng), _ticket()
+        earlier = _forward_passes.pop(key, None)
+        unique = earlier is None or earlier.recomputed
+        _forward_passes[key] = _ForwardPass(rng, copy.deepcopy(rng), unique=unique)
+        while len(_forward_passes) > REMEMBERED:
+            _forward_passes.popitem(last=False)
     return rng
+
+
+def _found(rng: np.random.Generator) -> np.random.Generator:
+    """Return a copy of a stream as it was in the forward pass that is recomputed."""
+    known = _forward_passes.get((id(rng), _ticket()))
+    if known is None:
+        raise ConfigError(
+            "random numbers are repeated in a backward pass only for one of the last "
+            f"{REMEMBERED:,} checkpointed forward passes, and this is none of them: "
+            "call checkpoint with preserve_rng_state=True"
+        )
+    if not known.unique:
+        raise ConfigError(
+            "forward passes that are checkpointed are told apart by torch's generator, and two "
+            "began with the same state of it: seed it once, not before each forward pass"
+        )
+    known.recomputed = True
+    return copy.deepcopy(known.before)  # a nested checkpoint may ask for it once more
 
 
 def refuse_recomputation(reason: str) -> None:
@@ -91,8 +128,10 @@ def may_be_recomputed() -> bool:
     A checkpoint with ``use_reentrant=True`` disables gradients, one with ``False``
     registers hooks for saved tensors; whoever else does so costs a ticket and no more.
     """
+    if torch.is_inference_mode_enabled():  # what it computes has no backward pass
+        return False
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return not torch.is_grad_enabled() or hooks is not None
+    return hooks is not None or not torch.is_grad_enabled()
 
 
 def _ticket() -> int:

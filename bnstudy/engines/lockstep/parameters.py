@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnstudy.config import RunConfig
 from bnstudy.networks.lenet import LAYERS, norm_layers
@@ -15,6 +16,7 @@ from bnstudy.networks.norm import (
     NoisyBatchNorm,
     PopulationBatchNorm,
     VarianceOnlyBatchNorm,
+    has_running_statistics,
     make_norm,
     parse_norm,
 )
@@ -51,7 +53,11 @@ def unsupported(config: RunConfig) -> str:
     if config.norm == "none":
         return ""
     layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
-    if type(layer) not in NORM_KINDS:
+    # plain averages, and layers without moving moments, are the layers' own
+    averages = not isinstance(layer, _BatchNorm) or (
+        layer.momentum is not None and has_running_statistics(layer)
+    )
+    if type(layer) not in NORM_KINDS or not averages:
         return f"normalization {parse_norm(config.norm)[0]!r} is trained by the reference engine"
     return ""
 
@@ -113,7 +119,7 @@ def conventions(layer: nn.Module | None) -> Conventions:
         return Conventions(
             kind=NORM_KINDS[type(layer)],
             eps=layer.eps,
-            keep=layer.keep,
+            keep=layer.keep,  # type: ignore[arg-type]  # unsupported refuses None
             unbiased=layer.variance == "unbiased",
             ghost_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
             gamma=layer.gamma is not None,

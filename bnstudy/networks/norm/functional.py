@@ -1,5 +1,8 @@
 """Batch normalization as a pure function, with its derivation."""
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -12,14 +15,14 @@ def batch_norm(
     X: Tensor,
     gamma: Tensor | None,
     beta: Tensor | None,
-    moving_mean: Tensor,
-    moving_var: Tensor,
+    moving_mean: Tensor | None,
+    moving_var: Tensor | None,
     *,
     eps: float,
     momentum: float | Tensor,
     training: bool,
     variance: str = "biased",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     r"""Normalize every channel of a batch (Ioffe & Szegedy 2015, algorithm 1).
 
     In training by the batch's own mean and biased variance, in evaluation by
@@ -35,7 +38,8 @@ def batch_norm(
     gamma, beta
         (C,), scale and shift; None for 1 and 0.
     moving_mean, moving_var
-        (C,), moving moments so far; not changed.
+        (C,), moving moments so far, not changed; both None to keep none, and to
+        normalize by the batch in evaluation too.
     eps
         Added to the variance.
     momentum
@@ -59,22 +63,24 @@ def batch_norm(
         If a tensor has a wrong shape or dtype, a training batch has one value per
         channel, or the variance is neither of the two.
     """
-    check_input(X, len(moving_mean), training=training)
-    for name, values in {"gamma": gamma, "beta": beta, "moving_var": moving_var}.items():
-        if values is not None and values.shape != moving_mean.shape:
+    if moving_mean is None or moving_var is None:
+        features, by_batch = X.shape[1] if X.dim() > 1 else 0, True
+    else:
+        features, by_batch = len(moving_mean), training
+    check_input(X, features, training=by_batch)
+    vectors = {"gamma": gamma, "beta": beta, "moving_mean": moving_mean, "moving_var": moving_var}
+    for name, values in vectors.items():
+        if values is not None and values.shape != (features,):
             raise ConfigError(
-                f"{name} must hold one value per channel, {tuple(moving_mean.shape)}, "
-                f"got {tuple(values.shape)}"
+                f"{name} must hold one value per channel, ({features},), got {tuple(values.shape)}"
             )
     if variance not in VARIANCES:
         raise ConfigError(f"variance must be 'biased' or 'unbiased', got {variance!r}")
     x = at_least_float32(X)
-    if not training:
-        Y = affine(normalize(x, moving_mean, moving_var, eps), gamma, beta)
-        return Y.to(X.dtype), moving_mean, moving_var
-    mean, var = moments(x)  # (N, C, ...) -> (C,), (C,)
+    mean, var = moments(x) if by_batch else (moving_mean, moving_var)  # (C,), (C,)
     Y = affine(normalize(x, mean, var, eps), gamma, beta).to(X.dtype)
-    if X.numel() == 0:  # the mean of no values is NaN, which the average would never forget
+    # the mean of no values is NaN, which a moving average would never forget
+    if not training or moving_mean is None or moving_var is None or X.numel() == 0:
         return Y, moving_mean, moving_var
     moved_mean = moved(moving_mean, mean, momentum)
     moved_var = moved(moving_var, var * bessel(X, variance), momentum)
@@ -106,6 +112,22 @@ def check_input(X: Tensor, features: int, *, training: bool) -> None:
             "batch normalization needs more than 1 value per channel in training, "
             f"got {tuple(X.shape)}: use batches of at least 2 images"
         )
+
+
+def check_numbers(eps: object, momentum: object) -> None:
+    """Refuse an eps or a momentum that no batch can be normalized with.
+
+    Raises
+    ------
+    ConfigError
+        If eps is not finite and at least 0, or momentum not in [0, 1].
+    """
+    for name, value, bounds, high in (
+        ("eps", eps, "finite and at least 0", math.nextafter(math.inf, 0.0)),
+        ("momentum", momentum, "in [0, 1]", 1.0),
+    ):
+        if not isinstance(value, Real) or not 0 <= float(value) <= high:
+            raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
 
 
 def at_least_float32(X: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Batch normalization as a layer that can stand wherever torch's stands."""
 
 import copy
-import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, NoReturn, Self
 
 import torch
@@ -17,6 +16,7 @@ from bnstudy.networks.norm.functional import (
     at_least_float32,
     bessel,
     check_input,
+    check_numbers,
     moments,
     moved,
     normalize,
@@ -37,22 +37,6 @@ TORCH_KINDS: dict[int, type[_BatchNorm]] = {
 }
 # What follows from the tensors of a layer that is converted.
 FIXED_OPTIONS = ("affine", "bias", "track_running_stats", "device", "dtype")
-
-
-def check_numbers(eps: object, momentum: object) -> None:
-    """Refuse an eps or a momentum that no batch can be normalized with.
-
-    Raises
-    ------
-    ConfigError
-        If eps is not finite and at least 0, or momentum not in [0, 1].
-    """
-    for name, value, bounds, high in (
-        ("eps", eps, "finite and at least 0", math.nextafter(math.inf, 0.0)),
-        ("momentum", momentum, "in [0, 1]", 1.0),
-    ):
-        if not isinstance(value, Real) or not 0 <= value <= high:
-            raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
 
 
 class BatchNorm(_BatchNorm):
@@ -121,8 +105,10 @@ class BatchNorm(_BatchNorm):
     <All keys matched successfully>
     """
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
+    weight: nn.Parameter | None  # type: ignore[assignment]  # as torch's are without affine
+    bias: nn.Parameter | None  # type: ignore[assignment]
+    momentum_of: str
+    variance: str
     evaluates_as_torch = True  # False for relatives that only centre or only divide
     needs_running_stats = False  # True for relatives that train by the moving moments
     torch_kind: type[_BatchNorm] | None = None  # class that the layer was converted from
@@ -428,20 +414,14 @@ class BatchNorm(_BatchNorm):
                 "call .eval() first, or make it with variance='unbiased'"
             )
 
-    @property
-    def qconfig(self) -> None:
-        """Raise an error where torch would convert the layer to one that averages otherwise.
+    def __getattr__(self, name: str) -> Any:
+        # SyncBatchNorm.convert_sync_batchnorm and quantization ask for this attribute, and
+        # copy the momentum without knowing which value it weighs
+        if name == "qconfig":
+            self._check_averages_as_torch()
+        return super().__getattr__(name)
 
-        ``SyncBatchNorm.convert_sync_batchnorm`` asks each layer for this attribute, as
-        quantization does, and copies the momentum without knowing whose weight it is.
-
-        Raises
-        ------
-        ConfigError
-            If the layer is not in torch's conventions.
-        AttributeError
-            Otherwise: there is no such attribute.
-        """
+    def _check_averages_as_torch(self) -> None:
         new = self.momentum is None or self.momentum_of == "new"
         as_torch = (new and self.variance == "unbiased") or not self.track_running_stats
         if type(self) is not BatchNorm or not as_torch:
@@ -450,7 +430,6 @@ class BatchNorm(_BatchNorm):
                 f"{type(self).__name__}({self.extra_repr()}) otherwise: "
                 "make it with momentum_of='new' and variance='unbiased', or convert it to torch's"
             )
-        raise AttributeError("qconfig")
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise ConfigError(

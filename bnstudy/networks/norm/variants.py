@@ -4,6 +4,7 @@ Claims about the cause of an effect compare them with
 :class:`~bnstudy.networks.norm.layer.BatchNorm`; each states its difference from it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -173,30 +174,28 @@ class NoisyBatchNorm(BatchNorm):
         Y = super()._normalized(X)
         if not self.training:
             return Y
-        if self.rng is None:
-            noise = self._draw_of_torch(X)
-        else:
-            noise = tuple(torch.from_numpy(values).to(X) for values in self.draw(len(X)))
-        scale, shift = (each.reshape(*each.shape, *[1] * (X.dim() - 2)) for each in noise)
+        # (N, C) -> (N, C, 1, ...)
+        scale, shift = (each.reshape(*each.shape, *[1] * (X.dim() - 2)) for each in self._noise(X))
         return scale * Y + shift
+
+    def _noise(self, X: Tensor) -> Sequence[Tensor]:
+        """Draw the scale s and the shift m for X (N, C, ...): (N, C) each."""
+        if self.rng is not None:
+            return [torch.from_numpy(values).to(X) for values in self.draw(len(X))]
+        N, C = X.shape[:2]
+        mu, sigma = X.new_empty(C).uniform_(-0.5, 0.5), X.new_empty(C).uniform_(1.0, 1.25)
+        m = mu + X.new_empty(N, C).uniform_(-0.1, 0.1)
+        return sigma + X.new_empty(N, C).normal_(0.0, 0.1), m
 
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the scale s and the shift m of n images from ``rng``: (n, C) each, float32."""
         C, single = self.num_features, np.float32
-        rng = repeated_by_checkpoint(self.rng)
+        rng = repeated_by_checkpoint(self.rng)  # type: ignore[arg-type]  # there is one
         mu = rng.random(C, dtype=single) - single(0.5)
         sigma = single(1.0) + single(0.25) * rng.random(C, dtype=single)
         m = mu + single(0.2) * (rng.random((n, C), dtype=single) - single(0.5))
         s = sigma + single(0.1) * rng.standard_normal((n, C), dtype=single)
         return s, m
-
-    def _draw_of_torch(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw the scale s and the shift m of X (N, C, ...), (N, C) each, as torch's dropout."""
-        N, C = X.shape[:2]
-        like = {"dtype": X.dtype, "device": X.device}
-        mu, sigma = torch.rand(C, **like) - 0.5, 1.0 + 0.25 * torch.rand(C, **like)
-        m = mu + 0.2 * (torch.rand(N, C, **like) - 0.5)
-        return sigma + 0.1 * torch.randn(N, C, **like), m
 
 
 class MeanOnlyBatchNorm(BatchNorm):
