@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -222,7 +222,7 @@ def check_signature(name: str, factory: object) -> None:
         and its options by name, each with a default.
     """
     rule = f"normalization {name!r} is made by factory(num_features, num_dims, rng, **options)"
-    if not callable(factory):
+    if not callable(factory) or isinstance(factory, nn.Module):
         raise ConfigError(f"{rule}, got {factory!r}: pass a function or a class")
     try:
         signature = inspect.signature(factory)
@@ -231,7 +231,8 @@ def check_signature(name: str, factory: object) -> None:
         raise ConfigError(
             f"{rule} with a default for each option, got {name_of(factory)}: {error}"
         ) from None
-    if any(each.kind is each.POSITIONAL_ONLY for each in [*signature.parameters.values()][3:]):
+    options = options_of([*signature.parameters.values()])
+    if any(each.kind is each.POSITIONAL_ONLY for each in options):
         raise ConfigError(f"{rule}, got {name_of(factory)}{signature}: take options by name")
 
 
@@ -284,8 +285,15 @@ def _option_names(name: str) -> list[str] | None:
     parameters = [*inspect.signature(_NORMS[name].factory).parameters.values()]
     if any(each.kind is each.VAR_KEYWORD for each in parameters):
         return None
+    return [each.name for each in options_of(parameters)]
+
+
+def options_of(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return the parameters of a factory that are options."""
+    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     # the first three are the channels, the axes and the stream
-    return [each.name for each in parameters[3:] if each.kind is not each.VAR_POSITIONAL]
+    return [each for each in parameters if each.kind in by_position][3:] + named
 
 
 def make_norm(
