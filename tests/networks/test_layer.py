@@ -290,6 +290,11 @@ def test_the_formula_needs_no_moving_moments():
         )
         assert torch.allclose(Y.var(0, correction=0), torch.ones(3, dtype=torch.float64))
         assert mean is var is None
+    with pytest.raises(ConfigError) as refusal:
+        batch_norm(X, None, None, None, torch.ones(3), eps=0.0, momentum=0.9, training=True)
+    assert str(refusal.value) == (
+        "moving_mean and moving_var are given both or neither, got one of them"
+    )
 
 
 # Precision ------------------------------------------------------------------------------

@@ -63,10 +63,10 @@ def batch_norm(
         If a tensor has a wrong shape or dtype, a training batch has one value per
         channel, or the variance is neither of the two.
     """
-    if moving_mean is None or moving_var is None:
-        features, by_batch = X.shape[1] if X.dim() > 1 else 0, True
-    else:
-        features, by_batch = len(moving_mean), training
+    if (moving_mean is None) != (moving_var is None):
+        raise ConfigError("moving_mean and moving_var are given both or neither, got one of them")
+    by_batch = training or moving_mean is None
+    features = len(moving_mean) if moving_mean is not None else X.shape[1] if X.dim() > 1 else 0
     check_input(X, features, training=by_batch)
     vectors = {"gamma": gamma, "beta": beta, "moving_mean": moving_mean, "moving_var": moving_var}
     for name, values in vectors.items():
@@ -77,7 +77,10 @@ def batch_norm(
     if variance not in VARIANCES:
         raise ConfigError(f"variance must be 'biased' or 'unbiased', got {variance!r}")
     x = at_least_float32(X)
-    mean, var = moments(x) if by_batch else (moving_mean, moving_var)  # (C,), (C,)
+    if training or moving_mean is None or moving_var is None:
+        mean, var = moments(x)  # (N, C, ...) -> (C,), (C,)
+    else:
+        mean, var = moving_mean, moving_var
     Y = affine(normalize(x, mean, var, eps), gamma, beta).to(X.dtype)
     # the mean of no values is NaN, which a moving average would never forget
     if not training or moving_mean is None or moving_var is None or X.numel() == 0:
