@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnstudy.config import RunConfig
 from bnstudy.engines.optimizers import OPTIMIZERS
@@ -20,6 +21,7 @@ from bnstudy.networks.norm import (
     NoisyBatchNorm,
     PopulationBatchNorm,
     VarianceOnlyBatchNorm,
+    has_running_statistics,
     make_norm,
     parse_norm,
 )
@@ -73,7 +75,11 @@ def unsupported(
         ``cpu`` for the compiled kernel, another torch device for stacked tensors.
     """
     layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
-    if layer is not None and type(layer) not in NORM_KINDS:
+    # plain averages, and layers without moving moments, are the layers' own
+    averages = not isinstance(layer, _BatchNorm) or (
+        layer.momentum is not None and has_running_statistics(layer)
+    )
+    if layer is not None and (type(layer) not in NORM_KINDS or not averages):
         return f"normalization {parse_norm(config.norm)[0]!r} is trained by the reference engine"
     if OPTIMIZERS.parse(config.optimizer) not in (("sgd", {}), ("sgd", {"nesterov": 0})):
         return f"optimizer {config.optimizer!r} is trained by the reference engine"
@@ -109,8 +115,6 @@ def tensors_of(net: nn.Module) -> list[tuple[TensorId, Tensor]]:
             found.append((TensorId(BIAS, index), layer.bias))
     for index, norm in enumerate(norm_layers(net).values()):
         names = ("weight", "bias", "running_mean", "running_var")
-        if isinstance(norm, BatchNorm):
-            names = ("gamma", "beta", "moving_mean", "moving_var")
         kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
         found += [
             (TensorId(kind, index), tensor)
@@ -158,7 +162,7 @@ def conventions(layer: nn.Module | None) -> Conventions:
         return Conventions(
             kind=NORM_KINDS[type(layer)],
             eps=layer.eps,
-            keep=layer.keep,
+            keep=layer.keep,  # type: ignore[arg-type]  # unsupported refuses None
             unbiased=layer.variance == "unbiased",
             ghost_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
             gamma=layer.gamma is not None,
