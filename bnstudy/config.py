@@ -21,11 +21,13 @@ from bnstudy.errors import ConfigError, unknown
 from bnstudy.registry import Registry
 
 PLACEMENTS = ("output", "activated", "input")
-ACTIVATIONS: Registry[Any] = Registry("activation", 0, declared=("sigmoid", "relu", "tanh"))
+ACTIVATIONS: Registry[Any] = Registry("activation", (), declared=("sigmoid", "relu", "tanh"))
 DROPOUT_PLACEMENTS = ("hidden", "before-norm", "after-last-norm")
 SCHEDULES = ("constant", "step", "cosine")
 SPLITS = ("train", "all")
-INITS: Registry[float] = Registry("initialization", 3, declared=("xavier", "xavier-gain", "he"))
+INITS: Registry[float] = Registry(
+    "initialization", ("fan_in", "fan_out", "gain"), declared=("xavier", "xavier-gain", "he")
+)
 # settings that are words of a registry, with an example each
 WORDS = {
     "norm": "bn",

@@ -9,7 +9,7 @@ from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError
 from bnstudy.registry import Registry
 
-OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer", given=2)
+OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer", ("config", "parameters"))
 register_optimizer = OPTIMIZERS.register
 
 

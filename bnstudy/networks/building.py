@@ -15,7 +15,7 @@ from bnstudy.registry import Registry
 
 IMAGE_SHAPE, CLASSES = (1, 28, 28), 10  # of Fashion-MNIST
 
-NETWORKS: Registry[Sequence[Layer]] = Registry("network", given=2)
+NETWORKS: Registry[Sequence[Layer]] = Registry("network", ("shape", "classes"))
 for _factory in (lenet, mlp, resnet):
     NETWORKS.register(_factory.__name__)(_factory)
 register_network = NETWORKS.register

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bnstudy.errors import ConfigError
 from bnstudy.registry import Registry
 
-INPUTS: Registry[nn.Module | None] = Registry("input", given=2)
+INPUTS: Registry[nn.Module | None] = Registry("input", ("mean", "sd"))
 LARGEST = 1_024  # pixels of a side
 
 

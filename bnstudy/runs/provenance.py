@@ -19,6 +19,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from bnstudy.registry import is_own
+
 ENGINE_MODULES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
 # Errors change no result, the content that the sources read has its own checksum, and compilers
@@ -64,7 +66,7 @@ def plugin_digest(factory: Callable[..., Any] | None) -> str:
     training again.  Where no source is kept, as in an interactive session, the compiled code
     stands for it.
     """
-    if factory is None or factory.__module__.split(".")[0] == "bnstudy":
+    if factory is None or is_own(factory):
         return ""
     texts, queue, seen = set[str](), [factory], set[int]()
     while queue:

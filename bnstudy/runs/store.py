@@ -31,13 +31,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bnstudy.config import canonical_json, digest
+from bnstudy.config import ACTIVATIONS, INITS, RunConfig, canonical_json, digest
 from bnstudy.data.idx import sha256
+from bnstudy.engines.optimizers import OPTIMIZERS
 from bnstudy.engines.probes import modules_of
 from bnstudy.engines.run_record import Record
 from bnstudy.errors import DamagedRunError
+from bnstudy.networks import NETWORKS
+from bnstudy.networks.inputs import INPUTS
+from bnstudy.networks.norm import NORMS
 from bnstudy.plan import PlannedRun
-from bnstudy.runs.provenance import code_digest
+from bnstudy.registry import Registry
+from bnstudy.runs.provenance import code_digest, plugin_digest
 
 FINISHED = ("done", "diverged")
 LONGEST_NAME = 80  # longer ones are cut, and a hash tells them apart
@@ -70,10 +75,29 @@ def identify(run: PlannedRun, data_digest: str) -> RunKey:
         "code": code_digest(),
         "data": data_digest,
     }
+    if plugins := plugins_of(run.arm.config):
+        spec["plugins"] = plugins
     if run.arm.probes:  # a changed probe retrains the runs that it measures, and no others
         code = code_digest(*modules_of(run.arm.probes))
         spec["probes"] = {"code": code, "options": dict(run.arm.probes)}
     return RunKey(run, spec, digest(spec)[:12])
+
+
+def plugins_of(config: RunConfig) -> dict[str, str]:
+    """Return the digests of what a config uses from outside the package, by setting."""
+    registries: dict[str, Registry[Any]] = {
+        "norm": NORMS,
+        "network": NETWORKS,
+        "inputs": INPUTS,
+        "activation": ACTIVATIONS,
+        "init": INITS,
+        "optimizer": OPTIMIZERS,
+    }
+    found = {
+        name: plugin_digest(registry.factory(getattr(config, name)))
+        for name, registry in registries.items()
+    }
+    return {name: sha for name, sha in found.items() if sha}
 
 
 class Store:

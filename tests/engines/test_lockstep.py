@@ -19,7 +19,7 @@ from bnstudy.engines.lockstep.cpu import Kernel, lane_count
 from bnstudy.engines.reference import evaluate, population_statistics, train
 from bnstudy.errors import ConfigError
 from bnstudy.networks import build, norm_layers
-from bnstudy.networks.norm import parameters_of, register_norm, registry
+from bnstudy.networks.norm import NORMS, parameters_of, register_norm
 from bnstudy.report.console import StudyConsole
 from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.runner import run_study
@@ -154,7 +154,7 @@ def test_population_statistics_are_put_back(small):
 
 
 def test_what_the_kernel_cannot_train_is_refused_with_the_reason(small, monkeypatch):
-    monkeypatch.setattr(registry, "_NORMS", dict(registry._NORMS))
+    monkeypatch.setattr(NORMS, "_factories", dict(NORMS._factories))
     register_norm("identity", lambda C, dims, rng: torch.nn.Identity(), needs_batch=False)
     config = SMALL.replace(norm="identity")
     reason = "normalization 'identity' is trained by the reference engine"

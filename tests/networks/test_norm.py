@@ -14,6 +14,7 @@ from torch import nn
 from bnstudy.config import stream
 from bnstudy.errors import ConfigError
 from bnstudy.networks.norm import (
+    NORMS,
     BatchNorm,
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -29,7 +30,6 @@ from bnstudy.networks.norm import (
     norm_names,
     parameters_of,
     register_norm,
-    registry,
     set_running_statistics,
 )
 
@@ -953,7 +953,7 @@ def test_a_normalization_from_outside_is_known_by_its_word():
         with pytest.raises(ConfigError, match="there is a normalization 'centred' already"):
             register_norm("centred", Centred)
     finally:
-        del registry._NORMS["centred"]
+        del NORMS._factories["centred"]
 
 
 @pytest.mark.parametrize(

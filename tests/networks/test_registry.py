@@ -6,12 +6,12 @@ from torch import nn
 
 from bnstudy.config import stream
 from bnstudy.errors import ConfigError
-from bnstudy.networks.norm import make_norm, needs_batch, norm_names, register_norm, registry
+from bnstudy.networks.norm import NORMS, make_norm, needs_batch, norm_names, register_norm
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_NORMS", dict(registry._NORMS))
+    monkeypatch.setattr(NORMS, "_factories", dict(NORMS._factories))
 
 
 class Scaled(nn.Module):

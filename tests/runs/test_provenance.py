@@ -1,5 +1,6 @@
 """The code digest: what it covers, and what changes it."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from bnstudy.engines.probes import PROBES, modules_of
+from bnstudy.networks.norm import NORMS, register_norm
 from bnstudy.runs import provenance
+from bnstudy.runs.store import identify
+from tests.plans import plan_of
 
 TRAINING = {
     "bnstudy.config",
@@ -42,6 +46,75 @@ TRAINING = {
     "bnstudy.registry",
 }
 ELSEWHERE = {"report", "drawing", "plots", "runs", "plan", "judging", "inference", "cli"}
+
+# Plugins --------------------------------------------------------------------------------
+
+PLUGIN = '''
+from torch import nn
+from bnstudy.networks.norm import register_norm
+
+UNRELATED = 1
+
+def half(x):
+    return x / 2
+
+class Base(nn.Module):
+    def shift(self, x):
+        return x + 1
+
+class Own(Base):
+    """Words."""
+    def forward(self, x):
+        return half(self.shift(x))
+
+@register_norm("own-layer", replace=True)
+def own(num_features, num_dims, rng):
+    return Own()
+'''
+
+
+def plugin_digest_of(text, folder, name):
+    """Return the digest of the factory that a module of this text registers."""
+    (folder / f"{name}.py").write_text(text)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        return provenance.plugin_digest(module.own)
+    finally:
+        del sys.modules[name], NORMS._factories["own-layer"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        ("x / 2", "x / 3", True),
+        ("x + 1", "x + 2", True),
+        ("half(self.shift(x))", "self.shift(half(x))", True),
+        ("return Own()", "return Own().eval()", True),
+        ("UNRELATED = 1", "UNRELATED = 2", False),
+        ("Words.", "Other words.", False),
+        ("    return x / 2", "    # a comment\n    return x / 2", False),
+    ],
+)
+def test_the_id_of_a_run_holds_the_code_of_a_plugin_and_no_other(before, after, changes, tmp_path):
+    first = plugin_digest_of(PLUGIN, tmp_path, "first_plugin")
+    assert before in PLUGIN
+    second = plugin_digest_of(PLUGIN.replace(before, after), tmp_path, "second_plugin")
+    assert (first != second) == changes
+    assert provenance.plugin_digest(NORMS.factory("bn")) == ""
+
+
+def test_a_changed_plugin_gets_another_run(sample):
+    keys = []
+    for shift in (1, 2):
+        register_norm("own-layer", replace=True)(eval(f"lambda C, dims, rng: Shift({shift})"))
+        keys.append(identify(plan_of(sample, norms=("own-layer",)).runs[0], "data"))
+    del NORMS._factories["own-layer"]
+    assert keys[0].id != keys[1].id
+    assert "plugins" not in identify(plan_of(sample, norms=("bn",)).runs[0], "data").spec
+
 
 # Coverage -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from bnstudy.networks.norm.conversion import from_torch, to_torch
 from bnstudy.networks.norm.functional import batch_norm
 from bnstudy.networks.norm.layer import BatchNorm
 from bnstudy.networks.norm.registry import (
+    NORMS,
     make_norm,
     needs_batch,
     norm_names,
@@ -46,6 +47,7 @@ from bnstudy.networks.norm.variants import (
 )
 
 __all__ = [
+    "NORMS",
     "BatchNorm",
     "FrozenBatchNorm",
     "GhostBatchNorm",

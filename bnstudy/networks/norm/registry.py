@@ -1,16 +1,14 @@
 """Registry of normalizations: from names, as a config writes them, to layers."""
 
 import copy
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnstudy.errors import ConfigError, unknown
+from bnstudy.errors import ConfigError
 from bnstudy.networks.norm.functional import check_numbers
 from bnstudy.networks.norm.layer import BatchNorm
 from bnstudy.networks.norm.variants import (
@@ -21,27 +19,20 @@ from bnstudy.networks.norm.variants import (
     PopulationBatchNorm,
     VarianceOnlyBatchNorm,
 )
+from bnstudy.registry import Registry, is_own
 
 Factory = Callable[..., nn.Module]
 Registered = TypeVar("Registered", bound=Factory)
+NORMS: Registry[nn.Module | None] = Registry("normalization", ("num_features", "num_dims", "rng"))
+_SINGLE_IMAGES = {"none", "group", "layer"}  # those that can train on a batch of one image
 
 
-@dataclass(frozen=True)
-class RegisteredNorm:
-    """Factory of a normalization, and its requirement.
-
-    Attributes
-    ----------
-    factory
-        Called as ``factory(num_features, num_dims, rng, **options)``.
-    needs_batch
-        True if training needs at least two images per batch.
-    """
-
-    factory: Factory
-    needs_batch: bool
+@NORMS.register("none")
+def _none(C: int, dims: int, rng: Any) -> None:
+    return None
 
 
+@NORMS.register("bn")
 def _torch_bn(
     C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float = 0.1, affine: int = 1
 ) -> nn.Module:
@@ -56,6 +47,7 @@ def _switch(name: str, value: object) -> bool:
     return bool(value)
 
 
+@NORMS.register("scratch")
 def _scratch(
     C: int,
     dims: int,
@@ -77,32 +69,39 @@ def _scratch(
     )
 
 
+@NORMS.register("ghost")
 def _ghost(C: int, dims: int, rng: Any, *, size: int = 32, eps: float = 1e-5) -> nn.Module:
     return GhostBatchNorm(C, size=size, eps=eps)
 
 
+@NORMS.register("population")
 def _population(
     C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float = 0.9
 ) -> nn.Module:
     return PopulationBatchNorm(C, eps=eps, momentum=momentum)
 
 
+@NORMS.register("frozen")
 def _frozen(C: int, dims: int, rng: Any, *, eps: float = 1e-5, momentum: float = 0.9) -> nn.Module:
     return FrozenBatchNorm(C, eps=eps, momentum=momentum)
 
 
+@NORMS.register("noisy")
 def _noisy(C: int, dims: int, rng: np.random.Generator, *, eps: float = 1e-5) -> nn.Module:
     return NoisyBatchNorm(C, rng=rng, eps=eps)
 
 
+@NORMS.register("mean-only")
 def _mean_only(C: int, dims: int, rng: Any) -> nn.Module:
     return MeanOnlyBatchNorm(C)
 
 
+@NORMS.register("variance-only")
 def _variance_only(C: int, dims: int, rng: Any, *, eps: float = 1e-5) -> nn.Module:
     return VarianceOnlyBatchNorm(C, eps=eps)
 
 
+@NORMS.register("group")
 def _group(C: int, dims: int, rng: Any, *, groups: int = 2, eps: float = 1e-5) -> nn.Module:
     """Group normalization (Wu & He 2018), torch's."""
     check_numbers(eps, 0)
@@ -111,33 +110,16 @@ def _group(C: int, dims: int, rng: Any, *, groups: int = 2, eps: float = 1e-5) -
     return nn.GroupNorm(groups, C, eps=eps)
 
 
+@NORMS.register("layer")
 def _layer(C: int, dims: int, rng: Any, *, eps: float = 1e-5) -> nn.Module:
     """Layer normalization (Ba, Kiros & Hinton 2016), torch's, gamma and beta per channel."""
     check_numbers(eps, 0)
     return nn.LayerNorm(C, eps=eps) if dims == 2 else nn.GroupNorm(1, C, eps=eps)
 
 
-_NORMS: dict[str, RegisteredNorm] = {
-    "bn": RegisteredNorm(_torch_bn, needs_batch=True),
-    "scratch": RegisteredNorm(_scratch, needs_batch=True),
-    "ghost": RegisteredNorm(_ghost, needs_batch=True),
-    "population": RegisteredNorm(_population, needs_batch=True),
-    "frozen": RegisteredNorm(_frozen, needs_batch=True),
-    "noisy": RegisteredNorm(_noisy, needs_batch=True),
-    "mean-only": RegisteredNorm(_mean_only, needs_batch=True),
-    "variance-only": RegisteredNorm(_variance_only, needs_batch=True),
-    "group": RegisteredNorm(_group, needs_batch=False),
-    "layer": RegisteredNorm(_layer, needs_batch=False),
-}
-
-
-# what these words mean is part of every plan and report, so they are never registered again
-OWN_NORMS = frozenset({"none", *_NORMS})
-
-
 def norm_names() -> tuple[str, ...]:
     """Return the names of all normalizations, ``none`` first."""
-    return ("none", *_NORMS)
+    return tuple(NORMS)
 
 
 @overload
@@ -188,57 +170,19 @@ def register_norm(
     ... def instance(num_features, num_dims, rng, eps=1e-5):
     ...     return nn.InstanceNorm2d(num_features, eps=eps)
     """
-    if name in OWN_NORMS:
-        raise ConfigError(
-            f"there is a normalization {name!r} already, one of the package: choose another name"
-        )
-    if name in _NORMS and not replace:
-        raise ConfigError(
-            f"there is a normalization {name!r} already: choose another name, or pass replace=True"
-        )
-    if not name.replace("-", "").isalnum() or name != name.lower():
-        raise ConfigError(
-            f"the name of a normalization is lower-case letters, digits and dashes, got {name!r}"
-        )
+    decorator = NORMS.register(name, replace=replace)
 
     def register(given: Registered) -> Registered:
-        check_signature(name, given)
-        _NORMS[name] = RegisteredNorm(given, needs_batch)
+        decorator(given)
+        _SINGLE_IMAGES.discard(name)
+        if not needs_batch:
+            _SINGLE_IMAGES.add(name)
         return given
 
     if factory is None:
         return register
     register(factory)
     return None
-
-
-def check_signature(name: str, factory: object) -> None:
-    """Refuse a factory that no config could call.
-
-    Raises
-    ------
-    ConfigError
-        If it is not callable with the channels, the axes and the stream by position
-        and its options by name, each with a default.
-    """
-    rule = f"normalization {name!r} is made by factory(num_features, num_dims, rng, **options)"
-    if not callable(factory) or isinstance(factory, nn.Module):
-        raise ConfigError(f"{rule}, got {factory!r}: pass a function or a class")
-    try:
-        signature = inspect.signature(factory)
-        signature.bind(6, 4, None)
-    except (TypeError, ValueError) as error:  # ValueError: a builtin without a signature
-        raise ConfigError(
-            f"{rule} with a default for each option, got {name_of(factory)}: {error}"
-        ) from None
-    options = options_of([*signature.parameters.values()])
-    if any(each.kind is each.POSITIONAL_ONLY for each in options):
-        raise ConfigError(f"{rule}, got {name_of(factory)}{signature}: take options by name")
-
-
-def name_of(factory: object) -> str:
-    """Return the name of a function or class, or how another object is written."""
-    return str(getattr(factory, "__qualname__", repr(factory)))
 
 
 def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
@@ -249,51 +193,7 @@ def parse_norm(word: str) -> tuple[str, dict[str, Any]]:
     ConfigError
         If the name or an option is unknown, or an option has no value or two.
     """
-    name, _, text = word.partition(":")
-    if name not in norm_names():
-        raise ConfigError(unknown("normalization", name, norm_names()))
-    options = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not value:
-            raise ConfigError(f"an option of {name!r} is written key=value, got {part!r}")
-        if key in options:
-            raise ConfigError(f"an option is given once, got {key!r} twice in {word!r}")
-        options[key] = _number_or_text(value)
-    taken = _option_names(name)
-    for key in options:
-        if taken == []:
-            raise ConfigError(f"normalization {name!r} takes no options, got {key!r}: leave it out")
-        if taken is not None and key not in taken:
-            raise ConfigError(unknown(f"{name} option", key, taken))
-    return name, options
-
-
-def _number_or_text(value: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
-
-
-def _option_names(name: str) -> list[str] | None:
-    """Return the options a normalization takes, or None if its factory takes any."""
-    if name == "none":
-        return []
-    parameters = [*inspect.signature(_NORMS[name].factory).parameters.values()]
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return None
-    return [each.name for each in options_of(parameters)]
-
-
-def options_of(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
-    """Return the parameters of a factory that are options."""
-    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    # the first three are the channels, the axes and the stream
-    return [each for each in parameters if each.kind in by_position][3:] + named
+    return NORMS.parse(word)
 
 
 def make_norm(
@@ -326,15 +226,9 @@ def make_norm(
     ConfigError
         If the name or an option is unknown, or an option's value is impossible.
     """
-    name, options = parse_norm(word)
-    if name == "none":
-        return None
-    try:
-        # a value of the wrong type reaches the layer's own arithmetic
-        layer = _NORMS[name].factory(num_features, num_dims, rng, **options)
-    except TypeError as error:
-        raise ConfigError(f"normalization {word!r} cannot be made: {error}") from None
-    if name not in OWN_NORMS:
+    layer = NORMS.make(word, num_features, num_dims, rng)
+    factory = NORMS.factory(word)
+    if factory is not None and not is_own(factory):
         check_layer(word, layer, num_features, num_dims)
     return layer
 
@@ -386,5 +280,4 @@ def needs_batch(word: str) -> bool:
     ConfigError
         If the name or an option is unknown.
     """
-    name, _ = parse_norm(word)
-    return name != "none" and _NORMS[name].needs_batch
+    return parse_norm(word)[0] not in _SINGLE_IMAGES
