@@ -19,6 +19,7 @@ from bnstudy.activations import (
     watch,
 )  # fmt: skip
 from bnstudy.activations.batchnorm.gaps import noise_floor
+from bnstudy.activations.batchnorm.layer import read_state, uses_batch
 from bnstudy.activations.batchnorm.moments import image_noise
 from bnstudy.activations.batchnorm.results import share_active, share_outside
 from bnstudy.errors import WatchError
@@ -441,3 +442,25 @@ def test_what_a_layer_held_at_its_pass_is_recorded_though_it_changes_within_the_
             assert got == pytest.approx(value, rel=1e-6), (forward, stat)
     assert not np.allclose(held[0][2], held[1][2])
     assert not np.allclose(net[1].weight.detach().numpy(), held[1][0])
+
+
+@pytest.mark.parametrize(
+    ("options", "weight_of_new"),
+    [
+        ({}, 0.1),
+        ({"momentum": 0.3}, 0.7),
+        ({"momentum": 0.3, "momentum_of": "new"}, 0.3),
+        ({"momentum": None}, None),
+    ],
+)
+def test_the_momentum_of_a_layer_is_read_as_the_weight_of_the_new_value(options, weight_of_new):
+    found = read_state(BatchNorm(3, **options)).momentum
+    assert found == (None if weight_of_new is None else pytest.approx(weight_of_new))
+    layer = nn.BatchNorm1d(3, momentum=weight_of_new)
+    assert read_state(layer).momentum == weight_of_new
+
+
+def test_a_layer_without_moments_uses_its_batch_in_evaluation_too():
+    for kind in (BatchNorm, nn.BatchNorm1d):
+        assert uses_batch(kind(3, track_running_stats=False).eval())
+        assert not uses_batch(kind(3).eval())

@@ -19,7 +19,7 @@ from bnstudy.engines.lockstep.cpu import Kernel, lane_count
 from bnstudy.engines.reference import evaluate, population_statistics, train
 from bnstudy.errors import ConfigError
 from bnstudy.networks import build, norm_layers
-from bnstudy.networks.norm import NORMS, parameters_of, register_norm
+from bnstudy.networks.norm import NORMS, BatchNorm, parameters_of, register_norm
 from bnstudy.report.console import StudyConsole
 from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.runner import run_study
@@ -161,6 +161,17 @@ def test_what_the_kernel_cannot_train_is_refused_with_the_reason(small, monkeypa
     assert reason in lockstep.unsupported(config)
     with pytest.raises(ConfigError, match="the lockstep engine cannot train this"):
         train_stack(config, [0], small)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, torch.nn.BatchNorm2d])
+@pytest.mark.parametrize("options", [{"momentum": None}, {"track_running_stats": False}])
+def test_averages_that_the_kernel_does_not_know_are_left_to_the_reference(
+    kind, options, monkeypatch
+):
+    monkeypatch.setattr(NORMS, "_factories", dict(NORMS._factories))
+    register_norm("plain", lambda C, dims, rng: (kind if dims == 4 else BatchNorm)(C, **options))
+    config = SMALL.replace(norm="plain")
+    assert "'plain' is trained by the reference engine" in lockstep.unsupported(config)
 
 
 def test_a_stack_of_no_seeds_is_refused(small):

@@ -93,6 +93,18 @@ def test_checkpoints_with_the_notes_names_load(kind):
             assert torch.equal(fresh.state_dict()[f"0.{name}"], tensor)
 
 
+@pytest.mark.parametrize("kind", [PopulationBatchNorm, FrozenBatchNorm])
+def test_loaded_moments_without_a_count_keep_their_weight(kind):
+    state = trained(nn.BatchNorm1d(3)).state_dict()
+    del state["num_batches_tracked"]
+    state._metadata[""]["version"] = 1
+    layer, X = kind(3), drawn(8, 3, seed=9)
+    layer.load_state_dict(state, strict=True)
+    layer(X)
+    expected = 0.9 * state["running_mean"] + 0.1 * X.mean(0)
+    assert torch.allclose(layer.running_mean, expected, atol=1e-6)
+
+
 def test_a_wrong_state_is_refused_as_torch_refuses_it():
     state = {f"0.{name}": tensor for name, tensor in BatchNorm(3).state_dict().items()}
     with pytest.raises(RuntimeError, match=r"size mismatch for 0\.weight"):

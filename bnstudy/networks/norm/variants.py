@@ -31,6 +31,8 @@ class GhostBatchNorm(BatchNorm):
     batch.  A sub-batch that would hold one image joins the one before it.  The
     moving moments move once per step, towards the means of the sub-batches'
     moments, weighted by their sizes.  Evaluation is that of :class:`BatchNorm`.
+    ``torch.export`` in training mode fixes the size of the batch, which the number
+    of sub-batches depends on.
 
     Parameters
     ----------
@@ -91,7 +93,8 @@ class PopulationBatchNorm(BatchNorm):
     before they are used, and their average is corrected for its initial values
     (as in Adam), so that with the biased variance the first step is that of BN.
     Moments computed elsewhere count as those of a long average, unless they are
-    the initial 0 and 1.
+    the initial 0 and 1.  Activation checkpointing is refused: by the time of the
+    recomputation the moments have moved.
     """
 
     needs_running_stats = True
@@ -117,6 +120,14 @@ class PopulationBatchNorm(BatchNorm):
         super().take_moments(mean, var)
         batches = torch.where(mean.any() | (var != 1).any(), self.LONG, 0)
         self.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        counted = {f"{prefix}num_batches_tracked", f"{prefix}steps"} & {*state_dict}
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if not counted:  # torch wrote no count before 2018: the next batch would replace these
+            self.take_moments(self.moving_mean, self.moving_var)
 
     def _weight_of_old(self) -> Tensor:
         """Return the weight of the old value that corrects for the initial values."""
