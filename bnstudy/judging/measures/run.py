@@ -7,11 +7,9 @@ from typing import Any
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.networks.lenet import CLASSES
-from bnstudy.plan import Plan
+from bnstudy.plan import DataIdentity, Plan
 from bnstudy.runs.tables import KEY_COLUMNS, Tables
 
-CHANCE = 1.0 / CLASSES
 RunName = tuple[str, str, int]  # experiment, arm, seed
 
 
@@ -39,6 +37,8 @@ class Run:
     ----------
     config
         Its settings.
+    data
+        The images it was trained and tested on.
     diverged
         Whether its loss stopped being finite.
     steps_per_epoch
@@ -50,6 +50,7 @@ class Run:
     """
 
     config: RunConfig
+    data: DataIdentity
     diverged: bool
     steps_per_epoch: int
     curve: pd.DataFrame
@@ -78,6 +79,7 @@ def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
                 continue
             runs[(*arm, seed)] = Run(
                 config=config,
+                data=plan.data,
                 diverged=row["status"] == "diverged",
                 steps_per_epoch=int(row["steps_per_epoch"]),
                 curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
