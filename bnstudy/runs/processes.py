@@ -171,8 +171,8 @@ class Pool:
         """Return a job and its result; None if the worker only says that it has started."""
         try:
             started, message = worker.pipe.recv()
-        except (EOFError, OSError):
-            return self._replace(worker)
+        except (EOFError, OSError):  # it died
+            started, message = False, ""
         if not started:
             return self._replace(worker, cause=message)
         if not worker.started:
@@ -181,7 +181,7 @@ class Pool:
         job, worker.job = worker.job, None
         return job, message
 
-    def _replace(self, worker: Worker, cause: str = "") -> tuple[Any, Any] | None:
+    def _replace(self, worker: Worker, cause: str) -> tuple[Any, Any] | None:
         """Start another process for one that died; return the job that was lost, if any."""
         worker.process.join()
         worker.pipe.close()

@@ -12,7 +12,6 @@ from bnstudy.runs import provenance
 
 TRAINING = {
     "bnstudy.config",
-    "bnstudy.data.dataset",
     "bnstudy.data.splits",
     "bnstudy.engines.lockstep.cpu",
     "bnstudy.engines.lockstep.random_draws",

@@ -37,25 +37,25 @@ class Run:
     ----------
     config
         Its settings.
-    data
-        The images it was trained and tested on.
     diverged
         Whether its loss stopped being finite.
     steps_per_epoch
         Optimizer steps in one epoch.
     curve, norms, measures
         Its rows of the study's tables, in the order of steps.
+    data
+        The images it was trained and tested on.
     readings
         What has been read of it already: claims and exhibits often read the same.
     """
 
     config: RunConfig
-    data: DataIdentity
     diverged: bool
     steps_per_epoch: int
     curve: pd.DataFrame
     norms: pd.DataFrame
     measures: pd.DataFrame
+    data: DataIdentity
     readings: dict[Any, Reading] = field(default_factory=dict, repr=False)
 
 
@@ -79,12 +79,12 @@ def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
                 continue
             runs[(*arm, seed)] = Run(
                 config=config,
-                data=plan.data,
                 diverged=row["status"] == "diverged",
                 steps_per_epoch=int(row["steps_per_epoch"]),
                 curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
                 norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
                 measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
+                data=plan.data,
             )
     return runs
 
