@@ -115,7 +115,8 @@ class Plan:
                 for setting, there in self.data.images(arm.config.train_split).items():
                     if getattr(arm.config, setting) > there:
                         found[setting] = max(there, found.get(setting, 0))
-        return dict(sorted(found.items()))
+        order = ("train_images", "validation_images", "test_images")
+        return {setting: found[setting] for setting in order if setting in found}
 
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain data, with everything that a run or a verdict depends on.
