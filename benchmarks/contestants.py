@@ -15,7 +15,7 @@ from bnstudy import data
 from bnstudy.config import RunConfig
 from bnstudy.engines.lockstep import lane_count, train_stack
 from bnstudy.engines.reference import train
-from bnstudy.networks.lenet import lenet, trace
+from bnstudy.networks import build, trace
 
 CONFIG = RunConfig(
     epochs=1,
@@ -57,7 +57,7 @@ def notes_loop(root: Path, workers: int, norm: str, batch_size: int) -> float:
     whole = torchvision.datasets.FashionMNIST(root, train=True, transform=transforms.ToTensor())
     part = torch.utils.data.Subset(whole, range(images))
     loader = torch.utils.data.DataLoader(part, batch_size, shuffle=True, num_workers=workers)
-    net = lenet(RunConfig(norm="scratch" if norm == "bn" else norm), seed=0)
+    net = build(RunConfig(norm="scratch" if norm == "bn" else norm), seed=0)
     optimizer, criterion = torch.optim.SGD(net.parameters(), lr=0.1), nn.CrossEntropyLoss()
     metric, started = [0.0, 0.0, 0.0], time.perf_counter()
     for X, y in loader:
@@ -126,7 +126,7 @@ def training_flops() -> int:
 
 def losses_of_torch(folder: Path, norm: str, batch_size: int, steps: int) -> list[float]:
     """Return the losses of the first steps of seed 0 on images in their order, by SGD at 0.1."""
-    dataset, net = dataset_of(str(folder)), lenet(RunConfig(norm=norm), seed=0)
+    dataset, net = dataset_of(str(folder)), build(RunConfig(norm=norm), seed=0)
     optimizer, losses = torch.optim.SGD(net.parameters(), lr=0.1), []
     for start in range(0, steps * batch_size, batch_size):
         where = slice(start, start + batch_size)

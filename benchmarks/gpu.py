@@ -21,7 +21,7 @@ import torch
 from bnstudy import data
 from bnstudy.config import RunConfig, stream
 from bnstudy.engines.lockstep.gpu import Stack
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 
 BATCH_SIZES = (4, 16, 64, 256, 1024)
 SEEDS = (16, 64, 256)
@@ -41,7 +41,7 @@ def rates(
     train = data.split(dataset, config).train
     orders = [stream(seed, "order") for seed in range(seeds)]
     stack = Stack(
-        config, [lenet(config, seed) for seed in range(seeds)], train, device=options.device
+        config, [build(config, seed) for seed in range(seeds)], train, device=options.device
     )
     steps = len(data.batches(len(train), batch_size))
     found = []

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from bnstudy.activations import watch
 from bnstudy.config import RunConfig
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 
 Contestant = Callable[[nn.Module, torch.optim.Optimizer], Any]
 
@@ -129,7 +129,7 @@ def measure(turns: int, count: int, only: str = "") -> tuple[dict[str, Timings],
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(256, 1, 28, 28, generator=generator)
     y = torch.randint(0, 10, (256,), generator=generator)
-    net = lenet(RunConfig(norm="bn"), 0)
+    net = build(RunConfig(norm="bn"), 0)
     for name in ("pool1", "pool2"):  # torch's own layers throughout, as users have them
         setattr(net, name, nn.AvgPool2d(2))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)

@@ -19,10 +19,9 @@ from bnstudy.errors import BnstudyError, RunFailedError, find
 
 if TYPE_CHECKING:
     import bnstudy.experiments as experiments
-    from bnstudy import config, data, judging
+    from bnstudy import config, data, judging, networks
     from bnstudy import plan as plans
     from bnstudy import report as reports
-    from bnstudy.networks import lenet
     from bnstudy.report import comparison, console, sentences
     from bnstudy.runs import registration, runner, tables
     from bnstudy.runs import store as stores
@@ -33,7 +32,7 @@ else:
     judging = lazy_module("bnstudy.judging")
     plans = lazy_module("bnstudy.plan")
     reports = lazy_module("bnstudy.report")
-    lenet = lazy_module("bnstudy.networks.lenet")
+    networks = lazy_module("bnstudy.networks")
     comparison = lazy_module("bnstudy.report.comparison")
     console = lazy_module("bnstudy.report.console")
     sentences = lazy_module("bnstudy.report.sentences")
@@ -337,7 +336,7 @@ def trace(arm: str | None, name: str, profile: str, norm: str | None) -> None:
         experiment = find("experiment", name, experiments.EXPERIMENTS)
         arms = {each.name: each for each in experiment.arms(plans.find_profile(profile))}
         settings = find("arm", arm or next(iter(arms)), arms).config
-    click.echo(reports.trace_table(lenet.trace(settings)))
+    click.echo(reports.trace_table(networks.trace(settings)))
 
 
 @main.group(name="data")

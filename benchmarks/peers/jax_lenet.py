@@ -15,9 +15,10 @@ import numpy as np
 from benchmarks.peers.serving import serve
 from bnstudy.config import RunConfig
 from bnstudy.data import Dataset
-from bnstudy.networks.lenet import LAYERS, lenet
+from bnstudy.networks import build, layers_of
 
 SEEDS, RATE, EPS, KEEP = 16, 0.1, 1e-5, 0.9
+LAYERS = layers_of(RunConfig())
 Arrays = dict[str, jax.Array]
 
 
@@ -51,7 +52,8 @@ def normalized(x: jax.Array, name: str, params: Arrays, moving: Arrays) -> jax.A
 
 def forward(convolve: Callable, params: Arrays, moving: Arrays, x: jax.Array) -> jax.Array:
     """Return the logits (N, 10) of images (N, 28, 28, 1)."""
-    for name, (kind, _, outputs) in LAYERS.items():
+    for layer in LAYERS:
+        name, kind, outputs = layer.name, layer.kind, layer.outputs
         if name == "fc1":
             x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
         w = params[f"{name}.w"]
@@ -92,8 +94,9 @@ def initial(norm: str) -> tuple[Arrays, Arrays]:
     params: dict[str, list] = {}
     moving: dict[str, list] = {}
     for seed in range(SEEDS):
-        net = lenet(RunConfig(norm=norm), seed)
-        for name, (kind, _, outputs) in LAYERS.items():
+        net = build(RunConfig(norm=norm), seed)
+        for described in LAYERS:
+            name, kind, outputs = described.name, described.kind, described.outputs
             layer = net.get_submodule(name)
             order = (2, 3, 1, 0) if kind == "conv" else (1, 0)
             params.setdefault(f"{name}.w", []).append(layer.weight.detach().permute(order).numpy())

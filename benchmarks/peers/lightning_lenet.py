@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.peers.serving import serve
 from bnstudy.config import RunConfig
 from bnstudy.data import Dataset
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 
 
 class LeNet(lightning.LightningModule):
@@ -20,7 +20,7 @@ class LeNet(lightning.LightningModule):
 
     def __init__(self, norm: str) -> None:
         super().__init__()
-        self.net = lenet(RunConfig(norm=norm), seed=0)
+        self.net = build(RunConfig(norm=norm), seed=0)
         self.losses: list[torch.Tensor] = []
         self.seconds = 0.0
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -67,6 +68,21 @@ class Splits:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image, such as (1, 28, 28)."""
         return self.train.shape
+
+    @cached_property
+    def pixel_moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the training images in 0..1, channel by channel."""
+        images = self.train.images
+        channels = (images.unsqueeze(1) if images.ndim == 3 else images).transpose(0, 1).flatten(1)
+        # counts of the 256 values of a byte: exact, and without a copy of the images as floats
+        counts = [torch.bincount(channel, minlength=256).double() for channel in channels]
+        values = torch.arange(256, dtype=torch.float64) / 255.0
+        mean = [float((each @ values) / each.sum()) for each in counts]
+        var = [
+            float((each @ (values - centre) ** 2) / each.sum())
+            for each, centre in zip(counts, mean, strict=True)
+        ]
+        return tuple(mean), tuple(math.sqrt(each) for each in var)
 
 
 def split(dataset: Dataset, config: RunConfig, *, capped: bool = False) -> Splits:

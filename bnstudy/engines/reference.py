@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.engines.observer import Observer, Training
+from bnstudy.engines.optimizers import make_optimizer
 from bnstudy.engines.run_record import (
     CURVE_COLUMNS,
     Record,
@@ -28,7 +29,7 @@ from bnstudy.engines.run_record import (
     digest_weights,
     norm_frame,
 )
-from bnstudy.networks.lenet import lenet, refuse_lone_image
+from bnstudy.networks import build, norm_layers, refuse_lone_image
 from bnstudy.networks.norm import has_running_statistics, set_running_statistics
 
 EVALUATION_BATCH = 1_000
@@ -114,14 +115,9 @@ def train(
     n = len(splits.train)
     slices = batches(n, config.batch_size)
     refuse_lone_image(config, n)
-    net = lenet(config, seed).to(device)
+    net = build(config, seed, splits).to(device)
     weights_digest = digest_weights(net)
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = make_optimizer(config, net.parameters())
     orders, order_digest = epoch_orders(stream(seed, "order"), n, config), ""
     evaluate_at = set(evaluation_steps(len(slices), config.evaluations_per_epoch))
     step, sums, clock = Step(0, len(slices)), _RunningScore(), _Clock()
@@ -140,7 +136,10 @@ def train(
                 images = scale(splits.train.images[batch]).to(device)
                 labels = splits.train.labels[batch].to(device)
                 set_learning_rate(optimizer, config.rate_at(step))
-                logits = net(images)  # (N, 1, 28, 28) -> (N, 10)
+                if 0 < config.freeze_norm_step <= step.count:
+                    for layer in norm_layers(net).values():  # again: an evaluation resets the mode
+                        layer.eval()
+                logits = net(images)  # (N, C, H, W) -> (N, classes)
                 loss = F.cross_entropy(logits, labels)
                 loss_value = loss.item()  # before the step, which would spread a NaN
                 if not math.isfinite(loss_value):
@@ -189,7 +188,7 @@ def evaluate(net: nn.Module, images: Images, *, batch_size: int = EVALUATION_BAT
     Parameters
     ----------
     net
-        From (N, 1, 28, 28) to logits (N, classes).
+        From images (N, C, H, W) to logits (N, classes).
     images
         At least one.
     batch_size

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from bnstudy.networks.lenet import LAYERS, norm_layers
+from bnstudy.networks import layers_with_weights, norm_layers
 from bnstudy.networks.norm import parameters_of
 
 CURVE_COLUMNS = (
@@ -96,8 +96,9 @@ def norm_frame(net: nn.Module) -> pd.DataFrame:
 def digest_weights(net: nn.Module) -> str:
     """Return the sha256 of the weights of the layers that all arms share, in hex."""
     sha = hashlib.sha256()
-    for name in LAYERS:  # biases and normalization layers are not in every arm
-        sha.update(net.get_submodule(name).weight.detach().cpu().numpy().tobytes())  # type: ignore[operator]
+    # biases and normalization layers are not in every arm
+    for layer in layers_with_weights(net).values():
+        sha.update(layer.weight.detach().cpu().numpy().tobytes())
     return sha.hexdigest()
 
 

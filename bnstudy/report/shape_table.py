@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from bnstudy.networks.lenet import LayerTrace
+from bnstudy.networks import LayerTrace
 
 
 def trace_table(layers: Iterable[LayerTrace]) -> str:

@@ -115,16 +115,30 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     return engine if possible else "reference"
 
 
-def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]:
-    """Group runs into jobs in their order, a stack at the place of its first run."""
+def plan_jobs(
+    keys: list[RunKey], engine: str, device: str = "cpu", data: DataIdentity | None = None
+) -> list[Job]:
+    """Group runs into jobs in their order, a stack at the position of its first run.
+
+    Parameters
+    ----------
+    keys
+        The runs.
+    engine
+        ``auto``, ``lockstep`` or ``reference``.
+    device
+        A torch device.
+    data
+        The images; of the shape and number of classes of Fashion-MNIST if not given.
+    """
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
         arm = canonical_json([key.run.arm.config.canonical(), key.run.arm.probes])
-        alone = engine == "reference" or not _stackable(key)
+        alone = engine == "reference" or not _stackable(key, device, data)
         groups.setdefault(key.id if alone else arm, []).append(key)
     jobs = []
     for group in groups.values():
-        stacked = engine != "reference" and _stackable(group[0])
+        stacked = engine != "reference" and _stackable(group[0], device, data)
         if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
             size = stack_size(group[0].run.arm.config, device)
             stacks = (group[start : start + size] for start in range(0, len(group), size))
@@ -134,15 +148,22 @@ def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]
     return jobs
 
 
-def _stackable(key: RunKey) -> bool:
+def _stackable(key: RunKey, device: str, data: DataIdentity | None) -> bool:
     """Return whether the lockstep engine may and can train a run."""
     arm = key.run.arm
-    return not arm.by_reference and stackable(arm.config, arm.probes)
+    return not arm.by_reference and stackable(arm.config, arm.probes, device, data)
 
 
-def stackable(config: RunConfig, probes: Options) -> bool:
-    """Return whether the lockstep engine can train runs of these settings and probes."""
-    return all_scheduled(probes) and not unsupported(config)
+def stackable(
+    config: RunConfig, probes: Options, device: str, data: DataIdentity | Dataset | None
+) -> bool:
+    """Return whether the lockstep engine can train runs of these settings, probes and images."""
+    if not all_scheduled(probes):
+        return False
+    if data is None:
+        return not unsupported(config, device=device)
+    classes = len(data.classes)
+    return not unsupported(config, shape=data.shape, classes=classes, device=device)
 
 
 def image_passes(config: RunConfig, data: DataIdentity) -> int:

@@ -6,13 +6,18 @@ No host name, no user name and no path is ever recorded.
 import ast
 import hashlib
 import importlib.util
+import inspect
 import platform
 import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 ENGINE_MODULES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
@@ -48,6 +53,59 @@ def code_digest(*starts: str) -> str:
     for text in sorted(texts - {""}):  # without those that only re-export
         sha.update(f"{text}\n".encode())
     return sha.hexdigest()
+
+
+def plugin_digest(factory: Callable[..., Any] | None) -> str:
+    """Return the sha256 of the source of a factory from outside the package; empty for our own.
+
+    Of the factory, and of the functions and classes of its module that it calls or inherits from,
+    directly or not, as :func:`code_of` returns them: the rest of a user's file can change without
+    training again.  Where no source is kept, as in an interactive session, the compiled code
+    stands for it.
+    """
+    if factory is None or factory.__module__.split(".")[0] == "bnstudy":
+        return ""
+    texts, queue, seen = set[str](), [factory], set[int]()
+    while queue:
+        each = queue.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        texts.add(_text_of(each))
+        names = getattr(sys.modules.get(each.__module__), "__dict__", {})
+        named = [names[name] for code in _codes(each) for name in code.co_names if name in names]
+        queue += [
+            one
+            for one in (*named, *getattr(each, "__bases__", ()))
+            if callable(one) and getattr(one, "__module__", None) == factory.__module__
+        ]
+    return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()
+
+
+def _text_of(thing: Any) -> str:
+    try:
+        return code_of(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError):  # no file, or a lambda within a statement
+        return "\n".join(
+            f"{code.co_code.hex()} {code.co_names} {_plain(code)}" for code in _codes(thing)
+        )
+
+
+def _codes(thing: Any) -> Iterator[CodeType]:
+    """Yield the code objects of a function or a class, those within them included."""
+    inner = vars(thing).values() if inspect.isclass(thing) else [thing]
+    queue = [getattr(each, "__wrapped__", each) for each in inner]
+    found = [
+        code for each in queue if isinstance(code := getattr(each, "__code__", None), CodeType)
+    ]
+    while found:
+        code = found.pop()
+        yield code
+        found += [each for each in code.co_consts if isinstance(each, CodeType)]
+
+
+def _plain(code: CodeType) -> list[str]:
+    return [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
 
 
 def import_closure(start: str) -> set[str]:

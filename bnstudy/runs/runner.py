@@ -133,7 +133,7 @@ def run_study(
     todo = [key for key in keys if statuses[key.id] not in FINISHED]
     engine = choose_engine(engine, device, listener.note)
     count = workers or (1 if engine != "reference" and device != "cpu" else cores())
-    jobs = plan_jobs(todo, engine, device)
+    jobs = plan_jobs(todo, engine, device, plan.data)
     costs = {key.id: image_passes(key.run.arm.config, plan.data) for key in todo}
     if dry_run:
         listener.planned(workload(plan, store, keys, statuses, jobs, costs, count))

@@ -130,9 +130,9 @@ def train(
     wanted = _checked_seeds(seeds)
     dataset = data if isinstance(data, Dataset) else _loaded(data)
     engine = choose_engine(engine, device, _say)
-    tasks = _tasks(config, wanted, probes or {}, engine, device)
-    count = min(workers or (1 if device != "cpu" else cores()), len(tasks))
     setup = TrainingSetup(config, dataset, probes or {}, device)
+    tasks = _tasks(setup, wanted, engine)
+    count = min(workers or (1 if device != "cpu" else cores()), len(tasks))
     train_all = _train_here if count == 1 else _train_in_workers
     records: dict[int, Record] = {}
     with _progress(len(wanted)) as show:
@@ -165,14 +165,13 @@ def _loaded(data: str | Path) -> Dataset:
     return dataset
 
 
-def _tasks(
-    config: RunConfig, seeds: Sequence[int], probes: Options, engine: str, device: str
-) -> list[Task]:
+def _tasks(setup: TrainingSetup, seeds: Sequence[int], engine: str) -> list[Task]:
     """Group seeds into what is trained together: stacks for lockstep, else one by one."""
     stacked = engine == "lockstep"  # asked for: it refuses what it cannot train
     if engine == "auto":
-        stacked = len(seeds) >= FEWEST_SEEDS and stackable(config, probes)
-    size = stack_size(config, device) if stacked else 1
+        possible = stackable(setup.config, setup.probes, setup.device, cast(Dataset, setup.dataset))
+        stacked = possible and len(seeds) >= FEWEST_SEEDS
+    size = stack_size(setup.config, setup.device) if stacked else 1
     name = "lockstep" if stacked else "reference"
     return [(name, tuple(seeds[start : start + size])) for start in range(0, len(seeds), size)]
 

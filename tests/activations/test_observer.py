@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from bnstudy.config import RunConfig
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 from tests.activations.comparison import FULL, assert_same
 from tests.activations.nets import generator, labels
 
@@ -29,7 +29,7 @@ SMALL = ("resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"
 def test_p22_lenet_trains_the_same_bits_when_watched(norm):
     x = torch.rand(24, 1, 28, 28, generator=generator())
     config = RunConfig(norm=norm, dropout=0.2, batch_size=24)
-    assert_same(lambda: lenet(config, 3), x, labels(24, 10), probe=x, **FULL)
+    assert_same(lambda: build(config, 3), x, labels(24, 10), probe=x, **FULL)
 
 
 @pytest.mark.parametrize("name", SMALL)

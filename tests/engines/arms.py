@@ -11,7 +11,7 @@ from bnstudy.engines.lockstep.loop import train_by
 from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, RUNNING_VAR, tensors_of
 from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.reference import train
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 from tests.conftest import SMALL
 
 ARMS = {
@@ -115,7 +115,7 @@ RATES = {"variance-only": 0.0005}  # of what stands uncentred, a step undoes the
 def one_step(make, config, seeds, images):
     """Train one step with momentum, which leaves every gradient behind as its velocity."""
     config = config.replace(momentum=0.5, batch_size=len(images))
-    nets = [lenet(config, seed) for seed in seeds]
+    nets = [build(config, seed) for seed in seeds]
     program = make(config, nets, images)
     order = np.stack([stream(seed, "order").permutation(len(images)) for seed in seeds])
     program.start_epoch(order)
@@ -127,7 +127,7 @@ def one_step(make, config, seeds, images):
 
 def gradients_of_torch(config, seed, images, picked, dtype):
     """Return loss, correct images, gradients and network after one backward pass."""
-    net, labels = lenet(config, seed).to(dtype), images.labels[picked]
+    net, labels = build(config, seed).to(dtype), images.labels[picked]
     logits = net(images.images[picked].to(dtype).unsqueeze(1) / 255)
     loss = F.cross_entropy(logits, labels)
     loss.backward()

@@ -18,7 +18,7 @@ from bnstudy.engines.lockstep import train_stack
 from bnstudy.engines.lockstep.cpu import Kernel, lane_count
 from bnstudy.engines.reference import evaluate, population_statistics, train
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import lenet, norm_layers
+from bnstudy.networks import build, norm_layers
 from bnstudy.networks.norm import parameters_of, register_norm, registry
 from bnstudy.report.console import StudyConsole
 from bnstudy.runs.jobs import plan_jobs
@@ -62,7 +62,7 @@ def test_losses_follow_the_reference_over_fifty_steps(arm, sample):
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_saturated_networks_classify_as_torch_does(activation, small):
     config = SMALL.replace(norm="none", activation=activation)
-    net = lenet(config, 0)
+    net = build(config, 0)
     with torch.no_grad():
         for weight in net.parameters():
             weight *= 1e3
@@ -100,7 +100,7 @@ def test_lanes_that_diverge_stop_as_the_reference_does_and_the_others_go_on(smal
 
 def test_a_diverged_lane_keeps_its_last_parameters_and_leaves_the_others_alone(small):
     config = SMALL.replace(norm="bn")
-    nets = [lenet(config, seed) for seed in (0, 1)]
+    nets = [build(config, seed) for seed in (0, 1)]
     with torch.no_grad():
         nets[1].fc3.weight.fill_(float("nan"))
     kernel = Kernel(config, nets, small.train)
@@ -126,7 +126,7 @@ def test_evaluation_of_many_images_is_that_of_the_reference(norm, count, sample)
     images = splits.test
     # copies must be made of these: neither is laid out as the kernel takes it
     strided = Images(images.images.transpose(1, 2).contiguous().transpose(1, 2), images.labels)
-    nets = [lenet(config, seed) for seed in (0, 1)]
+    nets = [build(config, seed) for seed in (0, 1)]
     kernel = Kernel(config, nets, splits.train)
     for layout in (images, strided):
         loss, accuracy = kernel.evaluate(layout)
@@ -142,7 +142,7 @@ def test_evaluation_of_many_images_is_that_of_the_reference(norm, count, sample)
 
 def test_population_statistics_are_put_back(small):
     config = SMALL.replace(norm="scratch")
-    net = lenet(config, 3)
+    net = build(config, 3)
     kernel = Kernel(config, [net], small.train)
     kernel.evaluate_population(small.population, small.test)
     after = copy.deepcopy(net)
@@ -169,7 +169,7 @@ def test_a_stack_of_no_seeds_is_refused(small):
 
 
 def test_a_kernel_holds_no_more_networks_than_it_has_lanes(small):
-    nets = [lenet(SMALL, seed) for seed in range(lane_count() + 1)]
+    nets = [build(SMALL, seed) for seed in range(lane_count() + 1)]
     with pytest.raises(ConfigError, match=f"trains 1 to {lane_count()} networks"):
         Kernel(SMALL, nets, small.train)
 

@@ -17,7 +17,7 @@ from bnstudy.engines.lockstep.loop import train_by
 from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.reference import train
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import lenet, norm_layers
+from bnstudy.networks import build, norm_layers
 from bnstudy.networks.norm import parameters_of
 from bnstudy.runs.jobs import choose_engine, plan_jobs
 from bnstudy.runs.runner import run_study
@@ -117,7 +117,7 @@ def test_random_numbers_may_come_in_any_portions(device, small, monkeypatch):
 
 def test_draws_are_portioned_to_a_bound_of_memory(small):
     config = SMALL.replace(dropout=0.5)
-    nets = [lenet(config, seed) for seed in range(19)]
+    nets = [build(config, seed) for seed in range(19)]
     counts = RandomDraws(config, range(19), nets).counts
     assert (counts.dropout, counts.noise) == (204, 0)
     assert counts.batches_at_once == (1 << 24) // (19 * 50 * 204)
@@ -136,11 +136,11 @@ def test_networks_that_diverge_stop_as_the_reference_does(device, small):
 @everywhere
 def test_a_diverged_network_keeps_its_state_and_leaves_the_others_alone(device, small):
     config = SMALL.replace(norm="bn", momentum=0.5)
-    nets = [lenet(config, seed) for seed in (0, 1)]
+    nets = [build(config, seed) for seed in (0, 1)]
     with torch.no_grad():
         nets[1].fc3.weight.fill_(float("nan"))
     results = []
-    for these in (nets, [nets[0], lenet(config, 1)]):
+    for these in (nets, [nets[0], build(config, 1)]):
         stack = Stack(config, these, small.train, device=device)
         stack.start_epoch(np.stack([np.arange(230)] * 2))
         stack.train(0, 4, np.full(4, 0.1, np.float32))
@@ -165,7 +165,7 @@ def test_a_diverged_network_keeps_its_state_and_leaves_the_others_alone(device, 
 @everywhere
 def test_population_statistics_are_put_back(device, small):
     config = SMALL.replace(norm="scratch")
-    net = lenet(config, 3)
+    net = build(config, 3)
     stack = Stack(config, [net], small.train, device=device)
     stack.evaluate_population(small.population, small.test)
     after = copy.deepcopy(net)
@@ -201,7 +201,7 @@ def test_no_seeds_are_refused(small):
 
 
 def test_an_arm_without_momentum_has_no_velocity(small):
-    stack = Stack(SMALL, [lenet(SMALL, 0)], small.train)
+    stack = Stack(SMALL, [build(SMALL, 0)], small.train)
     with pytest.raises(ConfigError, match="an arm without momentum has no velocity"):
         stack.velocity(next(iter(stack.tensors)))
 
@@ -272,7 +272,7 @@ def test_a_graph_does_what_its_operations_do_one_by_one(arm, small):
 @pytest.mark.parametrize("graphs", [True, False])
 def test_nothing_waits_for_the_device_within_an_epoch(graphs, small):
     config = SMALL.replace(norm="noisy", dropout=0.5, momentum=0.9)
-    nets = [lenet(config, seed) for seed in range(3)]
+    nets = [build(config, seed) for seed in range(3)]
     stack = Stack(config, nets, small.train, device="cuda", graphs=graphs)
     sizes = [50, 50, 50, 50, 30]
     draws = RandomDraws(config, range(3), nets)

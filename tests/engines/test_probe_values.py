@@ -34,7 +34,7 @@ from bnstudy.engines.probes.variance_shift import (
 )
 from bnstudy.engines.reference import train as train_by_reference
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 
 CONFIG = RunConfig(
     norm="bn",
@@ -55,7 +55,7 @@ def small(sample):
 
 
 def at_start(config, seed=0):
-    net = lenet(config, seed)
+    net = build(config, seed)
     optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate)
     return Training(net, optimizer, torch.empty(0, 1, 28, 28), torch.empty(0).long(), math.nan)
 
@@ -128,7 +128,7 @@ def test_geometry_sees_the_layers_of_a_network_in_training_mode(small):
     measures = train(CONFIG, [3], small, probes={"geometry": {"images": 60}})[0].measures
     found = measures.query("layer == 'act4'").set_index("stat")["value"]
     with torch.no_grad():
-        net = lenet(CONFIG, 3)
+        net = build(CONFIG, 3)
         A = net[: list(dict(net.named_children())).index("act4") + 1](
             scale(small.train.images[:60])
         )
@@ -171,14 +171,14 @@ def test_the_landscape_probe_steps_by_learning_rates_of_the_run(small):
     found = train(CONFIG, [2], small, probes={"landscape": options})[0].measures.set_index("stat")[
         "value"
     ]
-    net = lenet(CONFIG, 2)
+    net = build(CONFIG, 2)
     X, y = scale(small.train.images[:50]), small.train.labels[:50]
     loss = F.cross_entropy(net(X), y)
     loss.backward()
     gradients = [p.grad.clone() for p in net.parameters()]
     after = []
     for rates in (0.5, 4.0):
-        moved = lenet(CONFIG, 2)
+        moved = build(CONFIG, 2)
         with torch.no_grad():
             for p, g in zip(moved.parameters(), gradients, strict=True):
                 p -= rates * 0.5 * g
@@ -200,7 +200,7 @@ def test_gradient_shift_moves_only_the_layers_below(small):
         parts = [p.grad.reshape(-1) for p in net.fc1.parameters()]
         return torch.cat(parts).double().numpy(), loss.item()
 
-    net = lenet(CONFIG, 4)
+    net = build(CONFIG, 4)
     before, loss = gradient(net)
     with torch.no_grad():  # make the step, but for the layer and those above
         for name in ("conv1", "norm1", "conv2", "norm2"):
@@ -225,9 +225,9 @@ def test_predicted_shift_is_that_of_units_dropped_one_by_one():
 
 def test_dropout_right_before_a_layer_is_found_by_placement():
     before = CONFIG.replace(dropout=0.5, dropout_placement="before-norm")
-    assert dropped_by(lenet(before, 0)) == {"norm3": "dropout3", "norm4": "dropout4"}
+    assert dropped_by(build(before, 0)) == {"norm3": "dropout3", "norm4": "dropout4"}
     after = CONFIG.replace(dropout=0.5, dropout_placement="after-last-norm")
-    assert dropped_by(lenet(after, 0)) == {}
+    assert dropped_by(build(after, 0)) == {}
 
 
 def test_variance_shift_at_the_start_is_close_to_the_prediction(small):
@@ -262,10 +262,10 @@ def test_scores_are_worked_by_hand():
 
 
 def test_a_network_takes_the_statistics_of_one_training_batch(small):
-    net = lenet(CONFIG, 0)
+    net = build(CONFIG, 0)
     images = data.Images(small.train.images[:50], small.train.labels[:50])
     trained = probabilities(net, images)  # in training mode, by the batch's own statistics
-    fresh = lenet(CONFIG, 0)
+    fresh = build(CONFIG, 0)
     take_statistics(fresh, scale(images.images))
     np.testing.assert_allclose(probabilities(fresh.eval(), images), trained, atol=1e-6)
 
@@ -288,12 +288,12 @@ def test_the_training_half_of_the_gap_is_without_the_noise_of_batches(small):
     probe(Step(0, 5), training)
     found = probe.close().set_index(["tensor", "stat"])["value"]
     X, y = scale(small.train.images), small.train.labels
-    plain = lenet(config.replace(norm="bn"), 2)
+    plain = build(config.replace(norm="bn"), 2)
     with torch.no_grad():
         assert found["train", "loss"] == pytest.approx(
             F.cross_entropy(plain(X), y).item(), abs=2e-3
         )
-        noisy = F.cross_entropy(lenet(config, 2)(X), y).item()
+        noisy = F.cross_entropy(build(config, 2)(X), y).item()
     assert abs(found["train", "loss"] - noisy) > 0.008
 
 

@@ -16,7 +16,7 @@ from bnstudy.engines.probes import PROBES, ProbedRun, all_scheduled
 from bnstudy.engines.reference import train as train_by_reference
 from bnstudy.engines.run_record import MEASURE_COLUMNS
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 from bnstudy.plan import PROFILES, Arm, DataIdentity, PlannedRun, make_plan
 from bnstudy.runs.jobs import plan_jobs
 from bnstudy.runs.provenance import code_digest
@@ -136,7 +136,7 @@ def test_the_recorder_needs_every_step_and_the_others_do_not():
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_probe_leaves_buffers_mode_gradients_and_generators(name, small):
     probe = PROBES[name](ProbedRun(CONFIG, 3, small), **{**OTHERS[name], "epochs": (0, 0.2)})
-    net = lenet(CONFIG, 3)
+    net = build(CONFIG, 3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     X, y = scale(small.train.images[:50]), small.train.labels[:50]
     probe(Step(0, 5), Training(net, optimizer, X[:0], y[:0], float("nan")))
@@ -181,7 +181,7 @@ def test_the_recorder_sees_every_second_step_of_the_whole_run(record):
 
 def test_what_it_saw_first_is_what_numpy_finds_in_the_first_batch(record, small):
     order = epoch_order(stream(3, "order"), 230)[:50]
-    net = lenet(CONFIG, 3)
+    net = build(CONFIG, 3)
     with torch.no_grad():
         before = net[:2](scale(small.train.images[order])).double().numpy()  # conv1, norm1
     rows = record.measures.query("step == 0 and layer == 'act1' and tensor == 'in'")

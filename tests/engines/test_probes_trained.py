@@ -14,7 +14,7 @@ from bnstudy.data import scale
 from bnstudy.engines.observer import Training
 from bnstudy.engines.probes import PROBES, ProbedRun
 from bnstudy.engines.reference import train
-from bnstudy.networks.lenet import StreamDropout
+from bnstudy.networks import StreamDropout
 
 SEED, LAST = 6, Step(10, 5)
 CONFIG = RunConfig(

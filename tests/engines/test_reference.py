@@ -20,7 +20,7 @@ from bnstudy.engines.reference import (
 )
 from bnstudy.engines.run_record import digest_order
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import lenet
+from bnstudy.networks import build
 from tests.conftest import SMALL
 
 BN = SMALL.replace(norm="bn")
@@ -29,7 +29,7 @@ TRAINED = ["train_loss", "train_accuracy"]
 
 def plain_losses(config: RunConfig, seed: int, splits: Splits) -> list[float]:
     """Losses of the same run by the shortest possible loop, SGD written out."""
-    net, rng, losses = lenet(config, seed), stream(seed, "order"), []
+    net, rng, losses = build(config, seed), stream(seed, "order"), []
     velocity = [torch.zeros_like(parameter) for parameter in net.parameters()]
     n = len(splits.train)
     for _ in range(config.epochs):
@@ -108,7 +108,7 @@ def test_test_images_are_seen_every_few_epochs_and_after_the_last(engine, small)
 
 
 def test_evaluation_uses_every_image_once(small):
-    net = lenet(BN, 0).eval()
+    net = build(BN, 0).eval()
     images = small.test
     logits = net(scale(images.images))
     expected = F.cross_entropy(logits, images.labels).item()
@@ -120,7 +120,7 @@ def test_evaluation_uses_every_image_once(small):
 
 
 def test_evaluation_leaves_mode_buffers_and_gradients_untouched(small):
-    net = lenet(BN, 0).train()
+    net = build(BN, 0).train()
     before = copy.deepcopy(net.state_dict())
     evaluate(net, small.test)
     assert net.training
@@ -203,7 +203,7 @@ def test_a_batch_of_one_image_is_refused_before_training(batch_size, small):
 
 
 def test_population_statistics_are_the_moments_of_each_layers_input(small):
-    net = lenet(BN.replace(dropout=0.5), 0).double()
+    net = build(BN.replace(dropout=0.5), 0).double()
     X = scale(small.population.images).double()
     expected = []
     for layer in copy.deepcopy(net).eval():
@@ -225,7 +225,7 @@ def test_population_statistics_are_the_moments_of_each_layers_input(small):
 
 @pytest.mark.parametrize("norm", ["bn", "scratch", "ghost:size=16", "noisy", "population"])
 def test_population_statistics_are_put_back_bit_by_bit_even_after_an_error(norm, small):
-    net = lenet(SMALL.replace(norm=norm), 0).train()
+    net = build(SMALL.replace(norm=norm), 0).train()
     net(scale(small.train.images[:50]))
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(KeyError), population_statistics(net, small.population):

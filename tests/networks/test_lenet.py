@@ -9,13 +9,13 @@ import torch
 
 from bnstudy.config import RunConfig, stream
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import StreamDropout, lenet, norm_layers, trace
+from bnstudy.networks import StreamDropout, build, norm_layers, trace
 
 BN = RunConfig(norm="bn")
 
 
 def names(config: RunConfig) -> list[str]:
-    return [name for name, _ in lenet(config, 0).named_children()]
+    return [name for name, _ in build(config, 0).named_children()]
 
 
 def test_the_shapes_are_those_printed_in_the_notes():
@@ -72,7 +72,7 @@ def test_normalization_goes_where_the_config_says():
 )
 def test_only_the_layers_named_are_normalized(settings, there):
     config = BN.replace(**settings)
-    assert list(norm_layers(lenet(config, 0))) == there
+    assert list(norm_layers(build(config, 0))) == there
     every = names(config.replace(norm_layers="all"))
     assert names(config) == [name for name in every if name in there or name[:4] != "norm"]
 
@@ -96,13 +96,13 @@ def test_dropout_goes_where_the_config_says(placement, dropout_placement, tail):
 
 @pytest.mark.parametrize("kind", ["sigmoid", "relu", "tanh"])
 def test_the_activation_is_the_one_asked_for(kind):
-    net, X = lenet(RunConfig(activation=kind), 0), torch.linspace(-3, 3, 7)
+    net, X = build(RunConfig(activation=kind), 0), torch.linspace(-3, 3, 7)
     for name in ("act1", "act2", "act3", "act4"):
         assert torch.equal(net.get_submodule(name)(X), getattr(torch, kind)(X))
 
 
 def test_weights_are_xavier_uniform_and_biases_as_in_torch():
-    net = lenet(RunConfig(), 3)
+    net = build(RunConfig(), 3)
     for name, fan_in, fan_out in (("conv1", 25, 150), ("conv2", 150, 400), ("fc1", 256, 120)):
         layer = net.get_submodule(name)
         for tensor, bound in (
@@ -125,19 +125,19 @@ def test_weights_are_xavier_uniform_and_biases_as_in_torch():
     ],
 )
 def test_every_arm_of_a_seed_starts_from_the_same_weights(arm):
-    plain, other = lenet(RunConfig(), 5), lenet(RunConfig(**arm), 5)
+    plain, other = build(RunConfig(), 5), build(RunConfig(**arm), 5)
     for name in ("conv1", "conv2", "fc1", "fc2", "fc3"):
         assert torch.equal(plain.get_submodule(name).weight, other.get_submodule(name).weight)
     assert torch.equal(plain.fc3.bias, other.fc3.bias)
 
 
 def test_without_bias_only_the_last_layer_has_one():
-    net = lenet(RunConfig(bias=False), 0)
+    net = build(RunConfig(bias=False), 0)
     assert [name for name, _ in net.named_parameters() if "bias" in name] == ["fc3.bias"]
 
 
 def test_another_seed_gives_other_weights():
-    first, second = lenet(RunConfig(), 0), lenet(RunConfig(), 1)
+    first, second = build(RunConfig(), 0), build(RunConfig(), 1)
     assert not torch.isclose(first.fc1.weight, second.fc1.weight).any()
 
 
@@ -164,9 +164,9 @@ def test_dropout_does_nothing_in_evaluation_and_draws_nothing():
 
 def test_an_unknown_normalization_is_refused_by_name():
     with pytest.raises(ConfigError, match="'batchnrom'"):
-        lenet(RunConfig(norm="batchnrom"), 0)
+        build(RunConfig(norm="batchnrom"), 0)
 
 
 def test_normalization_layers_are_found_by_name():
-    assert list(norm_layers(lenet(BN, 0))) == ["norm1", "norm2", "norm3", "norm4"]
-    assert norm_layers(lenet(RunConfig(), 0)) == {}
+    assert list(norm_layers(build(BN, 0))) == ["norm1", "norm2", "norm3", "norm4"]
+    assert norm_layers(build(RunConfig(), 0)) == {}

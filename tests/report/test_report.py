@@ -18,7 +18,7 @@ import scipy.stats
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, ReportError
 from bnstudy.judging.measures import epoch_means, finished_runs
-from bnstudy.networks.lenet import trace
+from bnstudy.networks import trace
 from bnstudy.plan import Exhibit, Plan, PlannedExperiment
 from bnstudy.report import build, text, trace_table, write_report
 from bnstudy.report.comparison import VERDICTS, filed_text

@@ -22,13 +22,23 @@ TRAINING = {
     "bnstudy.engines.observer",
     "bnstudy.engines.run_record",
     "bnstudy.engines.reference",
+    "bnstudy.engines.optimizers",
+    "bnstudy.networks.building",
+    "bnstudy.networks.inputs",
+    "bnstudy.networks.layers",
+    "bnstudy.networks.checkpointing",
+    "bnstudy.networks.dropout",
     "bnstudy.networks.lenet",
+    "bnstudy.networks.mlp",
     "bnstudy.networks.norm.functional",
     "bnstudy.networks.norm.layer",
     "bnstudy.networks.norm.registry",
     "bnstudy.networks.norm.state",
     "bnstudy.networks.norm.variants",
     "bnstudy.networks.pooling",
+    "bnstudy.networks.resnet",
+    "bnstudy.networks.weights",
+    "bnstudy.registry",
 }
 ELSEWHERE = {"report", "drawing", "plots", "runs", "plan", "judging", "inference", "cli"}
 

@@ -54,7 +54,9 @@ def read_state(module: Any) -> BatchNormState:
     else:
         names = SCRATCH[:4]
         # from scratch the momentum is usually the weight of the OLD value
-        momentum = 1.0 - float(getattr(module, "keep", getattr(module, "momentum", 0.9)))
+        momentum = 1.0 - float(getattr(module, "momentum", 0.9))
+    if hasattr(module, "keep"):  # a layer that says itself which weight the OLD value has
+        momentum = None if module.keep is None else 1.0 - float(module.keep)
     found: list[Tensor | None] = [getattr(module, name) for name in names]
     mean, var, gamma, beta = (None if tensor is None else tensor.detach() for tensor in found)
     return BatchNormState(mean, var, gamma, beta, eps=float(module.eps), momentum=momentum)

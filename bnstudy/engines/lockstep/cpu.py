@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from bnstudy.compiling import compiled
-from bnstudy.config import ACTIVATIONS, DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
+from bnstudy.config import DROPOUT_PLACEMENTS, PLACEMENTS, RunConfig
 from bnstudy.data import Images
 from bnstudy.engines.lockstep.parameters import (
+    KNOWN_ACTIVATIONS,
     RUNNING_MEAN,
     RUNNING_VAR,
     TensorId,
@@ -20,7 +21,7 @@ from bnstudy.engines.lockstep.parameters import (
     tensors_of,
 )
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import LAYERS
+from bnstudy.networks.building import normalized_layers
 from bnstudy.networks.norm import make_norm
 
 SOURCE = Path(__file__).parent / "cpp" / "kernel.cpp"
@@ -61,8 +62,8 @@ def spec_of(config: RunConfig, batch: int) -> Spec:
     norm = conventions(layer)
     return Spec(
         batch=batch,
-        activation=ACTIVATIONS.index(config.activation),
-        normed=sum(1 << at for at in range(len(LAYERS)) if config.normalizes(at + 1)),
+        activation=KNOWN_ACTIVATIONS.index(config.activation),
+        normed=sum(1 << number - 1 for number in normalized_layers(config)),
         placement=PLACEMENTS.index(config.placement),
         norm_kind=norm.kind,
         ghost_size=norm.ghost_size,
@@ -123,7 +124,7 @@ class Kernel:
         The arm.
     nets
         At most as many as there are lanes, with their initial weights, of
-        :func:`bnstudy.networks.lenet.lenet`.
+        :func:`bnstudy.networks.build`.
     train
         The images to train on.
 

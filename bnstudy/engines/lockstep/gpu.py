@@ -42,7 +42,7 @@ class Stack:
     config
         The arm.
     nets
-        K networks with their initial weights, of :func:`bnstudy.networks.lenet.lenet`.
+        K networks with their initial weights, of :func:`bnstudy.networks.build`.
     train
         The images to train on.
     device
@@ -184,7 +184,8 @@ class Stack:
         dropout, noise = self._per_image
         draws = self._drawn(self._draws, dropout, n), self._drawn(self._noise, noise, n)
         training = TrainingPass(self._active, self._steps, *draws)
-        logits = self._logits(scaled(self._images[where.t()]), training)
+        images = side_by_side(self._images[where.t()])  # (N, K, [C,] H, W) -> (N, K*C, H, W)
+        logits = self._logits(scaled(images), training)
         losses = F.cross_entropy(logits, labels, reduction="none").mean(1)  # (K, n) -> (K,)
         # gradient of the sum: no network's loss depends on another's parameters
         gradients = torch.autograd.grad(losses.sum(), list(self._parameters.values()))
@@ -217,7 +218,7 @@ class Stack:
     def _logits(
         self, X: Tensor, training: TrainingPass | None, until: StackedBatchNorm | None = None
     ) -> Tensor:
-        """Return the logits (K, 10, N) of images (N, K, 28, 28), or the input of a layer."""
+        """Return the logits (K, classes, N) of images (N, K*C, H, W), or the input of a layer."""
         for layer in self._layers:
             if layer is until:
                 break
@@ -262,11 +263,12 @@ class Stack:
         return scores
 
     def _portions(self, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images in portions, the same for each network: (N, K, 28, 28) and (N,)."""
+        """Yield images in portions, the same for each network: (N, K*C, H, W) and (N,)."""
         there, labels = self._on_device(images)
         for where in batches(len(images), max(1, EVALUATED_AT_ONCE // self.count)):
-            X = scaled(there[where]).unsqueeze(1)
-            yield X.expand(-1, self.count, -1, -1), labels[where]
+            X = scaled(there[where]).unsqueeze(1)  # (N, 1, [C,] H, W)
+            repeated = X.expand(-1, self.count, *X.shape[2:])
+            yield side_by_side(repeated), labels[where]
 
     def _on_device(self, images: Images) -> tuple[Tensor, Tensor]:
         """Return images and labels on the device, sent there once."""
@@ -303,6 +305,11 @@ class Stack:
     def close(self) -> None:
         """Free the memory; the object must not be used afterwards."""
         self.__dict__.clear()
+
+
+def side_by_side(images: Tensor) -> Tensor:
+    """Return images (N, K, H, W) as they are, and (N, K, C, H, W) as (N, K*C, H, W)."""
+    return images if images.dim() == 4 else images.flatten(1, 2)
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ network's values depend on another's.  Backward is autograd's.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from bnstudy.engines.lockstep.parameters import (
     conventions,
     tensors_of,
 )
-from bnstudy.networks.lenet import StreamDropout
+from bnstudy.networks import Inputs, StreamDropout
 from bnstudy.networks.norm import (
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -72,6 +73,14 @@ class TrainingPass:
         return scale.unflatten(1, (images, channels)), shift.unflatten(1, (images, channels))
 
 
+CHANNEL_BY_CHANNEL = (
+    nn.Sigmoid,
+    nn.ReLU,
+    nn.Tanh,
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d,
+)
 StackedLayer = Callable[[Tensor, TrainingPass | None], Tensor]
 
 
@@ -83,7 +92,7 @@ def stacked_layers(
     Parameters
     ----------
     net
-        Any network of the arm, of :func:`bnstudy.networks.lenet.lenet`.
+        Any network of the arm, of :func:`bnstudy.networks.build`.
     tensors
         Parameters and running moments of the stack, (K, ...) each.
     count
@@ -95,16 +104,19 @@ def stacked_layers(
     for module in net.children():
         if isinstance(module, nn.Conv2d | nn.Linear):
             index = id_of[id(module.weight)].layer
-            kind = StackedConvolution if isinstance(module, nn.Conv2d) else StackedLinear
-            layers.append(
-                kind(tensors[TensorId(WEIGHT, index)], tensors.get(TensorId(BIAS, index)))
-            )
+            own = tensors[TensorId(WEIGHT, index)], tensors.get(TensorId(BIAS, index))
+            if isinstance(module, nn.Linear):
+                layers.append(StackedLinear(*own))
+            else:
+                layers.append(StackedConvolution(*own, module.stride, module.padding))
+        elif isinstance(module, Inputs):
+            layers.append(StackedInputs(module, count, tensors[TensorId(WEIGHT, 0)].device))
         elif isinstance(module, StreamDropout):
             layers.append(StackedDropout(module.rate))
         elif isinstance(module, nn.Flatten):
             # (N, K*C, H, W) -> (K, C*H*W, N)
             layers.append(lambda X, _: X.unflatten(1, (count, -1)).flatten(2).permute(1, 2, 0))
-        elif isinstance(module, nn.Sigmoid | nn.ReLU | nn.Tanh | nn.AvgPool2d):
+        elif isinstance(module, CHANNEL_BY_CHANNEL):
             layers.append(ActivationOrPooling(module))
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
             affine = (tensors[TensorId(kind, norms)] for kind in (GAMMA, BETA))
@@ -130,17 +142,33 @@ class ActivationOrPooling:
         return self.module(X)
 
 
+class StackedInputs:
+    """The layer :class:`~bnstudy.networks.Inputs`, which is the same in all networks."""
+
+    def __init__(self, module: Inputs, count: int, device: torch.device) -> None:
+        mean, sd = (each.repeat(count, 1, 1) for each in (module.mean, module.sd))
+        self._module = Inputs(mean.flatten().tolist(), sd.flatten().tolist(), module.size)
+        self._module.to(device)
+
+    def __call__(self, X: Tensor, _: TrainingPass | None) -> Tensor:
+        """(N, K*C, H, W) -> the same, or of another height and width."""
+        return self._module(X)
+
+
 @dataclass
 class StackedConvolution:
-    """K convolutions: weight (K, O, I, 5, 5), bias (K, O) or None."""
+    """K convolutions: weight (K, O, I, kernel, kernel), bias (K, O) or None."""
 
     weight: Tensor
     bias: Tensor | None
+    stride: Any
+    padding: Any
 
     def __call__(self, X: Tensor, _: TrainingPass | None) -> Tensor:
-        """(N, K*I, H, W) -> (N, K*O, H - 4, W - 4)."""
+        """(N, K*I, H, W) -> (N, K*O, height, width)."""
         bias = None if self.bias is None else self.bias.flatten()
-        return F.conv2d(X, self.weight.flatten(0, 1), bias, groups=len(self.weight))
+        sides = self.stride, self.padding
+        return F.conv2d(X, self.weight.flatten(0, 1), bias, *sides, groups=len(self.weight))
 
 
 @dataclass
@@ -159,7 +187,7 @@ class StackedLinear:
 
 @dataclass
 class StackedDropout:
-    """Dropout of :class:`~bnstudy.networks.lenet.StreamDropout`, by numbers drawn beforehand."""
+    """Dropout of :class:`~bnstudy.networks.StreamDropout`, by numbers drawn beforehand."""
 
     rate: float
 

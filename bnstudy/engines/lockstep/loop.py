@@ -32,7 +32,7 @@ from bnstudy.engines.run_record import (
     norm_frame,
 )
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import lenet, refuse_lone_image
+from bnstudy.networks import build, refuse_lone_image
 from bnstudy.networks.norm import has_running_statistics
 
 
@@ -192,12 +192,13 @@ def train_by(
     """Train as :func:`train_stack` does, by a program of the caller's choice."""
     if not seeds:
         raise ConfigError("a stack holds at least 1 seed, got none")
-    if reason := unsupported(config):
+    device = "cpu" if make is Kernel else "other"
+    if reason := unsupported(config, shape=splits.shape, classes=splits.classes, device=device):
         raise ConfigError(f"the lockstep engine cannot train this: {reason}")
     started = time.perf_counter()
     n = len(splits.train)
     refuse_lone_image(config, n)
-    nets: list[nn.Module] = [lenet(config, seed) for seed in seeds]
+    nets: list[nn.Module] = [build(config, seed, splits) for seed in seeds]
     digests = [digest_weights(net) for net in nets]
     per_seed = observers or [()] * len(seeds)
     lanes = [Lane(seed, own) for seed, own in zip(seeds, per_seed, strict=True)]

@@ -1,12 +1,18 @@
 """Which configs the lockstep engine trains, and its ids for the tensors of a network."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnstudy.config import RunConfig
-from bnstudy.networks.lenet import LAYERS, norm_layers
+from bnstudy.engines.optimizers import OPTIMIZERS
+from bnstudy.networks import Layer, layers_of, layers_with_weights, norm_layers
+from bnstudy.networks.building import CLASSES, IMAGE_SHAPE
+from bnstudy.networks.inputs import INPUTS
+from bnstudy.networks.lenet import lenet
 from bnstudy.networks.norm import (
     BatchNorm,
     FrozenBatchNorm,
@@ -15,6 +21,7 @@ from bnstudy.networks.norm import (
     NoisyBatchNorm,
     PopulationBatchNorm,
     VarianceOnlyBatchNorm,
+    has_running_statistics,
     make_norm,
     parse_norm,
 )
@@ -39,6 +46,9 @@ WEIGHT, WEIGHT_VELOCITY, BIAS, BIAS_VELOCITY = range(4)
 GAMMA, GAMMA_VELOCITY, BETA, BETA_VELOCITY, RUNNING_MEAN, RUNNING_VAR = range(4, 10)
 
 
+KNOWN_ACTIVATIONS = ("sigmoid", "relu", "tanh")  # in the order of vector.hpp
+
+
 class TensorId(NamedTuple):
     """A tensor of a network: its kind, and the index of its layer among those that have one."""
 
@@ -46,34 +56,71 @@ class TensorId(NamedTuple):
     layer: int
 
 
-def unsupported(config: RunConfig) -> str:
-    """Return why the engine cannot train runs of a config; empty if it can."""
-    if config.norm == "none":
-        return ""
+def unsupported(
+    config: RunConfig,
+    *,
+    shape: tuple[int, int, int] = IMAGE_SHAPE,
+    classes: int = CLASSES,
+    device: str = "cpu",
+) -> str:
+    """Return why the engine leaves runs of a config to the reference; empty if it trains them.
+
+    Parameters
+    ----------
+    config
+        The arm.
+    shape, classes
+        Of its images: channels, height and width; and the number of classes.
+    device
+        ``cpu`` for the compiled kernel, another torch device for stacked tensors.
+    """
     layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
-    if type(layer) not in NORM_KINDS:
+    # plain averages, and layers without moving moments, are the layers' own
+    averages = not isinstance(layer, _BatchNorm) or (
+        layer.momentum is not None and has_running_statistics(layer)
+    )
+    if layer is not None and (type(layer) not in NORM_KINDS or not averages):
         return f"normalization {parse_norm(config.norm)[0]!r} is trained by the reference engine"
+    if OPTIMIZERS.parse(config.optimizer) not in (("sgd", {}), ("sgd", {"nesterov": 0})):
+        return f"optimizer {config.optimizer!r} is trained by the reference engine"
+    if config.activation not in KNOWN_ACTIVATIONS:
+        return f"activation {config.activation!r} is trained by the reference engine"
+    if config.freeze_norm_step:
+        return "normalization frozen at a step is trained by the reference engine"
+    layers = layers_of(config, shape, classes)
+    if any(layer.add for layer in layers):
+        return f"network {config.network!r} has shortcuts, which the reference engine trains"
+    return unsupported_by_kernel(config, layers, shape) if device == "cpu" else ""
+
+
+def unsupported_by_kernel(
+    config: RunConfig, layers: Sequence[Layer], shape: tuple[int, int, int]
+) -> str:
+    """Return why the compiled kernel does not train such layers; empty if it does."""
+    if layers != lenet(shape, CLASSES):
+        return f"the compiled kernel trains LeNet of 10 classes, not network {config.network!r}"
+    if shape != IMAGE_SHAPE or INPUTS.parse(config.inputs)[1].get("size"):
+        return "the compiled kernel trains on 28 x 28 images of one channel"
+    if INPUTS.parse(config.inputs)[0] != "scaled":
+        return f"inputs {config.inputs!r} are trained by the reference engine"
     return ""
 
 
 def tensors_of(net: nn.Module) -> list[tuple[TensorId, Tensor]]:
     """Return every parameter and running moment of a network with its id."""
     found: list[tuple[TensorId, Tensor]] = []
-    for index, name in enumerate(LAYERS):
-        layer = net.get_submodule(name)
-        found.append((TensorId(WEIGHT, index), layer.weight))  # type: ignore[arg-type]
+    for index, layer in enumerate(layers_with_weights(net).values()):
+        found.append((TensorId(WEIGHT, index), layer.weight))
         if layer.bias is not None:
-            found.append((TensorId(BIAS, index), layer.bias))  # type: ignore[arg-type]
-    for index, layer in enumerate(norm_layers(net).values()):
+            found.append((TensorId(BIAS, index), layer.bias))
+    for index, norm in enumerate(norm_layers(net).values()):
         names = ("weight", "bias", "running_mean", "running_var")
-        if isinstance(layer, BatchNorm):
-            names = ("gamma", "beta", "moving_mean", "moving_var")
         kinds = (GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR)
         found += [
             (TensorId(kind, index), tensor)
             for kind, each in zip(kinds, names, strict=True)
             # group normalization has no running moments, others no gamma or beta
-            if (tensor := getattr(layer, each, None)) is not None
+            if (tensor := getattr(norm, each, None)) is not None
         ]
     return found
 
@@ -115,7 +162,7 @@ def conventions(layer: nn.Module | None) -> Conventions:
         return Conventions(
             kind=NORM_KINDS[type(layer)],
             eps=layer.eps,
-            keep=layer.keep,
+            keep=layer.keep,  # type: ignore[arg-type]  # unsupported refuses None
             unbiased=layer.variance == "unbiased",
             ghost_size=layer.size if isinstance(layer, GhostBatchNorm) else 0,
             gamma=layer.gamma is not None,

@@ -8,10 +8,9 @@ import numpy as np
 from torch import nn
 
 from bnstudy.config import RunConfig, stream
-from bnstudy.networks.lenet import LAYERS, norm_layers
+from bnstudy.networks import dropped_units, norm_layers
 from bnstudy.networks.norm import NoisyBatchNorm
 
-UNITS = [LAYERS[name][2] for name in ("fc1", "fc2")]  # of the hidden linear layers
 DRAWN_AT_ONCE = 1 << 24  # random numbers of all networks for one call of a program: 64 MB
 
 
@@ -33,9 +32,7 @@ class DrawCounts(NamedTuple):
 
 def draw_counts(config: RunConfig, nets: Sequence[nn.Module]) -> DrawCounts:
     """Return how many random numbers a stack of networks of an arm needs."""
-    # as in networks.lenet: after fc1 and fc2, or after fc2 only
-    units = UNITS[1:] if config.dropout_placement == "after-last-norm" else UNITS
-    dropout = sum(units) if config.dropout else 0
+    dropout = dropped_units(nets[0])
     noise = 2 * sum(layer.num_features for layer in _noisy(nets[0]))  # a scale and a shift each
     per_batch = config.batch_size * max(dropout, noise) * len(nets)
     at_once = max(1, DRAWN_AT_ONCE // per_batch) if per_batch else sys.maxsize

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bnstudy.config import Step
 from bnstudy.engines.observer import Training
 from bnstudy.engines.probes.probe import ProbedValue, ScheduledProbe
-from bnstudy.networks.lenet import norm_layers
+from bnstudy.networks import norm_layers
 from bnstudy.networks.norm import parameters_of
 
 

@@ -33,8 +33,8 @@ from bnstudy.engines.probes.probe import (
     batch_of,
     working_copy,
 )
-
-LAYERS = ("act1", "act2", "act3", "act4")
+from bnstudy.errors import find
+from bnstudy.networks import activation_layers
 
 
 class Geometry(ScheduledProbe):
@@ -47,7 +47,7 @@ class Geometry(ScheduledProbe):
     epochs
         When to measure, in epochs done.
     layers
-        By name.
+        By name; by default all activations.
     images
         Number of training images, the first ones: the same for every seed.
     """
@@ -56,7 +56,7 @@ class Geometry(ScheduledProbe):
         self,
         run: ProbedRun,
         epochs: Sequence[float] = (0,),
-        layers: Sequence[str] = LAYERS,
+        layers: Sequence[str] = (),
         images: int = 256,
     ) -> None:
         super().__init__(run, epochs)
@@ -66,8 +66,10 @@ class Geometry(ScheduledProbe):
         """Return the geometry at the current weights."""
         outputs: dict[str, Tensor] = {}
         with working_copy(training.net) as copy, torch.no_grad():
-            for name in self._layers:
-                copy.get_submodule(name).register_forward_hook(partial(_keep, outputs, name))
+            modules = dict(copy.named_children())
+            for name in self._layers or activation_layers(copy):
+                module = find("layer", name, modules)
+                module.register_forward_hook(partial(_keep, outputs, name))
             copy.train()(batch_of(self.run.splits.train, slice(self._images), copy)[0])
         for name, output in outputs.items():
             for stat, value in geometry_of(output.flatten(1).double().cpu().numpy()).items():

@@ -20,8 +20,9 @@ from bnstudy.engines.probes.probe import (
     ProbedValue,
     ScheduledProbe,
 )
+from bnstudy.errors import find
+from bnstudy.networks import layers_with_weights
 
-LAYERS = ("conv2", "fc1", "fc2", "fc3")  # conv1 has no layer below it that could move
 STATS = ("norm", "shift", "relative", "cosine")
 
 
@@ -39,11 +40,12 @@ class GradientShift(ScheduledProbe):
     epochs
         When to measure, in epochs done before the step: 0 is the first step.
     layers
-        By name, those with weights.
+        By name, those with weights; by default all but the first, which has no layer below
+        it that could move.
     """
 
     def __init__(
-        self, run: ProbedRun, epochs: Sequence[float] = (0,), layers: Sequence[str] = LAYERS
+        self, run: ProbedRun, epochs: Sequence[float] = (0,), layers: Sequence[str] = ()
     ) -> None:
         super().__init__(run, epochs)
         self._layers = tuple(layers)
@@ -66,7 +68,9 @@ class GradientShift(ScheduledProbe):
         shifts = gradient_shift(
             training.net, lambda net: F.cross_entropy(net(images), labels), self._before or {}
         ).set_index("layer")
-        for layer in self._layers:
+        layers = layers_with_weights(training.net)
+        for layer in self._layers or list(layers)[1:]:
+            find("layer with weights", layer, layers)
             for stat in STATS:
                 yield layer, "gradient", ALL_CHANNELS, stat, float(shifts.loc[layer, stat])  # type: ignore[arg-type]
         yield NETWORK, "gradient", ALL_CHANNELS, "loss", training.loss

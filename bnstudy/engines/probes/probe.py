@@ -17,7 +17,7 @@ from bnstudy.data import Images, Splits, scale
 from bnstudy.engines.observer import Training
 from bnstudy.engines.run_record import MEASURE_COLUMNS
 from bnstudy.errors import ConfigError
-from bnstudy.networks.lenet import StreamDropout
+from bnstudy.networks import StreamDropout
 
 ProbedValue: TypeAlias = tuple[str, str, int, str, float]  # layer, tensor, channel, stat, value
 NETWORK = "network"  # the layer of a value that concerns the whole network
@@ -82,7 +82,7 @@ class ScheduledProbe(ABC):
         If one of ``epochs`` is not within the run.
     """
 
-    def __init__(self, run: ProbedRun, epochs: Sequence[float]) -> None:
+    def __init__(self, run: ProbedRun, epochs: Sequence[float] = (0,)) -> None:
         if not epochs or not all(0 <= epoch <= run.config.epochs for epoch in epochs):
             raise ConfigError(
                 f"a probe measures within 0..{run.config.epochs} epochs, got {list(epochs)!r}"

@@ -1,5 +1,6 @@
 """The registry of probes: names, as an arm writes them, to classes."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from bnstudy.engines.probes.landscape import Landscape
 from bnstudy.engines.probes.probe import Probe, ProbedRun, ScheduledProbe
 from bnstudy.engines.probes.uncertainty import Uncertainty
 from bnstudy.engines.probes.variance_shift import VarianceShift
-from bnstudy.errors import find
+from bnstudy.errors import ConfigError, find
 
 PROBES: Mapping[str, Callable[..., Probe]] = {
     "activations": Activations,
@@ -41,9 +42,17 @@ def make(probes: Mapping[str, Mapping[str, Any]], run: ProbedRun) -> dict[str, P
     Raises
     ------
     ConfigError
-        If a name is unknown, or the options of a probe are impossible.
+        If a name is unknown, or the options of a probe are unknown, missing or impossible.
     """
-    return {name: find("probe", name, PROBES)(run, **options) for name, options in probes.items()}
+    made = {}
+    for name, options in probes.items():
+        probe = find("probe", name, PROBES)
+        try:
+            inspect.signature(probe).bind(run, **options)
+        except TypeError as error:
+            raise ConfigError(f"probe {name!r} cannot be made: {error}") from None
+        made[name] = probe(run, **options)
+    return made
 
 
 def all_scheduled(probes: Iterable[str]) -> bool:

@@ -29,7 +29,7 @@ from bnstudy.engines.probes.probe import (
     working_copy,
 )
 from bnstudy.engines.reference import population_statistics
-from bnstudy.networks.lenet import StreamDropout, norm_layers
+from bnstudy.networks import StreamDropout, norm_layers
 
 TESTED = 1_000
 

@@ -1,7 +1,7 @@
 r"""Batch normalization from scratch, its relatives, and the names a config gives them.
 
-Reading order: ``functional`` (the formula), ``layer``, ``variants``, ``state``,
-``registry``.
+Reading order: ``functional`` (the formula), ``layer``, ``variants``, ``conversion``
+(from and to torch), ``state``, ``registry``.
 
 Notation, for one channel of a batch: x are its m values (N images times the
 positions of the channel), mu and var their mean and biased variance,
@@ -19,6 +19,7 @@ batch variance     biased                  biased
 =================  ======================  =======================
 """
 
+from bnstudy.networks.norm.conversion import from_torch, to_torch
 from bnstudy.networks.norm.functional import batch_norm
 from bnstudy.networks.norm.layer import BatchNorm
 from bnstudy.networks.norm.registry import (
@@ -54,6 +55,7 @@ __all__ = [
     "PopulationBatchNorm",
     "VarianceOnlyBatchNorm",
     "batch_norm",
+    "from_torch",
     "ghost_sizes",
     "has_running_statistics",
     "make_norm",
@@ -63,4 +65,5 @@ __all__ = [
     "parse_norm",
     "register_norm",
     "set_running_statistics",
+    "to_torch",
 ]

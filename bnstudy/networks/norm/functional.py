@@ -1,5 +1,8 @@
 """Batch normalization as a pure function, with its derivation."""
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -12,14 +15,14 @@ def batch_norm(
     X: Tensor,
     gamma: Tensor | None,
     beta: Tensor | None,
-    moving_mean: Tensor,
-    moving_var: Tensor,
+    moving_mean: Tensor | None,
+    moving_var: Tensor | None,
     *,
     eps: float,
-    momentum: float,
+    momentum: float | Tensor,
     training: bool,
     variance: str = "biased",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     r"""Normalize every channel of a batch (Ioffe & Szegedy 2015, algorithm 1).
 
     In training by the batch's own mean and biased variance, in evaluation by
@@ -35,47 +38,53 @@ def batch_norm(
     gamma, beta
         (C,), scale and shift; None for 1 and 0.
     moving_mean, moving_var
-        (C,), moving moments so far; not changed.
+        (C,), moving moments so far, not changed; both None to keep none, and to
+        normalize by the batch in evaluation too.
     eps
         Added to the variance.
     momentum
         Weight of the OLD moving value, as in the notes: 0.9 is torch's 0.1.
     training
-        Whether to normalize by the batch, and move the moments.
+        True to normalize by the batch and to move the moments.
     variance
-        Which variance of the batch enters the moving one: ``biased`` (notes)
+        Variance of the batch that enters the moving one: ``biased`` (notes)
         or ``unbiased`` (torch).  The batch itself is always divided by the
         biased one.
 
     Returns
     -------
     Y, moving_mean, moving_var
-        (N, C, ...), (C,), (C,); the moments without gradient, and in
-        evaluation the ones given.
+        (N, C, ...) in the dtype of X, (C,), (C,); the moments without gradient,
+        and in evaluation, or for an empty batch, the ones given.
 
     Raises
     ------
     ConfigError
-        If a tensor has a wrong shape, a training batch one value per channel,
-        or the variance is neither of the two.
+        If a tensor has a wrong shape or dtype, a training batch has one value per
+        channel, or the variance is neither of the two.
     """
-    check_input(X, len(moving_mean), training=training)
-    for name, values in {"gamma": gamma, "beta": beta, "moving_var": moving_var}.items():
-        if values is not None and values.shape != moving_mean.shape:
+    if (moving_mean is None) != (moving_var is None):
+        raise ConfigError("moving_mean and moving_var are given both or neither, got one of them")
+    by_batch = training or moving_mean is None
+    features = len(moving_mean) if moving_mean is not None else X.shape[1] if X.dim() > 1 else 0
+    check_input(X, features, training=by_batch)
+    vectors = {"gamma": gamma, "beta": beta, "moving_mean": moving_mean, "moving_var": moving_var}
+    for name, values in vectors.items():
+        if values is not None and values.shape != (features,):
             raise ConfigError(
-                f"{name} must hold one value per channel, {tuple(moving_mean.shape)}, "
-                f"got {tuple(values.shape)}"
+                f"{name} must hold one value per channel, ({features},), got {tuple(values.shape)}"
             )
     if variance not in VARIANCES:
         raise ConfigError(f"variance must be 'biased' or 'unbiased', got {variance!r}")
-    if not training:
-        return (
-            affine(normalize(X, moving_mean, moving_var, eps), gamma, beta),
-            moving_mean,
-            moving_var,
-        )
-    mean, var = moments(X)  # (N, C, ...) -> (C,), (C,)
-    Y = affine(normalize(X, mean, var, eps), gamma, beta)
+    x = at_least_float32(X)
+    if training or moving_mean is None or moving_var is None:
+        mean, var = moments(x)  # (N, C, ...) -> (C,), (C,)
+    else:
+        mean, var = moving_mean, moving_var
+    Y = affine(normalize(x, mean, var, eps), gamma, beta).to(X.dtype)
+    # the mean of no values is NaN, which a moving average would never forget
+    if not training or moving_mean is None or moving_var is None or X.numel() == 0:
+        return Y, moving_mean, moving_var
     moved_mean = moved(moving_mean, mean, momentum)
     moved_var = moved(moving_var, var * bessel(X, variance), momentum)
     return Y, moved_mean, moved_var
@@ -87,20 +96,47 @@ def check_input(X: Tensor, features: int, *, training: bool) -> None:
     Raises
     ------
     ConfigError
-        If it does not have 2 to 5 axes with ``features`` channels on axis 1,
-        or in training has one value per channel, which would be normalized to
-        beta whatever it was.
+        If it does not have 2 to 5 axes with ``features`` channels on axis 1, its
+        values are not floating-point numbers, or in training it has one value per
+        channel, which would be normalized to beta whatever it was.
     """
     if X.dim() not in (2, 3, 4, 5) or X.shape[1] != features:
         raise ConfigError(
             f"batch normalization of {features} features takes (N, {features}) or "
             f"(N, {features}, ...) with up to 5 axes, got {tuple(X.shape)}"
         )
-    if training and X.numel() <= features:
+    if not X.is_floating_point():
+        raise ConfigError(
+            f"batch normalization takes floating-point values, got {X.dtype}: "
+            "convert them with .float()"
+        )
+    if training and X.numel() == features:
         raise ConfigError(
             "batch normalization needs more than 1 value per channel in training, "
             f"got {tuple(X.shape)}: use batches of at least 2 images"
         )
+
+
+def check_numbers(eps: object, momentum: object) -> None:
+    """Refuse an eps or a momentum that no batch can be normalized with.
+
+    Raises
+    ------
+    ConfigError
+        If eps is not finite and at least 0, or momentum not in [0, 1].
+    """
+    for name, value, bounds, high in (
+        ("eps", eps, "finite and at least 0", math.nextafter(math.inf, 0.0)),
+        ("momentum", momentum, "in [0, 1]", 1.0),
+    ):
+        if not isinstance(value, Real) or not 0 <= float(value) <= high:
+            raise ConfigError(f"{name} must be a number {bounds}, got {value!r}")
+
+
+def at_least_float32(X: Tensor) -> Tensor:
+    """Return a tensor in the dtype to compute in: float32 for half precision, else its own."""
+    # a sum of squares in float16 overflows above 65504, and in bfloat16 keeps 8 bits
+    return X.to(torch.promote_types(X.dtype, torch.float32))
 
 
 def moments(X: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,6 +151,7 @@ def moments(X: Tensor) -> tuple[Tensor, Tensor]:
 
 def normalize(X: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """Return (X - mean) / sqrt(var + eps), channel by channel."""
+    mean, var = at_least_float32(mean), at_least_float32(var)
     return (X - per_channel(mean, X)) / torch.sqrt(per_channel(var, X) + eps)
 
 
@@ -129,9 +166,10 @@ def per_channel(values: Tensor, X: Tensor) -> Tensor:
     return values.reshape(1, -1, *[1] * (X.dim() - 2))
 
 
-def moved(old: Tensor, new: Tensor, momentum: float) -> Tensor:
+def moved(old: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
     """Return the moving average after one more value, ``momentum`` the weight of the old."""
-    return momentum * old + (1.0 - momentum) * new.detach()
+    # products in half precision would round the average once more than torch does
+    return momentum * at_least_float32(old) + (1.0 - momentum) * new.detach()
 
 
 def bessel(X: Tensor, variance: str) -> float:

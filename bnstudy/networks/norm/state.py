@@ -26,26 +26,19 @@ class NormState(NamedTuple):
 
 
 def has_running_statistics(layer: nn.Module) -> bool:
-    """Return whether a layer normalizes by running statistics in evaluation."""
-    return isinstance(layer, BatchNorm) or (
-        isinstance(layer, _BatchNorm) and layer.running_mean is not None
-    )
+    """Return True if a layer normalizes by running statistics in evaluation."""
+    return isinstance(layer, _BatchNorm) and layer.running_mean is not None
 
 
 def parameters_of(layer: nn.Module) -> NormState:
     """Return the state of any normalization layer, ours, torch's or registered."""
-    if isinstance(layer, BatchNorm):
-        gamma, beta = layer.gamma, layer.beta
-        features, like = layer.num_features, layer.moving_mean
-    else:
-        features = _features(layer)
-        gamma, beta = (
-            getattr(layer, name, None) if features else None for name in ("weight", "bias")
-        )
-        like = torch.zeros(()) if gamma is None else gamma.detach()
+    features = _features(layer)
+    gamma, beta = (getattr(layer, name, None) if features else None for name in ("weight", "bias"))
     mean, var = torch.full((features,), torch.nan), torch.full((features,), torch.nan)
+    like = torch.zeros(()) if gamma is None else gamma.detach()
     if has_running_statistics(layer):
         mean, var = (buffer.detach().clone() for buffer in _running(layer))
+        like = mean
     return NormState(
         like.new_ones(features) if gamma is None else gamma.detach().clone().flatten(),
         like.new_zeros(features) if beta is None else beta.detach().clone().flatten(),
@@ -62,10 +55,7 @@ def _features(layer: nn.Module) -> int:
 
 
 def _running(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    names = ("moving_mean", "moving_var")
-    if not isinstance(layer, BatchNorm):
-        names = ("running_mean", "running_var")
-    return layer.get_buffer(names[0]), layer.get_buffer(names[1])
+    return layer.get_buffer("running_mean"), layer.get_buffer("running_var")
 
 
 def set_running_statistics(layer: nn.Module, mean: Tensor, var: Tensor) -> None:

@@ -4,6 +4,7 @@ Claims about the cause of an effect compare them with
 :class:`~bnstudy.networks.norm.layer.BatchNorm`; each states its difference from it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor
 
 from bnstudy.errors import ConfigError
+from bnstudy.networks.checkpointing import refuse_recomputation, repeated_by_checkpoint
 from bnstudy.networks.norm.functional import (
     affine,
+    at_least_float32,
     bessel,
-    check_input,
     moments,
-    moved,
     normalize,
     per_channel,
 )
@@ -45,11 +46,10 @@ class GhostBatchNorm(BatchNorm):
         super().__init__(num_features, **options)
         self.size = size
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Normalize X (N, C, ...), in training each sub-batch by its own moments."""
-        check_input(X, self.num_features, training=self.training)
-        if not self.training:
-            return super().forward(X)
+    def _normalized(self, X: Tensor) -> Tensor:
+        """Normalize X (N, C, ...), by the batch's moments each sub-batch by its own."""
+        if not self.uses_batch or X.numel() == 0:
+            return super()._normalized(X)
         batches = X.split(ghost_sizes(len(X), self.size))  # (N, C, ...) -> (size, C, ...) each
         found = [moments(batch) for batch in batches]
         X_hat = torch.cat(
@@ -61,11 +61,8 @@ class GhostBatchNorm(BatchNorm):
             share * each[1] * bessel(batch, self.variance)
             for share, each, batch in zip(shares, found, batches, strict=True)
         )
-        self._store(
-            moved(self.moving_mean, torch.as_tensor(mean), self.keep),
-            moved(self.moving_var, torch.as_tensor(var), self.keep),
-        )
-        return affine(X_hat, self.gamma, self.beta)
+        self._average(X, torch.as_tensor(mean), torch.as_tensor(var))
+        return affine(X_hat, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Name the size of a sub-batch too."""
@@ -97,46 +94,37 @@ class PopulationBatchNorm(BatchNorm):
     the initial 0 and 1.
     """
 
-    LONG = 1_000_000  # steps after which nothing of the initial values is left to correct
+    needs_running_stats = True
+    LONG = 1_000_000  # batches after which nothing of the initial values is left to correct
 
-    steps: Tensor
-
-    def __init__(self, num_features: int, **options: Any) -> None:
-        super().__init__(num_features, **options)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, X: Tensor) -> Tensor:
+    def _normalized(self, X: Tensor) -> Tensor:
         """Normalize X (N, C, ...) by the moving moments, in training too."""
-        check_input(X, self.num_features, training=self.training)
         if not self.training:
-            return super().forward(X)
-        mean, var = moments(X)
-        self._take_in(X, mean, var)
-        sigma = torch.sqrt(self.moving_var + self.eps)
+            return super()._normalized(X)
+        refuse_recomputation(f"the moments of {type(self).__name__} have moved since")
+        mean, var = self._moments(X)
+        sigma = torch.sqrt(at_least_float32(self.moving_var) + self.eps)
         sigma_batch = torch.sqrt(var + self.eps)
         # detached: forward cancels the batch's moments, backward still goes through them
         r = (sigma_batch / sigma).detach()
         d = ((mean - self.moving_mean) / sigma).detach()
         X_hat = affine(normalize(X, mean, var, self.eps), r, d)
-        return affine(X_hat, self.gamma, self.beta)
+        return affine(X_hat, self.weight, self.bias)
 
+    @torch.no_grad()
     def take_moments(self, mean: Tensor, var: Tensor) -> None:
         """Continue from moving moments (C,) computed elsewhere, with their full weight."""
         super().take_moments(mean, var)
-        at_start = not mean.any() and bool((var == 1).all())
-        self.steps.fill_(0 if at_start else self.LONG)
+        batches = torch.where(mean.any() | (var != 1).any(), self.LONG, 0)
+        self.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]
 
-    def _take_in(self, X: Tensor, mean: Tensor, var: Tensor) -> None:
-        """Average without the bias of the initial values: after one batch, its moments alone."""
-        self.steps += 1
-        count = int(self.steps)
-        keep = self.keep
+    def _weight_of_old(self) -> Tensor:
+        """Return the weight of the old value that corrects for the initial values."""
+        keep, count = self.keep, self._batches()
+        if keep is None or keep == 1.0:
+            return 1.0 - 1.0 / count
         # the weights of all batches so far sum to 1 - keep^count, not to 1: divide by that
-        new = (1.0 - keep) / (1.0 - keep**count) if keep < 1.0 else 1.0 / count
-        var = var * bessel(X, self.variance)
-        self._store(
-            moved(self.moving_mean, mean, 1.0 - new), moved(self.moving_var, var, 1.0 - new)
-        )
+        return 1.0 - (1.0 - keep) / (1.0 - keep**count)
 
 
 class FrozenBatchNorm(PopulationBatchNorm):
@@ -146,15 +134,14 @@ class FrozenBatchNorm(PopulationBatchNorm):
     moments keep moving; the gradient is dx = gamma / sigma dy.
     """
 
-    def forward(self, X: Tensor) -> Tensor:
+    def _normalized(self, X: Tensor) -> Tensor:
         """Normalize X (N, C, ...) by the moving moments as constants."""
-        check_input(X, self.num_features, training=self.training)
         if self.training:
+            refuse_recomputation(f"the moments of {type(self).__name__} have moved since")
             with torch.no_grad():
-                self._take_in(X, *moments(X))
-        # clones: the buffers change in place while autograd still needs these values
-        X_hat = normalize(X, self.moving_mean.clone(), self.moving_var.clone(), self.eps)
-        return affine(X_hat, self.gamma, self.beta)
+                self._moments(X)
+        X_hat = normalize(X, self.moving_mean, self.moving_var, self.eps)
+        return affine(X_hat, self.weight, self.bias)
 
 
 class NoisyBatchNorm(BatchNorm):
@@ -171,50 +158,47 @@ class NoisyBatchNorm(BatchNorm):
     num_features, **options
         As in :class:`BatchNorm`.
     rng
-        The run's ``noise`` stream.
+        Stream of the noise, such as a run's ``noise`` stream; by default torch's global
+        generator on the device of the input.  Activation checkpointing repeats the noise
+        (see :mod:`bnstudy.networks.checkpointing`).
     """
 
-    def __init__(self, num_features: int, *, rng: np.random.Generator, **options: Any) -> None:
+    def __init__(
+        self, num_features: int, *, rng: np.random.Generator | None = None, **options: Any
+    ) -> None:
         super().__init__(num_features, **options)
         self.rng = rng
 
-    def forward(self, X: Tensor) -> Tensor:
+    def _normalized(self, X: Tensor) -> Tensor:
         """Normalize X (N, C, ...), and in training shift and scale it at random."""
-        Y = super().forward(X)
+        Y = super()._normalized(X)
         if not self.training:
             return Y
-        scale, shift = (
-            torch.from_numpy(values).to(X).reshape(*values.shape, *[1] * (X.dim() - 2))
-            for values in self.draw(len(X))
-        )
+        # (N, C) -> (N, C, 1, ...)
+        scale, shift = (each.reshape(*each.shape, *[1] * (X.dim() - 2)) for each in self._noise(X))
         return scale * Y + shift
 
+    def _noise(self, X: Tensor) -> Sequence[Tensor]:
+        """Draw the scale s and the shift m for X (N, C, ...): (N, C) each."""
+        if self.rng is not None:
+            return [torch.from_numpy(values).to(X) for values in self.draw(len(X))]
+        N, C = X.shape[:2]
+        mu, sigma = X.new_empty(C).uniform_(-0.5, 0.5), X.new_empty(C).uniform_(1.0, 1.25)
+        m = mu + X.new_empty(N, C).uniform_(-0.1, 0.1)
+        return sigma + X.new_empty(N, C).normal_(0.0, 0.1), m
+
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the scale s and the shift m of n images: two arrays (n, C), float32."""
+        """Draw the scale s and the shift m of n images from ``rng``: (n, C) each, float32."""
         C, single = self.num_features, np.float32
-        mu = self.rng.random(C, dtype=single) - single(0.5)
-        sigma = single(1.0) + single(0.25) * self.rng.random(C, dtype=single)
-        m = mu + single(0.2) * (self.rng.random((n, C), dtype=single) - single(0.5))
-        s = sigma + single(0.1) * self.rng.standard_normal((n, C), dtype=single)
+        rng = repeated_by_checkpoint(self.rng)  # type: ignore[arg-type]  # there is one
+        mu = rng.random(C, dtype=single) - single(0.5)
+        sigma = single(1.0) + single(0.25) * rng.random(C, dtype=single)
+        m = mu + single(0.2) * (rng.random((n, C), dtype=single) - single(0.5))
+        s = sigma + single(0.1) * rng.standard_normal((n, C), dtype=single)
         return s, m
 
 
-class _PartialBatchNorm(BatchNorm):
-    """Mean and variance taken and averaged as :class:`BatchNorm` does, of which one is used."""
-
-    evaluates_as_torch = False
-
-    def _moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (C,): in training the batch's, which are averaged too."""
-        check_input(X, self.num_features, training=self.training)
-        if not self.training:
-            return self.moving_mean, self.moving_var
-        mean, var = moments(X)
-        self._average(X, mean, var)
-        return mean, var
-
-
-class MeanOnlyBatchNorm(_PartialBatchNorm):
+class MeanOnlyBatchNorm(BatchNorm):
     """Mean-only BN: centres, does not divide (Salimans & Kingma 2016, section 4).
 
         y = x - mu + beta,   dx = dy - mean(dy),
@@ -231,17 +215,19 @@ class MeanOnlyBatchNorm(_PartialBatchNorm):
         effect.
     """
 
+    evaluates_as_torch = False
+
     def __init__(self, num_features: int, **options: Any) -> None:
         super().__init__(num_features, **options)
-        self.gamma = None
+        self.weight = None
 
-    def forward(self, X: Tensor) -> Tensor:
+    def _normalized(self, X: Tensor) -> Tensor:
         """Return X - mean + beta, for X (N, C, ...)."""
         mean, _ = self._moments(X)
-        return affine(X - per_channel(mean, X), None, self.beta)
+        return affine(X - per_channel(at_least_float32(mean), X), None, self.bias)
 
 
-class VarianceOnlyBatchNorm(_PartialBatchNorm):
+class VarianceOnlyBatchNorm(BatchNorm):
     """Variance-only BN: divides, does not centre: BN without its mean.
 
         u = x / sqrt(var + eps),   y = gamma u + beta,
@@ -252,7 +238,10 @@ class VarianceOnlyBatchNorm(_PartialBatchNorm):
     is averaged too, but nothing is centred by it.
     """
 
-    def forward(self, X: Tensor) -> Tensor:
+    evaluates_as_torch = False
+
+    def _normalized(self, X: Tensor) -> Tensor:
         """Return gamma X / sqrt(var + eps) + beta, for X (N, C, ...)."""
         _, var = self._moments(X)
-        return affine(X / torch.sqrt(per_channel(var, X) + self.eps), self.gamma, self.beta)
+        u = X / torch.sqrt(per_channel(at_least_float32(var), X) + self.eps)
+        return affine(u, self.weight, self.bias)
