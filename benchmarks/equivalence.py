@@ -40,7 +40,7 @@ def final_accuracy(
 ) -> list[float]:
     """Train; return the last validation accuracy of each seed."""
     torch.set_num_threads(1)
-    splits = data.split(data.load(source=source), config)
+    splits = data.split(data.load(source), config)
     if engine == "lockstep":
         records = train_stack(config, seeds, splits, device=device)
     else:

@@ -80,7 +80,7 @@ def main() -> None:
     print(f"torch {torch.__version__}\n")
     print("| norm | batch |" + "".join(f" {seeds} seeds |" for seeds in options.seeds))
     print("|---|---|" + "---|" * len(options.seeds))
-    dataset = data.load(source=options.data)
+    dataset = data.load(options.data)
     for norm in NORMS:
         for batch_size in options.batch_sizes:
             cells = []

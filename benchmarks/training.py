@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--data", default="auto")
     parser.add_argument("--peers", type=Path, help="a Python that has Lightning and JAX")
     options = parser.parse_args()
-    dataset = data.load(source=options.data)
+    dataset = data.load(options.data)
     if dataset.is_sample:
         raise SystemExit("error: the benchmark needs the whole data set: make bench DATA=<folder>")
     load_before = os.getloadavg()[0]

@@ -1,8 +1,8 @@
 """bnstudy: find out by experiment what batch normalization really does.
 
 ``watch`` shows what happens inside any PyTorch model, ``BatchNorm`` is the lecture
-notes' layer written from scratch, ``load`` reads the images and ``train`` trains the
-notes' network on them.  Reading order for a newcomer: ``networks/norm/functional``,
+notes' layer written from scratch, ``load`` reads images and ``train`` trains a network
+on them, once per seed, into one table.  Reading order for a newcomer: ``networks/norm/functional``,
 ``networks/lenet``, ``engines/reference``, then ``experiments/convergence``.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnstudy.activations.watch import watch
     from bnstudy.data import load
-    from bnstudy.engines import train
     from bnstudy.networks.norm import BatchNorm
+    from bnstudy.runs.training import train
 
 __version__ = "0.1.0"
 __all__ = ["BatchNorm", "__version__", "load", "train", "watch"]
@@ -22,7 +22,7 @@ __all__ = ["BatchNorm", "__version__", "load", "train", "watch"]
 _HOMES = {
     "BatchNorm": "bnstudy.networks.norm",
     "load": "bnstudy.data",
-    "train": "bnstudy.engines",
+    "train": "bnstudy.runs.training",
     "watch": "bnstudy.activations",
 }
 

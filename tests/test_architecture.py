@@ -129,9 +129,10 @@ def test_the_public_names_are_the_documented_ones_and_importing_the_package_impo
     code = (
         "import sys, bnstudy; assert 'torch' not in sys.modules; "
         "assert set(bnstudy.__all__) <= set(dir(bnstudy)); "
-        "from bnstudy import BatchNorm, activations, data, engines, load, networks, train, watch; "
+        "from bnstudy import BatchNorm, activations, data, load, networks, runs, train, watch; "
+        "import bnstudy.runs.training; "
         "assert watch is activations.watch and load is data.load; "
-        "assert train is engines.train and BatchNorm is networks.norm.BatchNorm"
+        "assert train is runs.training.train and BatchNorm is networks.norm.BatchNorm"
     )
     fresh(code)
 

@@ -2,7 +2,7 @@
 
 The first 800 training and 200 test images of each class, in the order of the
 files, gzipped without a time stamp.  Prints the sha256 of each uncompressed
-file, which ``bnstudy/data/dataset.py`` holds.
+file, which ``bnstudy/data/known.py`` holds.
 
 Run it: ``python tools/make_sample.py FOLDER_OF_THE_DATA_SET``.
 """

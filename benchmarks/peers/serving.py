@@ -73,7 +73,7 @@ class Contestant(Protocol):
 def serve(make: Callable[[data.Dataset], Contestant]) -> None:
     """Answer questions from standard input, about a contestant, until it ends."""
     torch.set_num_threads(1)
-    contestant = make(data.load(source="folder", folder=Path(sys.argv[1])))
+    contestant = make(data.load(folder=Path(sys.argv[1])))
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
         for line in sys.stdin:

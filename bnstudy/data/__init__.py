@@ -1,17 +1,18 @@
-"""Fashion-MNIST as bytes in memory: sources, checksums, splits, order of an epoch.
+"""Images as bytes in memory: sources, checksums, splits, order of an epoch.
 
-Reading order: ``idx`` (the file format), ``dataset``, ``sources``, ``splits``.
+Reading order: ``idx`` (the file format), ``dataset``, ``folders``, ``sources``, ``splits``.
 """
 
-from bnstudy.data.dataset import DataIdentity, Dataset
+from bnstudy.data.dataset import DataIdentity, Dataset, from_arrays
+from bnstudy.data.folders import verify
+from bnstudy.data.known import title_of
 from bnstudy.data.sources import (
-    SOURCES,
+    DATASETS,
     folder_of,
     load,
-    read,
+    register_dataset,
     sample_folder,
     system_folder,
-    verify,
 )
 from bnstudy.data.splits import (
     Images,
@@ -25,7 +26,7 @@ from bnstudy.data.splits import (
 )
 
 __all__ = [
-    "SOURCES",
+    "DATASETS",
     "DataIdentity",
     "Dataset",
     "Images",
@@ -35,11 +36,13 @@ __all__ = [
     "epoch_orders",
     "evaluation_steps",
     "folder_of",
+    "from_arrays",
     "load",
-    "read",
+    "register_dataset",
     "sample_folder",
     "scale",
     "split",
     "system_folder",
+    "title_of",
     "verify",
 ]

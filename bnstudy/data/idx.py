@@ -34,13 +34,25 @@ def read_bytes(path: Path) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataCorruptError(
             f"{path} must be a whole gzip file, got a cut or damaged one ({error}): "
-            "delete it and fetch the data again"
+            "fetch the data again"
+        ) from None
+    except MemoryError:
+        raise DataCorruptError(
+            f"{path} must fit into memory, got more than there is: use fewer images, or a machine "
+            "with more memory"
         ) from None
     except OSError as error:
         raise DataCorruptError(
             f"{path} must be readable, got {error.strerror!r} from the system: "
             "see to its permissions and its disk"
         ) from None
+
+
+def encode(values: Tensor) -> bytes:
+    """Return unsigned bytes of any shape as the content of an IDX file."""
+    shape = np.array(values.shape, dtype=">u4").tobytes()
+    header = bytes((0, 0, UNSIGNED_BYTES, values.ndim))
+    return header + shape + values.contiguous().numpy().tobytes()
 
 
 def sha256(content: bytes) -> str:

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from bnstudy.config import RunConfig
-from bnstudy.data.dataset import Dataset
+from bnstudy.data.dataset import VALIDATION_ONE_IN, Dataset
 from bnstudy.errors import ConfigError
-
-CLASSES = 10
-VALIDATION_ONE_IN = 12
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Splits:
     validation: Images
     test: Images
     population: Images
-    classes: int = CLASSES
+    classes: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -88,38 +85,52 @@ class Splits:
         return tuple(mean), tuple(math.sqrt(each) for each in var)
 
 
-def split(dataset: Dataset, config: RunConfig) -> Splits:
+def split(dataset: Dataset, config: RunConfig, *, capped: bool = False) -> Splits:
     """Select the images of a run, the same ones for every seed.
 
     Validation images are one in twelve of each class, in the order of the file:
     5,000 of 60,000.  If a run asks for fewer images, they are the first ones of
-    each class, in equal numbers; 0 stands for all.  On the bundled sample a run
-    that asks for too many gets all there are; so does one that asks for more
-    population images than it trains on.
+    each class, in equal numbers; 0 stands for all.  A run that asks for more
+    population images than it trains on gets all of these.
+
+    Parameters
+    ----------
+    dataset, config
+        The images, and how many of them the run asks for.
+    capped
+        Whether a run that asks for more images than there are gets all of them, as it
+        always does on a sample.
 
     Raises
     ------
     ConfigError
-        If more images are asked for than the whole data set has.
+        If more images are asked for than there are, unless ``capped``.
     """
     labels = dataset.train_labels.numpy()
     held_out = _one_in(labels, VALIDATION_ONE_IN)
     everything = np.arange(len(labels))
     train = everything if config.train_split == "all" else everything[~held_out]
     validation = everything[:0] if config.train_split == "all" else everything[held_out]
+    lenient = {"population_images"}
+    if capped or dataset.is_sample:
+        lenient |= {"train_images", "validation_images", "test_images"}
 
     def part(name: str, where: np.ndarray, of: np.ndarray) -> np.ndarray:
         count = getattr(config, name)
-        capped = dataset.is_sample or name == "population_images"
-        if count > len(where) and len(where) and not capped:
+        if count > len(where) and len(where) and name not in lenient:
             raise ConfigError(
                 f"{name} can be at most {len(where)}, got {count}: ask for fewer, or 0 for all"
             )
         return where if count == 0 or count >= len(where) else where[first_of_each(of, count)]
 
     train = part("train_images", train, labels[train])
+    if not len(train):  # every class may have a single image, which is held out
+        raise ConfigError(
+            f"a run needs training images, but all {len(labels)} of {dataset.name} are held out "
+            "for validation: add images, or set train_split='all'"
+        )
     validation = part("validation_images", validation, labels[validation])
-    population = part("population_images", train, labels[train]) if len(train) else train
+    population = part("population_images", train, labels[train])
     test_labels = dataset.test_labels.numpy()
     test = part("test_images", np.arange(len(test_labels)), test_labels)
     return Splits(
@@ -127,6 +138,7 @@ def split(dataset: Dataset, config: RunConfig) -> Splits:
         validation=_pick(dataset.train_images, dataset.train_labels, validation),
         test=_pick(dataset.test_images, dataset.test_labels, test),
         population=_pick(dataset.train_images, dataset.train_labels, population),
+        classes=len(dataset.classes),
     )
 
 
@@ -147,8 +159,8 @@ def rank_in_class(labels: np.ndarray) -> np.ndarray:
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
     """Return the positions of ``count`` images, classes in equal parts, in ascending order.
 
-    Classes 0, 1, ... have one more each if ten does not divide ``count``, and if a
-    class has too few, the others make up for it.
+    Classes 0, 1, ... have one more each if ``count`` is no multiple of the number of
+    classes, and if a class has too few, the others make up for it.
     """
     # sorted by rank in the class, then by class: the first of each class, the second, ...
     by_rank = np.lexsort((labels, rank_in_class(labels)))
@@ -156,6 +168,8 @@ def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _pick(images: Tensor, labels: Tensor, where: np.ndarray) -> Images:
+    if len(where) == len(labels):  # all of them, in order: workers share the memory
+        return Images(images, labels.long())
     positions = torch.from_numpy(where)
     return Images(images[positions], labels[positions].long())
 

@@ -95,6 +95,29 @@ class Plan:
             for arm in planned.arms
         )
 
+    def capped(self, *experiments: PlannedExperiment) -> dict[str, int]:
+        """Return the numbers of images there are, where an arm asks for more.
+
+        Parameters
+        ----------
+        *experiments
+            Whose arms are meant; all of the plan if none is given.
+
+        Returns
+        -------
+        dict
+            By the setting that asks for too many, such as ``train_images``; the most that
+            there are if arms train on different splits.
+        """
+        found: dict[str, int] = {}
+        for planned in experiments or self.experiments:
+            for arm in planned.arms:
+                for setting, there in self.data.images(arm.config.train_split).items():
+                    if getattr(arm.config, setting) > there:
+                        found[setting] = max(there, found.get(setting, 0))
+        order = ("train_images", "validation_images", "test_images")
+        return {setting: found[setting] for setting in order if setting in found}
+
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain data, with everything that a run or a verdict depends on.
 
@@ -104,13 +127,9 @@ class Plan:
         return {
             "profile": self.profile,
             "seeds": list(self.seeds),
-            "data": {
-                "name": self.data.name,
-                "digest": self.data.digest,
-                "sample": self.data.sample,
-            },
+            "data": self.data.canonical(),
             "experiments": [
-                _canonical(planned)
+                _canonical(planned, self.capped(planned))
                 for planned in sorted(self.experiments, key=lambda each: each.experiment.name)
             ],
         }
@@ -143,16 +162,18 @@ def _repeated(names: Iterable[str]) -> str:
     return min((name for name, count in Counter(names).items() if count > 1), default="")
 
 
-def _canonical(planned: PlannedExperiment) -> dict[str, Any]:
-    plain = {
+def _canonical(planned: PlannedExperiment, capped: dict[str, int]) -> dict[str, Any]:
+    plain: dict[str, Any] = {
         "name": planned.experiment.name,
         "targets": list(planned.experiment.targets),
         "arms": {arm.name: arm.canonical() for arm in planned.arms},
     }
-    # Without the key an experiment without claims keeps the hash it had before claims existed.
-    if not planned.claims:
-        return plain
-    return {**plain, "claims": {claim.id: claim.canonical() for claim in planned.claims}}
+    # Keys that say nothing are left out, so that plans keep the hash they had without them.
+    if capped:
+        plain["capped"] = capped
+    if planned.claims:
+        plain["claims"] = {claim.id: claim.canonical() for claim in planned.claims}
+    return plain
 
 
 def make_plan(

@@ -7,11 +7,18 @@ from dataclasses import fields
 import pandas as pd
 
 from bnstudy.config import RunConfig
+from bnstudy.data import title_of
 from bnstudy.judging import Calibration, Verdict
 from bnstudy.judging.measures import Run, RunName, finished_runs
 from bnstudy.plan import PILOT_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
-from bnstudy.report.captions import data_name
+from bnstudy.report.captions import (
+    capped_sentence,
+    data_name,
+    data_option,
+    sample_banner,
+    task,
+)
 from bnstudy.report.claim_charts import effect_charts, judgement_chart
 from bnstudy.report.claim_tables import (
     explored_table,
@@ -27,11 +34,6 @@ from bnstudy.report.parallel import map_forked
 from bnstudy.report.sentences import write_reliability, write_tally
 from bnstudy.report.surprises import RULE, surprises
 from bnstudy.runs.tables import Tables
-
-BANNER = (
-    "This study ran on the bundled sample of 8,000 training images and 2,000 test images, not on "
-    "the full data set: its numbers are not those of the full data set."
-)
 
 FIRST_LOOK = (
     "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
@@ -91,7 +93,7 @@ def build(
     pages = map_forked(page, len(plan.experiments))
     planned_runs = _planned(plan, tables.runs)
     return Report(
-        title=f"Batch normalization on {data_name(plan)}: the {plan.profile} study",
+        title=f"Batch normalization on {title_of(plan.data.name)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
         banner=_banner(plan),
         tally=write_tally(verdicts),
@@ -112,7 +114,7 @@ def build(
 
 def _banner(plan: Plan) -> str:
     if plan.data.sample:
-        return BANNER
+        return sample_banner(plan.data)
     if is_pilot(plan):
         return PILOT
     small = plan.profile in ("tiny", "quick")
@@ -143,6 +145,7 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
             [
                 _state(*_counts_of(evidence)),
                 *_same_arms(evidence.planned.arms),
+                *filter(None, [_capped(evidence)]),
             ]
         ),
         arms=_arms(evidence),
@@ -153,6 +156,11 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         findings=tuple(findings),
         command=_command(evidence.plan, experiment.name),
     )
+
+
+def _capped(evidence: Evidence) -> str:
+    capped = evidence.plan.capped(evidence.planned)
+    return capped_sentence(evidence.plan.data, capped)
 
 
 def _planned(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
@@ -251,8 +259,8 @@ def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
         "Batch normalization rescales what each layer of a neural network passes on, so that over "
         "every small batch of training images it has mean 0 and variance 1, and then learns how "
         "much of that to undo. It is said to make training faster. To see what is true of it, "
-        f"this study trains a small network, LeNet, to recognize the ten kinds of clothing in "
-        f"{data_name(plan)} again and again: {experiments}, and in each of them every variant "
+        f"this study trains a small network, LeNet, to {task(plan)}, "
+        f"again and again: {experiments}, and in each of them every variant "
         f"(arm) {len(plan.seeds):,} {'time' if len(plan.seeds) == 1 else 'times'}, from "
         f"{'a' if len(plan.seeds) == 1 else 'another'} random start each. A "
         "start (seed) gives all arms the same initial weights and the same order of images, so "
@@ -274,7 +282,7 @@ def _options(plan: Plan) -> str:
     if plan.profile not in PROFILES or len(plan.seeds) != PROFILES[plan.profile].seeds:
         options += f" --seeds {len(plan.seeds)}"
     options += " --pilot" if is_pilot(plan) else ""
-    return options + (" --data sample" if plan.data.sample else "")
+    return options + data_option(plan.data)
 
 
 def is_pilot(plan: Plan) -> bool:
@@ -354,7 +362,9 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Plan (sha256)", plan.sha256),
         ("Profile", plan.profile),
         ("Seeds", _seeds(plan)),
-        ("Images", f"{data_name(plan)}{', the bundled sample' if plan.data.sample else ''}"),
+        ("Images", data_name(plan)),
+        ("Classes", ", ".join(plan.data.classes)),
+        ("Channels, height and width", " x ".join(map(str, plan.data.shape))),
         ("Images (sha256)", plan.data.digest),
         ("Images taken from", _distinct(runs, "data.source")),
         ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bnstudy.judging import Calibration, finished_runs, pilot_of, take_sample
 from bnstudy.plan import Plan
+from bnstudy.report.captions import capped_sentence
 from bnstudy.report.text import decimal, general, percent, rough_duration
 from bnstudy.runs.progress import Listener, Progress, Workload
 from bnstudy.runs.runner import Summary
@@ -87,6 +88,12 @@ def _start_bar(progress: Progress) -> bars.Progress:
     bar.add_task("", total=progress.image_passes, runs=0, all_runs=progress.runs)
     bar.start()
     return bar
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """Return a line for a study whose arms ask for more images than there are."""
+    sentence = capped_sentence(plan.data, plan.capped())
+    return [sentence] if sentence else []
 
 
 def workload_lines(workload: Workload) -> list[str]:

@@ -9,17 +9,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from bnstudy.config import RunConfig, canonical_json
-from bnstudy.data import Dataset, Splits, read, split
-from bnstudy.data.splits import VALIDATION_ONE_IN
+from bnstudy.data import DataIdentity, Dataset, Splits, split
 from bnstudy.engines import train
 from bnstudy.engines.lockstep import available, stack_size, unsupported
 from bnstudy.engines.probes import all_scheduled
-from bnstudy.errors import BnstudyError, ConfigError, unknown
+from bnstudy.engines.training import Options
+from bnstudy.errors import ConfigError, unknown
+from bnstudy.runs.processes import one_line
+from bnstudy.runs.shared_data import SharedDataset
 from bnstudy.runs.store import FINISHED, RunKey, Store
 
 ENGINES = ("auto", "reference", "lockstep")
@@ -68,8 +70,8 @@ class WorkerSetup:
     ----------
     root
         Folder of the store that it writes to.
-    data_folder, data_source
-        Where it reads the images.
+    dataset
+        The images; a :class:`SharedDataset` arrives in the worker as a data set.
     device
         A torch device.
     provenance
@@ -77,8 +79,7 @@ class WorkerSetup:
     """
 
     root: Path
-    data_folder: Path
-    data_source: str
+    dataset: Dataset | SharedDataset
     device: str
     provenance: Mapping[str, Any]
 
@@ -114,16 +115,30 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     return engine if possible else "reference"
 
 
-def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]:
-    """Group runs into jobs in their order, a stack at the place of its first run."""
+def plan_jobs(
+    keys: list[RunKey], engine: str, device: str = "cpu", data: DataIdentity | None = None
+) -> list[Job]:
+    """Group runs into jobs in their order, a stack at the position of its first run.
+
+    Parameters
+    ----------
+    keys
+        The runs.
+    engine
+        ``auto``, ``lockstep`` or ``reference``.
+    device
+        A torch device.
+    data
+        The images; of the shape and number of classes of Fashion-MNIST if not given.
+    """
     groups: dict[str, list[RunKey]] = {}
     for key in keys:
         arm = canonical_json([key.run.arm.config.canonical(), key.run.arm.probes])
-        alone = engine == "reference" or not _stackable(key)
+        alone = engine == "reference" or not _stackable(key, device, data)
         groups.setdefault(key.id if alone else arm, []).append(key)
     jobs = []
     for group in groups.values():
-        stacked = engine != "reference" and _stackable(group[0])
+        stacked = engine != "reference" and _stackable(group[0], device, data)
         if stacked and (engine == "lockstep" or len(group) >= FEWEST_SEEDS):
             size = stack_size(group[0].run.arm.config, device)
             stacks = (group[start : start + size] for start in range(0, len(group), size))
@@ -133,24 +148,34 @@ def plan_jobs(keys: list[RunKey], engine: str, device: str = "cpu") -> list[Job]
     return jobs
 
 
-def _stackable(key: RunKey) -> bool:
+def _stackable(key: RunKey, device: str, data: DataIdentity | None) -> bool:
     """Return whether the lockstep engine may and can train a run."""
     arm = key.run.arm
-    return not arm.by_reference and all_scheduled(arm.probes) and not unsupported(arm.config)
+    return not arm.by_reference and stackable(arm.config, arm.probes, device, data)
 
 
-def image_passes(config: RunConfig, dataset: Dataset) -> int:
+def stackable(
+    config: RunConfig, probes: Options, device: str, data: DataIdentity | Dataset | None
+) -> bool:
+    """Return whether the lockstep engine can train runs of these settings, probes and images."""
+    if not all_scheduled(probes):
+        return False
+    if data is None:
+        return not unsupported(config, device=device)
+    classes = len(data.classes)
+    return not unsupported(config, shape=data.shape, classes=classes, device=device)
+
+
+def image_passes(config: RunConfig, data: DataIdentity) -> int:
     """Return how many times a run trains on an image: images per epoch times epochs."""
-    labels = len(dataset.train_labels)
-    # one image in twelve is held out for validation
-    there = labels if config.train_split == "all" else labels - labels // VALIDATION_ONE_IN
+    there = data.images(config.train_split)["train_images"]
     return config.epochs * min(config.train_images or there, there)
 
 
 def make_trainer(setup: WorkerSetup) -> Callable[[Job], list[RunResult]]:
     """Prepare a worker process; return the function that trains a job into the store."""
     torch.set_num_threads(1)
-    dataset = read(setup.data_folder, setup.data_source)
+    dataset = cast(Dataset, setup.dataset)
     store = Store(setup.root)
     last: dict[str, Splits] = {}  # only the latest: arms of one size come one after the other
 
@@ -159,7 +184,7 @@ def make_trainer(setup: WorkerSetup) -> Callable[[Job], list[RunResult]]:
         name = str([getattr(config, each) for each in (*fields, "population_images")])
         if name not in last:
             last.clear()
-            last[name] = split(dataset, config)
+            last[name] = split(dataset, config, capped=True)
         return last[name]
 
     def trainer(job: Job) -> list[RunResult]:
@@ -201,9 +226,3 @@ def _train_into(
             "images_per_second": images / record.wall_seconds,
         }
         store.write(key, record, {**setup.provenance, "engine": engine, **times})
-
-
-def one_line(error: Exception) -> str:
-    """Return an error as one line, with its kind if it was not foreseen."""
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, BnstudyError) else f"{type(error).__name__}: {text}"

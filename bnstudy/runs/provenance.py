@@ -23,15 +23,14 @@ from bnstudy.registry import is_own
 
 ENGINE_MODULES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
-# Errors change no result, the content that the sources read has its own checksum, and compilers
-# differ between machines anyway.
+# Errors change no result, images have a checksum of their own wherever they come from, and
+# compilers differ between machines anyway.
 NO_EFFECT = frozenset(
     {
         "bnstudy",
         "bnstudy.compiling",
         "bnstudy.errors",
-        "bnstudy.data.idx",
-        "bnstudy.data.sources",
+        "bnstudy.data.dataset",
     }
 )
 

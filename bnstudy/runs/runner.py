@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bnstudy.data import Dataset
-from bnstudy.errors import BnstudyError, ConfigError, StoreError
+from bnstudy.errors import BnstudyError, ConfigError, PlanMismatchError, StoreError
 from bnstudy.plan import Plan
 from bnstudy.runs.jobs import (
     Job,
@@ -26,15 +26,14 @@ from bnstudy.runs.jobs import (
     make_trainer,
     plan_jobs,
 )
-from bnstudy.runs.processes import Pool
+from bnstudy.runs.processes import TICK_SECONDS, Pool, collect, refuse_while_starting
 from bnstudy.runs.progress import Listener, Progress, Workload
 from bnstudy.runs.provenance import commit, machine, versions
 from bnstudy.runs.registration import freeze
+from bnstudy.runs.shared_data import SharedDataset
 from bnstudy.runs.store import FINISHED, RunKey, Store, identify
 from bnstudy.runs.tables import read_tables
 
-ATTEMPTS = 3
-TICK_SECONDS = 0.5
 # image-passes per second and worker, evaluation included; used until a run was timed
 ASSUMED_RATES = {"reference": 10_000.0, "lockstep": 40_000.0}
 
@@ -90,7 +89,7 @@ def run_study(
     plan, store
         The runs there should be, and those there are.
     dataset
-        The images that the plan names.
+        The images that the plan names; workers train on these tensors as they are now.
     workers
         Number of processes, each with one thread.  If None, one per core; with the
         lockstep engine on a GPU, one.
@@ -112,15 +111,19 @@ def run_study(
     Raises
     ------
     ConfigError
-        If ``workers`` is below 1, or there is no such device or engine.
+        If ``workers`` is below 1, there is no such device or engine, or worker processes
+        cannot import the program that calls this.
     StoreError
         If the disk is full; finished runs stay.
     PlanMismatchError
-        If the store holds the runs of another plan.
+        If the images are not those of the plan, or the store holds the runs of another plan.
+    RunFailedError
+        If no worker process can start.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
+    refuse_while_starting()
+    check_workers(workers)
     check_device(device)
+    check_images(plan, dataset)
     started, listener = time.perf_counter(), listener or Listener()
     # experiments may share a run: it is trained once, for the last of them
     keys = list(
@@ -130,8 +133,8 @@ def run_study(
     todo = [key for key in keys if statuses[key.id] not in FINISHED]
     engine = choose_engine(engine, device, listener.note)
     count = workers or (1 if engine != "reference" and device != "cpu" else cores())
-    jobs = plan_jobs(todo, engine, device)
-    costs = {key.id: image_passes(key.run.arm.config, dataset) for key in todo}
+    jobs = plan_jobs(todo, engine, device, plan.data)
+    costs = {key.id: image_passes(key.run.arm.config, plan.data) for key in todo}
     if dry_run:
         listener.planned(workload(plan, store, keys, statuses, jobs, costs, count))
         return Summary(skipped=len(keys) - len(todo), left=len(todo))
@@ -143,16 +146,47 @@ def run_study(
                 listener.note(f"damaged run kept aside as {aside}, training it again")
         summary = Summary(skipped=len(keys) - len(todo))
         if todo:
-            setup = WorkerSetup(
-                store.root, dataset.folder, dataset.source, device, origin(dataset, device)
-            )
-            _train(jobs, costs, setup, min(count, len(jobs)), summary, listener)
+            shared = SharedDataset(dataset, store.root)
+            setup = WorkerSetup(store.root, shared, device, origin(dataset, device))
+            try:
+                _train(jobs, costs, setup, min(count, len(jobs)), summary, listener)
+            finally:
+                shared.close()
     except OSError as error:
         if isinstance(error, BnstudyError):
             raise
         raise StoreError(f"{store.root} cannot be written ({error.strerror})") from None
     summary.wall_seconds = time.perf_counter() - started
     return summary
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of worker processes below 1.
+
+    Raises
+    ------
+    ConfigError
+        Naming the number.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
+
+
+def check_images(plan: Plan, dataset: Dataset) -> None:
+    """Refuse images that are not those of the plan.
+
+    Raises
+    ------
+    PlanMismatchError
+        With both checksums.
+    """
+    digest = dataset.digest
+    if digest != plan.data.digest:
+        raise PlanMismatchError(
+            f"the images must be those that the plan was made for ({plan.data.name}, sha256 "
+            f"{plan.data.digest[:12]}...), got {dataset.name} with {digest[:12]}...: give "
+            "those, or make the plan with DataIdentity.of(dataset)"
+        )
 
 
 def check_device(device: str) -> None:
@@ -249,15 +283,8 @@ def _train(
     pool = Pool(workers, make_trainer, setup)
     try:
         while summary.left:
-            for worker in pool.idle:
-                if pending:
-                    pool.give(worker, pending.popleft())
-            for job, results in pool.results(TICK_SECONDS):
+            for job, results in collect(pool, pending, attempts):
                 if results is None:
-                    attempts[job] += 1
-                    if attempts[job] < ATTEMPTS:
-                        pending.append(job)
-                        continue
                     results = [RunResult("failed", "its process was killed (out of memory?)")]
                     results *= len(job.keys)
                 for key, result in zip(job.keys, results, strict=True):

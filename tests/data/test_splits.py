@@ -1,7 +1,5 @@
 """Which images a run sees, and in which order."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from bnstudy import data
 from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError
-from tests.data.files import refusal
+from tests.data.files import patterns, refusal
 
 # Splits -------------------------------------------------------------------------------
 
@@ -27,11 +25,9 @@ def made(labels: list[int] | np.ndarray, test_labels: list[int] | None = None) -
         content[:, 0, 1] = torch.arange(count) % 256
         return content
 
-    held = torch.as_tensor(np.asarray(labels, dtype=np.uint8))
-    tests = torch.tensor(test_labels or [0], dtype=torch.uint8)
-    return data.Dataset(
-        "made", "test", Path(), images(len(held)), held, images(len(tests)), tests, digests={}
-    )
+    held = np.asarray(labels)
+    tests = np.asarray(test_labels or [0])
+    return data.from_arrays("made", images(len(held)), held, images(len(tests)), tests)
 
 
 def places(part: data.Images) -> list[int]:
@@ -81,7 +77,7 @@ def test_a_subset_has_classes_in_equal_parts_in_the_order_of_the_file() -> None:
 
 
 def test_test_images_are_taken_in_equal_parts() -> None:
-    found = data.split(made([0], [5, 5, 3, 3, 1, 1]), everything(test_images=4))
+    found = data.split(made(list(range(6)), [5, 5, 3, 3, 1, 1]), everything(test_images=4))
     assert places(found.test) == [0, 2, 4, 5]
 
 
@@ -108,6 +104,31 @@ def test_asking_for_more_images_than_there_are_is_refused(name: str, most: int) 
     config = RunConfig(population_images=0).replace(**{name: most + 1})
     message = refusal(lambda: data.split(made([0] * 13 + [1] * 25), config), ConfigError)
     assert message == f"{name} can be at most {most}, got {most + 1}: ask for fewer, or 0 for all"
+
+
+def test_a_study_takes_the_images_there_are_where_it_asks_for_more() -> None:
+    config = RunConfig(train_images=34, validation_images=6, test_images=2)
+    found = data.split(made([0] * 13 + [1] * 25), config, capped=True)
+    parts = (found.train, found.validation, found.test, found.population)
+    assert [len(part) for part in parts] == [33, 5, 1, 33]
+
+
+def test_images_that_are_all_held_out_are_refused() -> None:
+    message = refusal(lambda: data.split(made([0, 1]), RunConfig()), ConfigError)
+    assert message == (
+        "a run needs training images, but all 2 of made are held out for validation: add images, "
+        "or set train_split='all'"
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 9), (20, 20)])
+def test_splits_know_the_shape_of_an_image_and_the_classes(shape: tuple[int, ...]) -> None:
+    dataset = data.from_arrays("made", **patterns(classes=26, train=13, test=1, shape=shape))
+    found = data.split(dataset, RunConfig(train_images=52))
+    assert found.classes == 26
+    assert found.shape == ((1, *shape) if len(shape) == 2 else shape)
+    assert torch.bincount(found.train.labels).tolist() == [2] * 26
+    assert data.scale(found.train.images).shape == (52, *found.shape)
 
 
 def test_the_sample_gives_what_it_has_when_asked_for_more(sample: data.Dataset) -> None:

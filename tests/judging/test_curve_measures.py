@@ -8,13 +8,15 @@ import pytest
 
 from bnstudy.config import RunConfig
 from bnstudy.errors import NotMeasuredError
-from bnstudy.judging.measures import CHANCE, Run, epoch_means, read, sorted_parameters
+from bnstudy.judging.measures import Run, epoch_means, read, sorted_parameters
+from tests.identities import FASHION, PETS
 
 EMPTY = pd.DataFrame()
 
 
-def run(curve, *, norms=EMPTY, diverged=False):
-    return Run(RunConfig(epochs=2), diverged, 10, pd.DataFrame(curve), norms, EMPTY)
+def run(curve, *, norms=EMPTY, diverged=False, data=FASHION, **settings):
+    config = RunConfig(epochs=2, **settings)
+    return Run(config, diverged, 10, pd.DataFrame(curve), norms, EMPTY, data)
 
 
 CURVE = {
@@ -57,9 +59,27 @@ def test_the_latest_value_is_that_of_the_horizon_and_of_guessing_once_diverged()
     options = {"column": "validation_accuracy"}
     assert read(run(CURVE), "latest", options).value == 0.8
     assert read(run(CURVE), "latest", {**options, "epochs": 1.5}).value == 0.6
-    assert read(run(cut(2), diverged=True), "latest", options).value == CHANCE
+    assert read(run(cut(2), diverged=True), "latest", options).value == 1 / 10
     loss = read(run(cut(2), diverged=True), "latest", {"column": "validation_loss"}).value
     assert loss == pytest.approx(math.log(10))
+
+
+@pytest.mark.parametrize(("data", "classes"), [(FASHION, 10), (PETS, 4)])
+def test_a_diverged_run_guesses_among_the_classes_of_its_images(data, classes):
+    lost = run(cut(2), diverged=True, data=data)
+    assert read(lost, "accuracy", {"epochs": 1}).value == pytest.approx(1 / classes)
+    assert read(lost, "loss", {"epochs": 1}).value == pytest.approx(math.log(classes))
+    options = {"column": "test_loss"}
+    assert read(lost, "latest", options).value == pytest.approx(math.log(classes))
+
+
+@pytest.mark.parametrize(
+    ("data", "asked", "images"), [(FASHION, 0, 10_000), (FASHION, 50, 50), (PETS, 50, 40)]
+)
+def test_accuracy_is_resolved_to_one_of_the_images_tested_on(data, asked, images):
+    lost = run(cut(2), diverged=True, data=data, test_images=asked)
+    reading = read(lost, "accuracy-deviation", {"epochs": 2, "last": 2})
+    assert reading.value == pytest.approx(1 / images)
 
 
 def test_a_target_that_was_reached_before_a_run_diverged_is_reached():

@@ -9,6 +9,7 @@ import pytest
 from bnstudy.config import RunConfig
 from bnstudy.errors import NotMeasuredError
 from bnstudy.judging.measures import Run, channel_percentiles, read
+from tests.identities import FASHION
 
 
 def run(rows, *, probe="activations", tensor="in", diverged=False):
@@ -18,7 +19,7 @@ def run(rows, *, probe="activations", tensor="in", diverged=False):
     words = ["probe", "layer", "tensor", "stat"]
     frame[words] = frame[words].astype("category")  # as the store has them
     empty = pd.DataFrame()
-    return Run(RunConfig(epochs=4), diverged, 100, empty, empty, frame)
+    return Run(RunConfig(epochs=4), diverged, 100, empty, empty, frame, FASHION)
 
 
 def traces(layer, **values):
@@ -161,7 +162,7 @@ def test_a_diverged_run_has_no_histogram_at_its_end():
 def channels(*rows):
     found = run([(step, "norm1", "value", value) for step, _, value in rows], probe="affine")
     measures = found.measures.assign(channel=[channel for _, channel, _ in rows])
-    return Run(found.config, found.diverged, 100, found.curve, found.norms, measures)
+    return Run(found.config, found.diverged, 100, found.curve, found.norms, measures, FASHION)
 
 
 def test_channels_move_by_the_root_mean_square_of_their_distances_at_the_last_record():

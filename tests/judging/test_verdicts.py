@@ -15,6 +15,7 @@ from bnstudy.judging import Outcome, judge, measure, shortfalls
 from bnstudy.judging.measures import Run, read
 from bnstudy.plan import Estimand, Variant
 from bnstudy.runs.tables import Tables
+from tests.identities import FASHION
 from tests.synthetic.examples import (
     ACCURACY,
     EPOCHS,
@@ -393,7 +394,7 @@ def watched(rows, *, diverged=False):
     frame = pd.DataFrame(rows, columns=["step", "layer", "value"])
     frame = frame.assign(probe="activations", stat="std", tensor="output", channel=-1)
     empty = pd.DataFrame()
-    return Run(RunConfig(epochs=EPOCHS), diverged, 100, empty, empty, frame)
+    return Run(RunConfig(epochs=EPOCHS), diverged, 100, empty, empty, frame, FASHION)
 
 
 SEEN = [(0, "conv1", 1.0), (0, "fc1", 3.0), (100, "conv1", 2.0), (100, "fc1", 6.0)]

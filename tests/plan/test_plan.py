@@ -7,12 +7,13 @@ import pytest
 
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.errors import ConfigError
-from bnstudy.plan import PROFILES, Arm, DataIdentity, Experiment, Plan, make_plan
+from bnstudy.plan import PROFILES, Arm, Experiment, Plan, make_plan
 from bnstudy.runs.registration import freeze, stored_plan
 from bnstudy.runs.store import Store
+from tests.identities import FASHION, PETS
 from tests.synthetic.examples import STEPS, claim
 
-DATA = DataIdentity("fashion-mnist", "0" * 64, sample=False)
+DATA = FASHION
 
 
 def experiment(name="speed", arms=("none", "bn"), targets=(0.7,)):
@@ -66,7 +67,7 @@ def test_a_misspelled_normalization_is_refused_before_anything_runs():
     [
         {"seeds": (0, 1, 2)},
         {"profile": "quick"},
-        {"data": dataclasses.replace(DATA, sample=True)},
+        {"data": dataclasses.replace(DATA, sample="bundled sample")},
         {"data": dataclasses.replace(DATA, digest="1" * 64)},
     ],
 )
@@ -130,3 +131,27 @@ def test_a_claim_stands_in_a_plan_once_and_names_arms_that_are_there():
         with pytest.raises(ConfigError) as refusal:
             dataclasses.replace(bare, experiments=(planned,))
         assert str(refusal.value) == message
+
+
+def test_a_plan_says_what_its_images_are():
+    stored = make_plan((experiment(),), PROFILES["tiny"], PETS).canonical()["data"]
+    assert stored == {
+        "name": "pets",
+        "digest": "cd" * 32,
+        "sample": False,
+        "classes": ["cat", "dog", "bird & <bee>", "cow"],
+        "shape": [3, 32, 32],
+        "images": {"train": 55, "validation": 5, "test": 40},
+    }
+
+
+def test_a_plan_says_where_arms_ask_for_more_images_than_there_are():
+    config = RunConfig(train_images=60, validation_images=5, test_images=41)
+    everything = config.replace(train_split="all")  # 60 are there, and no validation images
+    arms = (Arm("held-out", config), Arm("all", everything))
+    small = Experiment("small", "T", "Q", "L", "D", "S", arms=lambda profile: arms)
+    plan = make_plan((small, experiment()), PROFILES["tiny"], PETS)
+    assert plan.capped() == {"test_images": 40, "train_images": 55}
+    first, second = plan.canonical()["experiments"]
+    assert first["capped"] == {"test_images": 40, "train_images": 55}
+    assert "capped" not in second

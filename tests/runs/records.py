@@ -1,5 +1,6 @@
 """Records, plans and keys of runs that nobody trained, for tests of the store."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pandas as pd
 
 from bnstudy.config import RunConfig
 from bnstudy.engines.run_record import CURVE_COLUMNS, NORM_COLUMNS, Record
-from bnstudy.plan import Arm, DataIdentity, Experiment, PlannedRun, Profile, make_plan
+from bnstudy.plan import Arm, Experiment, PlannedRun, Profile, make_plan
 from bnstudy.runs.store import identify
+from tests.identities import FASHION
 
-DATA = DataIdentity("fashion-mnist", "d" * 64, sample=False)
+DATA = replace(FASHION, digest="d" * 64)
 
 
 def record(status="done", steps=10, weights="w", order="o") -> Record:

@@ -10,7 +10,7 @@ from tests.plans import plan_of
 
 def test_a_worker_reports_a_full_disk_as_such(sample, tmp_path, monkeypatch):
     plan = plan_of(sample, seeds=1)
-    do = jobs.make_trainer(jobs.WorkerSetup(tmp_path, sample.folder, sample.source, "cpu", {}))
+    do = jobs.make_trainer(jobs.WorkerSetup(tmp_path, sample, "cpu", {}))
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -16,7 +16,6 @@ from tests.plans import plan_of
 
 TRAINING = {
     "bnstudy.config",
-    "bnstudy.data.dataset",
     "bnstudy.data.splits",
     "bnstudy.engines.lockstep.cpu",
     "bnstudy.engines.lockstep.random_draws",

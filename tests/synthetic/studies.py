@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from bnstudy.engines.run_record import CURVE_COLUMNS, MEASURE_COLUMNS, NORM_COLUMNS
-from bnstudy.plan import Claim, DataIdentity, Plan, PlannedExperiment, PlannedRun
+from bnstudy.plan import Claim, Plan, PlannedExperiment, PlannedRun
 from bnstudy.runs.tables import KEY_COLUMNS, Tables
+from tests.identities import FASHION, SAMPLE
 from tests.synthetic.examples import convergence, source, speed
 from tests.synthetic.records import formula_record, given_record, random_record
 
@@ -17,7 +18,7 @@ ROW_COLUMNS = [*KEY_COLUMNS, "status", "id", "steps", "steps_per_epoch"]
 
 def plan(*experiments: PlannedExperiment, seeds: int = 6, sample: bool = False) -> Plan:
     """Return a plan of these experiments; of ``source`` and ``convergence`` if none is given."""
-    data = DataIdentity("fashion-mnist", "ab" * 32, sample)
+    data = SAMPLE if sample else FASHION
     return Plan("quick", tuple(range(seeds)), data, experiments or (source(), convergence()))
 
 

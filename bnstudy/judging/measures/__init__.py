@@ -15,10 +15,9 @@ from bnstudy.judging.measures.probes import (
     sorted_parameters,
 )
 from bnstudy.judging.measures.registry import MEASURES, find_measure, measure, read
-from bnstudy.judging.measures.run import CHANCE, Reading, Run, RunName, finished_runs
+from bnstudy.judging.measures.run import Reading, Run, RunName, finished_runs
 
 __all__ = [
-    "CHANCE",
     "MEASURES",
     "Reading",
     "Run",

@@ -1,17 +1,13 @@
 """Measures of learning curves: steps to a target, accuracy, loss, what training reached."""
 
-import math
-
 import numpy as np
 import pandas as pd
 
 from bnstudy.errors import ConfigError, NotMeasuredError, unknown
 from bnstudy.inference import log_deviations
 from bnstudy.judging.measures.registry import measure
-from bnstudy.judging.measures.run import CHANCE, Reading, Run
-from bnstudy.networks.building import CLASSES
+from bnstudy.judging.measures.run import Reading, Run
 
-TEST_IMAGES = 10_000
 STATISTICS = ("population", "running")
 AFTER = 1e-9  # epochs and steps are compared as floats
 
@@ -42,15 +38,17 @@ def accuracy(run: Run, *, epochs: float, statistics: str = "population") -> Read
     ``statistics`` are the ``population`` statistics re-estimated on training
     images, or the ``running`` averages.
     """
-    return Reading(CHANCE if run.diverged else _test(run, "accuracy", epochs, statistics)[-1])
+    if run.diverged:
+        return Reading(run.data.chance)
+    return Reading(_test(run, "accuracy", epochs, statistics)[-1])
 
 
 @measure("loss")
 def loss(run: Run, *, epochs: float, statistics: str = "population") -> Reading:
     """Return test cross-entropy after ``epochs``; a diverged run guesses: log of the classes."""
-    return Reading(
-        math.log(CLASSES) if run.diverged else _test(run, "loss", epochs, statistics)[-1]
-    )
+    if run.diverged:
+        return Reading(run.data.guessing_loss)
+    return Reading(_test(run, "loss", epochs, statistics)[-1])
 
 
 @measure("accuracy-deviation")
@@ -61,7 +59,8 @@ def accuracy_deviation(
 
     At least 1 / the images tested on; a diverged run has this, guessing all along.
     """
-    resolution = 1.0 / (run.config.test_images or TEST_IMAGES)
+    asked, there = run.config.test_images, run.data.test_images
+    resolution = 1.0 / min(asked or there, there)
     if run.diverged:
         return Reading(resolution)
     values = _test(run, "accuracy", epochs, statistics, since=epochs - last)
@@ -87,7 +86,7 @@ def latest(run: Run, *, column: str, epochs: float = 0.0) -> Reading:
     A diverged run guesses among the classes: leaving it out would flatter its arm.
     """
     if run.diverged:
-        return Reading(CHANCE if "accuracy" in column else math.log(CLASSES))
+        return Reading(run.data.chance if "accuracy" in column else run.data.guessing_loss)
     _, values = _watched(run, column, epochs or run.config.epochs)
     if not len(values):
         raise NotMeasuredError(f"{column} was not measured")

@@ -7,11 +7,9 @@ from typing import Any
 import pandas as pd
 
 from bnstudy.config import RunConfig
-from bnstudy.networks.building import CLASSES
-from bnstudy.plan import Plan
+from bnstudy.plan import DataIdentity, Plan
 from bnstudy.runs.tables import KEY_COLUMNS, Tables
 
-CHANCE = 1.0 / CLASSES
 RunName = tuple[str, str, int]  # experiment, arm, seed
 
 
@@ -45,6 +43,8 @@ class Run:
         Optimizer steps in one epoch.
     curve, norms, measures
         Its rows of the study's tables, in the order of steps.
+    data
+        The images it was trained and tested on.
     readings
         What has been read of it already: claims and exhibits often read the same.
     """
@@ -55,6 +55,7 @@ class Run:
     curve: pd.DataFrame
     norms: pd.DataFrame
     measures: pd.DataFrame
+    data: DataIdentity
     readings: dict[Any, Reading] = field(default_factory=dict, repr=False)
 
 
@@ -83,6 +84,7 @@ def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
                 curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
                 norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
                 measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
+                data=plan.data,
             )
     return runs
 

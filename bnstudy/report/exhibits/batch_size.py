@@ -16,8 +16,8 @@ from bnstudy.plan import Arm
 from bnstudy.report import text
 from bnstudy.report.drawing import Guide, Scale, levels
 from bnstudy.report.evidence import Evidence, grouped, seed_means
-from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
-from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit
+from bnstudy.report.exhibits.final_accuracy import POPULATION
+from bnstudy.report.exhibits.frame import Content, Nothing, Options, as_guessing, exhibit
 from bnstudy.report.model import Table
 
 GROUP = ["panel", "arm", "level"]
@@ -39,7 +39,7 @@ def family_arms(evidence: Evidence, options: Options) -> tuple[Arm, ...]:
     return tuple(arm for family in norm_families(evidence, options).values() for arm in family)
 
 
-@exhibit("accuracy-by-batch", diverged=GUESSING, arms=family_arms)
+@exhibit("accuracy-by-batch", diverged=as_guessing, arms=family_arms)
 def accuracy_by_batch(
     evidence: Evidence, arms: tuple[Arm, ...], options: Options
 ) -> Content | Nothing:

@@ -10,22 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bnstudy.inference import Interval, difference_interval
-from bnstudy.judging.measures import CHANCE
 from bnstudy.plan import Arm
 from bnstudy.report import text
 from bnstudy.report.drawing import INK, MUTED, RC_PARAMS, Scale, line_styles, new_figure
 from bnstudy.report.drawing.marks import dots, format_axes, paired_dots, seed_offsets
 from bnstudy.report.drawing.styles import wrap_label, wrap_tick_labels
 from bnstudy.report.evidence import Evidence, pair_up
-from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
+from bnstudy.report.exhibits.frame import Content, Nothing, Options, as_guessing, exhibit, labels_of
 from bnstudy.report.model import Table
 
 POPULATION = "test_accuracy_population"
-GUESSING = f"they count with the accuracy of guessing, {text.percent(CHANCE, 0)}."
 HALF_WIDTH = 24  # letters that half of the width has room for in a line
 
 
-@exhibit("final-accuracy", diverged=GUESSING)
+@exhibit("final-accuracy", diverged=as_guessing)
 def final_accuracy(
     evidence: Evidence, arms: tuple[Arm, ...], options: Options
 ) -> Content | Nothing:

@@ -63,7 +63,7 @@ class Nothing:
 
 Maker = Callable[[Evidence, tuple[Arm, ...], Options], Content | Nothing]
 ChooseArms = Callable[[Evidence, Options], tuple[Arm, ...]]
-Diverged = str | Callable[[Options], str]
+Diverged = str | Callable[[Evidence, Options], str]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def exhibit(
         For example ``learning-curves``.
     diverged
         What becomes of diverged runs in it, the end of a sentence; or a function of the
-        exhibit's options that returns it.
+        evidence and the exhibit's options that returns it.
     arms
         Which arms it shows.
 
@@ -138,7 +138,7 @@ def make(evidence: Evidence, asked: Exhibit, anchor: str) -> Finding:
     registered = find("exhibit", asked.kind, EXHIBITS)
     arms = registered.arms(evidence, asked.options)
     diverged = registered.diverged
-    diverged = diverged if isinstance(diverged, str) else diverged(asked.options)
+    diverged = diverged if isinstance(diverged, str) else diverged(evidence, asked.options)
     missing = gaps(evidence, arms, diverged)
     found = registered.make(evidence, arms, asked.options)
     if isinstance(found, Nothing):
@@ -154,6 +154,12 @@ def make(evidence: Evidence, asked: Exhibit, anchor: str) -> Finding:
     )
     notes = (*found.notes, *missing)
     return Finding(anchor, found.sentence, asked.caption, found.tables, chart, notes)
+
+
+def as_guessing(evidence: Evidence, options: Options) -> str:
+    """Say that diverged runs count with the accuracy of guessing."""
+    chance = text.percent(evidence.plan.data.chance, 0)
+    return f"they count with the accuracy of guessing, {chance}."
 
 
 def labels_of(arms: Iterable[Arm]) -> dict[str, str]:

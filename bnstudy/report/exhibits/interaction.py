@@ -14,8 +14,8 @@ from bnstudy.report.drawing import INK, LINE_STYLES, MUTED, RC_PARAMS, Scale, ne
 from bnstudy.report.drawing.marks import dots, format_axes, seed_offsets, thin_lines
 from bnstudy.report.drawing.styles import shorten
 from bnstudy.report.evidence import Evidence
-from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
-from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit
+from bnstudy.report.exhibits.final_accuracy import POPULATION
+from bnstudy.report.exhibits.frame import Content, Nothing, Options, as_guessing, exhibit
 from bnstudy.report.model import Table
 
 ENDS = ["mean", "low", "high"]
@@ -27,7 +27,7 @@ SCALES = (
 CELLS = ((0, 1), (0, 0), (1, 1), (1, 0))
 
 
-@exhibit("interaction", diverged=GUESSING)
+@exhibit("interaction", diverged=as_guessing)
 def interaction(evidence: Evidence, arms: tuple[Arm, ...], options: Options) -> Content | Nothing:
     """Show a 2x2 of arms at the end of training, and the contrast of every seed.
 

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from bnstudy.judging.measures import CHANCE
 from bnstudy.plan import Arm
 from bnstudy.report import text
 from bnstudy.report.drawing import RC_PARAMS, Scale, line_styles, new_figure
@@ -43,12 +42,12 @@ def family_arms(evidence: Evidence, options: Options) -> tuple[Arm, ...]:
     return tuple(arm for family in rate_families(evidence, options).values() for arm in family)
 
 
-@exhibit(
-    "learning-rates",
-    diverged="they count as not reached, with the accuracy of guessing, "
-    f"{text.percent(CHANCE, 0)}.",
-    arms=family_arms,
-)
+def _diverged(evidence: Evidence, options: Options) -> str:
+    chance = text.percent(evidence.plan.data.chance, 0)
+    return f"they count as not reached, with the accuracy of guessing, {chance}."
+
+
+@exhibit("learning-rates", diverged=_diverged, arms=family_arms)
 def learning_rates(
     evidence: Evidence, arms: tuple[Arm, ...], options: Options
 ) -> Content | Nothing:

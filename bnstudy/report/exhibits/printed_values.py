@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from bnstudy.judging.measures import epoch_means, sorted_parameters
 from bnstudy.plan import Arm
 from bnstudy.report import text
+from bnstudy.report.captions import data_name
 from bnstudy.report.drawing import (
     INK,
     LINE_STYLES,
@@ -58,8 +59,10 @@ def printed_results(
 
     Options: ``printed``, rows (epoch, loss, accuracy) by arm, both running
     means since the start of the epoch; ``images``, how many training images
-    the printed runs had.
+    the printed runs had; ``data``, the name of the data set they were trained on.
     """
+    if other := _other_data(evidence, options):
+        return other
     printed = _printed_results(options["printed"])
     columns = ["arm", "seed", "epoch", *SCALES]
     points = evidence.series(arms, epoch_means).reindex(columns=columns)
@@ -75,6 +78,14 @@ def printed_results(
         tables=tuple(_results_table(compared[compared["arm"] == arm.name], arm) for arm in arms),
         notes=(f"{size} the printed values are not expected to come out.",) if size else (),
     )
+
+
+def _other_data(evidence: Evidence, options: Options) -> Nothing | None:
+    """Return why nothing is shown if the printed runs were trained on another data set."""
+    ours = evidence.plan.data.name
+    if options.get("data", ours) == ours:
+        return None
+    return Nothing(f"the printed values are of another data set than {data_name(evidence.plan)}")
 
 
 def _printed_results(printed: Mapping[str, Sequence[Sequence[float]]]) -> pd.DataFrame:
@@ -155,8 +166,11 @@ def first_layer_parameters(
 ) -> Content | Nothing:
     """Show gamma and beta of the first normalization layer, sorted, beside printed ones.
 
-    Options: ``arm``; ``gamma`` and ``beta``, the printed values of its channels.
+    Options: ``arm``; ``gamma`` and ``beta``, the printed values of its channels;
+    ``data``, the name of the data set of the printed run.
     """
+    if other := _other_data(evidence, options):
+        return other
     points = evidence.series(arms, lambda run: sorted_parameters(run, LAYER))
     if points.empty:
         return Nothing()

@@ -19,8 +19,8 @@ from bnstudy.report.drawing.intervals import round_numbers
 from bnstudy.report.drawing.marks import dots, seed_offsets
 from bnstudy.report.drawing.styles import wrap_in_two
 from bnstudy.report.evidence import Evidence, pair_up
-from bnstudy.report.exhibits.final_accuracy import GUESSING, POPULATION
-from bnstudy.report.exhibits.frame import Content, Nothing, Options, exhibit, labels_of
+from bnstudy.report.exhibits.final_accuracy import POPULATION
+from bnstudy.report.exhibits.frame import Content, Nothing, Options, as_guessing, exhibit, labels_of
 from bnstudy.report.exhibits.steps_to_target import reached_of
 from bnstudy.report.model import Table
 
@@ -104,11 +104,13 @@ def _accuracy(evidence: Evidence, arms: tuple[Arm, ...], baseline: Arm) -> Crite
 
 
 CRITERIA = {"steps": _steps, "accuracy": _accuracy}
-DIVERGED = {"steps": "they count as not having reached what they had not.", "accuracy": GUESSING}
+CENSORED = "they count as not having reached what they had not."
 
 
-def _diverged(options: Options) -> str:
-    return find("criterion of a ranking", options.get("of", "steps"), DIVERGED)
+def _diverged(evidence: Evidence, options: Options) -> str:
+    criterion = options.get("of", "steps")
+    find("criterion of a ranking", criterion, CRITERIA)
+    return CENSORED if criterion == "steps" else as_guessing(evidence, options)
 
 
 @exhibit("ranking", diverged=_diverged)
