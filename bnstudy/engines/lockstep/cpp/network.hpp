@@ -305,6 +305,7 @@ class Network {
   }
 
  private:
+  Tiles tiles;
   std::vector<Size> layer_outputs;
   std::vector<uint8_t> layer_normed;
   std::vector<float> mean, sd;  // [channel]; empty unless images are standardized
@@ -323,6 +324,9 @@ class Network {
     }
     logits = in;
     for (V*& each : gradient) each = from.take<V>(n * widest);
+    Size most = 0;  // outputs of a linear layer, in full tiles
+    for (int l = first_linear; l < spec.layers; ++l) most = std::max(most, outputs(l) + ROWS - 1);
+    tiles = {from.take<V>(n * most), from.take<V>(n * STRIP), from.take<V>(most * STRIP)};
   }
 
   // Forward and backward ----------------------------------------------------------------
@@ -374,7 +378,7 @@ class Network {
       const bool biased = l == spec.layers - 1 || spec.bias;
       V* by_input = l > first_linear || learns_features() ? gradient[l % 2] : nullptr;
       linear_backward(unfused[l].out(), by_output, w[l], biased ? b[l] : Parameter{}, by_input, n,
-                      inputs(l), outputs(l), sgd);
+                      inputs(l), outputs(l), sgd, tiles);
       if (by_input) unfused[l].backward(by_input, n, sgd);
       by_output = by_input;
     }
