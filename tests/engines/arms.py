@@ -196,9 +196,7 @@ def check_step(make, config, seeds, splits, times_torch):
         loss, right, exact, net = gradients_of_torch(
             config, seeds[lane], splits, picked, torch.float64
         )
-        _, _, single, net32 = gradients_of_torch(
-            config, seeds[lane], splits, picked, torch.float32
-        )
+        _, _, single, net32 = gradients_of_torch(config, seeds[lane], splits, picked, torch.float32)
         assert losses[lane] == pytest.approx(loss, rel=1e-5 if len(picked) > 3 else 1e-4)
         assert correct[lane] == right
         largest = max(float(g.abs().max()) for g in exact.values())
@@ -271,11 +269,15 @@ def drawn_arm(number, network):
         "inputs": choice("scaled", "standardized"),
         "init": choice("xavier", "xavier-gain", "he"),
     }
-    batch = int(rng.integers(4, 70))
-    pixels = rng.integers(0, 256, (batch, *shape), np.uint8)
-    labels = torch.from_numpy(rng.integers(0, classes, batch))
-    images = data.Images(torch.from_numpy(pixels), labels)
+    images = drawn_images(int(rng.integers(4, 70)), shape, classes, rng)
     return RunConfig(**arm), splits_of(images, classes)
+
+
+def drawn_images(count, shape, classes, rng=None):
+    """Draw pixels and labels."""
+    rng = rng or np.random.default_rng(count)
+    pixels = rng.integers(0, 256, (count, *shape), np.uint8)
+    return data.Images(torch.from_numpy(pixels), torch.from_numpy(rng.integers(0, classes, count)))
 
 
 def check_fifty_steps(make, arm, seeds, sample):

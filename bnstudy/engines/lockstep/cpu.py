@@ -201,6 +201,16 @@ def checked_array(
     return np.require(array, requirements=("C", "ALIGNED"))
 
 
+def zeroed_memory(size: int) -> np.ndarray:
+    """Return bytes, all zero, aligned as the widest vectors need.
+
+    Memory of numpy, so that views of it stay valid when the kernel is closed.
+    """
+    block = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + size]
+
+
 def _pointer(array: np.ndarray | None) -> int | None:
     return None if array is None else array.ctypes.data
 
@@ -262,16 +272,13 @@ class Kernel:
             if self._handle is None:
                 raise MemoryError
             size = self._library.lockstep_bytes(self._handle)
-            # of numpy: views of it stay valid when the kernel is closed
-            block = np.zeros(size + ALIGNMENT, np.uint8)
+            self._memory = zeroed_memory(size)
         except (MemoryError, ValueError):  # numpy's ValueError: more than an address can be
             self.close()
             raise ConfigError(
                 f"there is no memory for {self._lanes} networks at batch size {self._batch}: "
                 "choose a smaller batch_size or network"
             ) from None
-        start = -block.ctypes.data % ALIGNMENT
-        self._memory = block[start : start + size]
         self._library.lockstep_use(self._handle, self._memory.ctypes.data)
 
     def _check_sizes(self) -> None:
