@@ -12,8 +12,9 @@ import torch
 from bnstudy import compiling
 from bnstudy.config import RunConfig
 from bnstudy.data import Images, Splits, batches
-from bnstudy.engines.lockstep import cpu, unsupported
-from bnstudy.engines.lockstep.cpu import Kernel, Spec, checked_array, lane_count
+from bnstudy.engines.lockstep import cpu, interface, unsupported
+from bnstudy.engines.lockstep.cpu import Kernel, lane_count
+from bnstudy.engines.lockstep.interface import Spec, checked_array
 from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, WEIGHT, TensorId
 from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.reference import evaluate, population_statistics
@@ -312,13 +313,13 @@ def test_networks_that_differ_from_each_other_are_refused():
 def test_structs_of_another_layout_are_refused(monkeypatch):
     fields = [("first", ctypes.c_int32), *Spec._fields_]
     other = type("Spec", (ctypes.Structure,), {"_fields_": fields})
-    monkeypatch.setattr(cpu, "Spec", other)
-    cpu._declared.cache_clear()
+    monkeypatch.setattr(interface, "Spec", other)
+    interface.declared.cache_clear()
     with pytest.raises(ConfigError, match="lay out their structs differently") as raised:
         lane_count()
     assert "\n" not in str(raised.value)
     monkeypatch.undo()
-    cpu._declared.cache_clear()
+    interface.declared.cache_clear()
     assert lane_count()
 
 
@@ -355,7 +356,7 @@ def test_nothing_is_read_or_written_beyond_the_arrays(number, monkeypatch):
     config, splits = drawn_arm(number, "lenet" if number % 3 == 0 else "mlp")
     config = config.replace(batch_size=max(4, len(splits.train) // 2 - 1))
     monkeypatch.setattr(cpu, "zeroed_memory", lambda size: guarded(np.zeros(size, np.uint8)))
-    monkeypatch.setattr(cpu, "checked_array", lambda *a: guarded(checked_array(*a)))
+    monkeypatch.setattr(cpu, "checked_array", lambda *array: guarded(checked_array(*array)))
     nets = [build(config, seed, splits) for seed in range(lane_count())]
     pixels = torch.from_numpy(guarded(splits.train.images.numpy()))
     kernel = Kernel(config, nets, Images(pixels, splits.train.labels))
