@@ -12,7 +12,7 @@ import torch
 from bnstudy import compiling
 from bnstudy.config import RunConfig
 from bnstudy.data import Images, Splits, batches
-from bnstudy.engines.lockstep import cpu, interface, unsupported
+from bnstudy.engines.lockstep import cpu, interface, train_stack, unsupported
 from bnstudy.engines.lockstep.cpu import Kernel, lane_count
 from bnstudy.engines.lockstep.interface import Spec, checked_array
 from bnstudy.engines.lockstep.parameters import RUNNING_MEAN, WEIGHT, TensorId
@@ -191,6 +191,23 @@ def test_images_and_labels_of_another_kind_are_refused_in_a_line(kind):
     net = build(CONFIG, 0, splits_of(right, 3))
     with pytest.raises(ConfigError):
         Kernel(CONFIG.replace(network="mlp:depth=1,width=3"), [net], wrong)
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "change", "message"),
+    [
+        ((1, 32, 32), 10, lambda x: x, "not 1 x 32 x 32"),
+        ((1, 20, 20), 10, lambda x: x, "not 1 x 20 x 20"),
+        ((1, 28, 28), 26, lambda x: x, "labels of 10 classes are 0 to 9, got 0 to 2"),
+        ((1, 28, 28), 10, lambda x: x / 255.0, "got torch.float32"),
+    ],
+)
+def test_a_stack_of_images_of_another_kind_is_refused_in_a_line(shape, classes, change, message):
+    images = drawn_images(200, shape, classes)
+    splits = splits_of(Images(change(images.images), images.labels), 10)
+    with pytest.raises(ConfigError, match=message) as raised:
+        train_stack(RunConfig(batch_size=50, epochs=1), [0, 1], splits)
+    assert "\n" not in str(raised.value)
 
 
 def test_any_layout_and_type_of_integer_is_read_rightly():

@@ -1,7 +1,8 @@
-// The networks of a stack behind a plain C interface, which cpu.py calls.
+// The networks of a stack behind a plain C interface, which interface.py declares and cpu.py calls.
 //
 // Reading order: vector, convolution, linear, normalization, convolution_block, unfused_layers,
-// network, lenet and perceptron.  Nothing is checked here: cpu.py checks all that it passes.
+// network, lenet and perceptron.  Nothing is checked here: interface.py and cpu.py check all that
+// they pass.
 
 #include <cstddef>
 #include <new>

@@ -6,8 +6,8 @@
 // gradient and takes its step while it is in the cache.  Tiles of sums stay in registers; what
 // they leave over, where they do not divide a size, goes through tiles of one.  Backward reads
 // tiles down the columns of all three arrays.  Rows that are a power of two apart would put each
-// other out of the first-level cache, so the tiles are copied next to each other first: with that
-// fc1 of LeNet takes half the time.
+// other out of the first-level cache, so the tiles are copied next to each other first: the
+// backward pass of fc1 of LeNet, at batch 256, takes two thirds of the time with that.
 #pragma once
 
 #include <algorithm>

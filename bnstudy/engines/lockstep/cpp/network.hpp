@@ -22,7 +22,7 @@ enum Architecture { LENET, PERCEPTRON };
 enum Placement { AT_OUTPUT, AT_ACTIVATED, AT_INPUT };
 enum DropoutPlacement { HIDDEN, BEFORE_NORM, AFTER_LAST_NORM };
 
-// Settings of a stack; cpu.py mirrors the struct.  gamma and beta: whether they are learned.
+// Settings of a stack; interface.py mirrors the struct.  gamma and beta: whether they are learned.
 struct Spec {
   int32_t architecture, batch, layers, channels, pixels;  // pixels: of a channel
   int32_t activation, placement, norm_kind, ghost_size, groups, unbiased;
