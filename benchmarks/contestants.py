@@ -79,19 +79,23 @@ def dataset_of(folder: str) -> data.Dataset:
     return data.load(folder=Path(folder))
 
 
-def lockstep_rate(folder: str, norm: str, batch_size: int, process: int) -> float:
+def lockstep_rate(
+    folder: str, norm: str, batch_size: int, process: int, network: str = "lenet"
+) -> float:
     """Train as many seeds as the kernel has lanes; return images per second."""
-    config = CONFIG.replace(norm=norm, batch_size=batch_size, train_images=10_240)
+    config = CONFIG.replace(norm=norm, batch_size=batch_size, train_images=10_240, network=network)
     splits = data.split(dataset_of(folder), config)
     lanes = lane_count()
     records = train_stack(config, range(lanes * process, lanes * (process + 1)), splits)
     return lanes * len(splits.train) / sum(record.train_seconds for record in records)
 
 
-def eager_rate(folder: str, norm: str, batch_size: int, process: int) -> float:
+def eager_rate(
+    folder: str, norm: str, batch_size: int, process: int, network: str = "lenet"
+) -> float:
     """Train one network by the reference trainer; return images per second."""
     images = 4_096 if batch_size < 64 else 20_480
-    config = CONFIG.replace(norm=norm, batch_size=batch_size, train_images=images)
+    config = CONFIG.replace(norm=norm, batch_size=batch_size, train_images=images, network=network)
     splits = data.split(dataset_of(folder), config)
     return len(splits.train) / train(config, process, splits).train_seconds
 
@@ -114,14 +118,14 @@ def sgemm_rate(folder: str, norm: str, batch_size: int, process: int) -> float:
     return 2.0 * side**3 / min(seconds)
 
 
-def training_flops() -> int:
+def training_flops(network: str = "lenet") -> int:
     """Return the floating-point operations of a training image.
 
     Forward, gradient by the weights and gradient by the input cost the same;
     the images themselves need no gradient.
     """
-    layers = {layer.name: layer.flops for layer in trace(RunConfig())}
-    return 3 * sum(layers.values()) - layers["conv1"]
+    flops = [layer.flops for layer in trace(RunConfig(network=network)) if layer.flops]
+    return 3 * sum(flops) - flops[0]
 
 
 def losses_of_torch(folder: Path, norm: str, batch_size: int, steps: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Training images per second of LeNet: bnstudy's two engines beside other tools.
+"""Training images per second of LeNet and of perceptrons: bnstudy's two engines beside other tools.
 
 Contestants, each at five batch sizes, with batch normalization and without:
 
@@ -23,6 +23,10 @@ in turn with the rest.  Lightning and
 JAX are measured if ``--peers`` names a Python that has them, after their losses of the first
 steps were found equal to torch's.
 
+Multilayer perceptrons have a table of their own, with bnstudy's two engines and the floor of
+their linear layers; normalization and activations, which the floor leaves out, are a larger part
+of them than of LeNet.
+
 Run it: ``make bench``, or ``python -m benchmarks.training --repeats 5`` (about 10 minutes).
 """
 
@@ -32,7 +36,7 @@ import platform
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -57,6 +61,8 @@ from bnstudy.runs.runner import cores
 
 BATCH_SIZES = (4, 16, 64, 256, 1024)
 NORMS = ("bn", "none")
+PERCEPTRONS = ("mlp:depth=3,width=100", "mlp:depth=20,width=100")
+PERCEPTRON_BATCH_SIZES = (60, 256)  # 60: Ioffe & Szegedy (2015), section 4.1
 LOCKSTEP, EAGER, NOTES, SGEMM = "lockstep", "torch eager", "the notes' loop", "sgemm"
 Contestant = Callable[[str, int], float]
 
@@ -91,8 +97,11 @@ def peers(python: Path, module: str, folder: Path, count: int) -> Iterator[Conte
 @contextmanager
 def contestants(
     folder: Path, root: Path, processes: int, python: Path | None
-) -> Iterator[dict[str, Contestant]]:
-    """Start everything that lives as long as the benchmark; yield the contestants by name."""
+) -> Iterator[dict[str, dict[str, Contestant]]]:
+    """Start everything that lives as long as the benchmark; yield contestants by network and name.
+
+    All of them train LeNet, bnstudy's engines the perceptrons too.
+    """
     with ExitStack() as stack:
         stack.enter_context(worker_environment())
         pool = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn")))
@@ -119,11 +128,18 @@ def contestants(
             )
             together(lockstep_rate, processes)("bn", 256)  # compiles
         found[SGEMM] = together(sgemm_rate, processes)
-        yield found
+        networks = {"lenet": found}
+        for network in PERCEPTRONS if available()[0] else ():
+            networks[network] = {
+                EAGER: together(partial(eager_rate, network=network), processes),
+                LOCKSTEP: together(partial(lockstep_rate, network=network), processes),
+                SGEMM: found[SGEMM],
+            }
+        yield networks
 
 
 def measure(
-    found: dict[str, Contestant], batch_sizes: list[int], repeats: int
+    found: dict[str, Contestant], batch_sizes: Sequence[int], repeats: int
 ) -> dict[tuple[str, str, int], list[float]]:
     """Let every contestant run in turn; return the rates of (name, norm, batch size)."""
     rates: dict[tuple[str, str, int], list[float]] = {}
@@ -167,6 +183,29 @@ def tables(rates: dict[tuple[str, str, int], list[float]]) -> str:
     return "\n".join(lines)
 
 
+def perceptron_table(rates: dict[str, dict[tuple[str, str, int], list[float]]]) -> str:
+    """Return the table of perceptrons in Markdown, from the rates of each network."""
+    lines = [
+        "| network, norm, batch | torch eager | lockstep | lockstep is | of its floor |",
+        "|---" * 5 + "|",
+    ]
+    for network, of_network in rates.items():
+        sgemm = [rate for key, each in of_network.items() if key[0] == SGEMM for rate in each]
+        floor = statistics.median(sgemm) / training_flops(network)
+        for norm, batch_size in dict.fromkeys(key[1:] for key in of_network):
+            cells, median = [], {}
+            for name in (EAGER, LOCKSTEP):
+                each = of_network[name, norm, batch_size]
+                median[name] = statistics.median(each)
+                low, high = min(each) / 1e3, max(each) / 1e3
+                cells.append(f"{median[name] / 1e3:.1f}k ({low:.1f}-{high:.1f})")
+            times = f"{median[LOCKSTEP] / median[EAGER]:.1f} x eager"
+            share = f"{median[LOCKSTEP] / floor:.0%}"
+            row = [f"{network}, {norm}, {batch_size}", *cells, times, share]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure and print the tables."""
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # that is the point
@@ -183,11 +222,17 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         raw = torchvision_copy(dataset, Path(folder))
-        with contestants(raw, Path(folder), options.processes, options.peers) as found:
-            rates = measure(found, options.batch_sizes, options.repeats)
+        with contestants(raw, Path(folder), options.processes, options.peers) as networks:
+            rates = measure(networks.pop("lenet"), options.batch_sizes, options.repeats)
+            of_perceptrons = {
+                network: measure(found, PERCEPTRON_BATCH_SIZES, options.repeats)
+                for network, found in networks.items()
+            }
     print(f"Training images/s, median and range of {options.repeats} interleaved repeats; ", end="")
     print(f"{platform.machine()}, {cores()} cores, load before {load_before:.1f}\n")
     print(tables(rates))
+    if of_perceptrons:
+        print("\n" + perceptron_table(of_perceptrons))
 
 
 if __name__ == "__main__":

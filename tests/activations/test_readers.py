@@ -29,6 +29,7 @@ from bnstudy.activations.reading.compiled_reader import CompiledReader
 from bnstudy.activations.reading.numpy_reader import PlainReader
 from bnstudy.activations.reading.reader import stride
 from bnstudy.activations.reading.tensor import MeasuredTensor, reader_of
+from bnstudy.errors import WatchError
 from tests.activations.nets import built
 
 pytestmark = pytest.mark.skipif(compiled_functions.scanner() is None, reason="no C++ compiler")
@@ -128,6 +129,53 @@ def test_powers_of_columns_are_of_what_memory_reads_and_of_every_column():
     assert found.tolist() == [[-4.0, -4.0], [4.0, 4.0], [4.0, 4.0]]
     with pytest.raises(ValueError, match="5 columns need as many centres"):
         column_powers(torch.ones(4, 5), np.zeros(3))
+
+
+WRONG_SCANS = {
+    "double": (lambda x: (x.double(), 4, MOMENTS), "a flat float32 tensor"),
+    "matrix": (lambda x: (x.view(2, 4), 4, MOMENTS), "a flat float32 tensor"),
+    "strided": (lambda x: (x[::2], 4, MOMENTS), "contiguous memory"),
+    "negated": (lambda x: (torch._neg_view(x), 4, MOMENTS), "contiguous memory"),
+    "empty": (lambda x: (x[:0], 4, MOMENTS), "got 0 in rows of 4"),
+    "odd width": (lambda x: (x, 3, MOMENTS), "got 8 in rows of 3"),
+    "no width": (lambda x: (x, 0, MOMENTS), "got 8 in rows of 0"),
+    "nothing": (lambda x: (x, 4, 0), "wanted is a sum of bits"),
+    "unknown bit": (lambda x: (x, 4, 128), "wanted is a sum of bits"),
+    "higher alone": (lambda x: (x, 4, HIGHER), "higher moments need moments"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SCANS)
+def test_a_scan_that_would_leave_the_memory_is_refused_in_a_line(kind):
+    arguments, message = WRONG_SCANS[kind]
+    with pytest.raises(ValueError, match=message) as raised:
+        Scan(*arguments(torch.ones(8)), 0.0, 0.0, 0.0, 0.0)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes"), [((0.0,) * 3, ()), ((0.0,) * 4, (1,) * 5), ((0.0,) * 4, (2, 0))]
+)
+def test_limits_and_samples_of_another_number_are_refused(limits, sizes):
+    with pytest.raises(ValueError, match="4 limits and at most 4 samples of at least 1 value"):
+        Scan(torch.ones(8), 4, MOMENTS, *limits, sizes=sizes)
+
+
+def test_centres_of_columns_may_be_of_any_float_type_and_layout():
+    x, wide = torch.arange(8.0).view(4, 2), np.array([[1.0, 9.0], [2.0, 9.0]])
+    wanted = column_powers(x, np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(column_powers(x, wide[:, 0]), wanted)
+    np.testing.assert_array_equal(column_powers(x, wide[:, 0].astype(np.float32)), wanted)
+
+
+def test_a_library_of_another_version_is_refused(monkeypatch):
+    monkeypatch.setattr(compiled_functions, "SAMPLES", 5)
+    compiled_functions.scanner.cache_clear()
+    with pytest.raises(WatchError, match="constant 0 is 4, not 5"):
+        compiled_functions.scanner()
+    monkeypatch.undo()
+    compiled_functions.scanner.cache_clear()
+    assert compiled_functions.scanner() is not None
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])

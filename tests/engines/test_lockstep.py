@@ -203,7 +203,7 @@ def test_a_lone_image_is_refused_as_by_the_reference(small):
 
 @pytest.fixture
 def fresh_build(monkeypatch, tmp_path):
-    """Let a test build the kernel anew, and forget what it found."""
+    """Let a test build the kernel again, and forget what it found."""
     monkeypatch.setenv("BNSTUDY_CACHE", str(tmp_path / "cache"))
     compiling.compiled.cache_clear()
     yield tmp_path

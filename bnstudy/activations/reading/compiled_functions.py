@@ -1,12 +1,13 @@
 """The compiled functions that read float32 tensors on a CPU: see ``cpp/rows.cpp``.
 
-torch and numpy go through a tensor once for each sum, and write down what they square;
-here a row stays in the nearest cache while all that is wanted is read off it, in float64.
-One thread does the work.
+torch and numpy go through a tensor once for each sum, and store what they square;
+here a row stays in the nearest cache while all sums that are wanted are taken, in float64.
+One thread does the work.  C++ reads and writes where it is told to, so all that it is given
+is checked here first.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from bnstudy.activations.reading.reader import stride
 from bnstudy.compiling import compiled
+from bnstudy.errors import WatchError
 
 SOURCE = Path(__file__).parent / "cpp" / "rows.cpp"
 MOMENTS, HIGHER, ENDS, ABSOLUTE, ZEROS, ABOVE, OUTSIDE = (1 << bit for bit in range(7))
@@ -27,6 +29,7 @@ LABEL_BITS = {
 }  # fmt: skip
 COLUMNS = {MOMENTS: 2, HIGHER: 2, ENDS: 2, ABSOLUTE: 1, ZEROS: 1, ABOVE: 1, OUTSIDE: 1}
 SAMPLES = 4  # taken in one pass at most, as in rows.cpp
+LIMITS = 4  # the centre of the moments, the limit of ABOVE, and both of OUTSIDE
 
 
 class Functions(NamedTuple):
@@ -38,10 +41,25 @@ class Functions(NamedTuple):
 
 @cache
 def scanner() -> Functions | None:
-    """Return the compiled functions, or None where they are unavailable."""
+    """Return the compiled functions, or None where they are unavailable.
+
+    Raises
+    ------
+    WatchError
+        If the library was compiled from another version of the source.
+    """
     library, _ = compiled(SOURCE)
     if library is None:
         return None
+    library.scan_constants.restype = ctypes.POINTER(ctypes.c_int32)
+    constants = library.scan_constants()
+    for position, value in enumerate((SAMPLES, *COLUMNS, -1)):  # up to the first difference
+        if constants[position] != value:
+            raise WatchError(
+                "the compiled reader and this version of bnstudy differ (constant "
+                f"{position} is {constants[position]}, not {value}): delete the folder 'kernels' "
+                "of bnstudy's cache, and it is compiled again"
+            )
     functions: Any = Functions(library.scan, library.column_powers)
     pointer, count, few = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
     limits = [ctypes.c_double, *[ctypes.c_float] * 3]
@@ -100,6 +118,24 @@ def strides_of(count: int, sizes: tuple[int, ...]) -> Strides:
 class Scan:
     """Result of one pass through a tensor.
 
+    Parameters
+    ----------
+    flat
+        (n,), contiguous, of float32 on a CPU, with at least one value.
+    width
+        Values of a row, of which n is a multiple.
+    wanted
+        Bits of what to read.
+    limits
+        The centre of the moments, the limit of ``ABOVE``, and both of ``OUTSIDE``.
+    sizes
+        Of the samples to take, at most :data:`SAMPLES`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another kind.
+
     Attributes
     ----------
     columns
@@ -117,6 +153,7 @@ class Scan:
     def __init__(
         self, flat: Tensor, width: int, wanted: int, *limits: float, sizes: tuple[int, ...] = ()
     ) -> None:
+        _check_scan(flat, width, wanted, limits, sizes)
         self.columns = columns_of(wanted)
         columns, count = self.columns[0], flat.numel() // width
         out = np.empty(columns * (count + 1))
@@ -137,6 +174,26 @@ class Scan:
         """Return the totals of a thing of two columns."""
         first = self.columns[bit]
         return self.totals[first], self.totals[first + 1]
+
+
+def _check_scan(
+    flat: Tensor, width: int, wanted: int, limits: Sequence[float], sizes: tuple[int, ...]
+) -> None:
+    if flat.dtype is not torch.float32 or flat.device.type != "cpu" or flat.dim() != 1:
+        found = f"{flat.dtype} {tuple(flat.shape)} on {flat.device}"
+        raise ValueError(f"a scan reads a flat float32 tensor on a CPU, got {found}")
+    if not flat.is_contiguous() or flat.is_neg():
+        raise ValueError("a scan reads contiguous memory, got a strided or negated view")
+    count = flat.numel()
+    if not count or width < 1 or count % width:
+        raise ValueError(f"rows of equal width hold all values, got {count} in rows of {width}")
+    if wanted not in range(1, 2 * OUTSIDE) or (wanted & HIGHER and not wanted & MOMENTS):
+        raise ValueError(f"wanted is a sum of bits, and higher moments need moments, got {wanted}")
+    if len(limits) != LIMITS or len(sizes) > SAMPLES or min(sizes, default=1) < 1:
+        raise ValueError(
+            f"a scan takes {LIMITS} limits and at most {SAMPLES} samples of at least 1 value, "
+            f"got {len(limits)} and sizes {sizes}"
+        )
 
 
 @lru_cache(maxsize=256)
@@ -172,10 +229,13 @@ def column_powers(x: Tensor, centre: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is not a centre for each column.
+        If x is no matrix on a CPU, or there is not a centre for each column.
     """
+    if x.dim() != 2 or x.device.type != "cpu":
+        raise ValueError(f"columns are of a matrix on a CPU, got {tuple(x.shape)} on {x.device}")
     if centre.shape != x.shape[1:]:
         raise ValueError(f"{x.shape[1]} columns need as many centres, got {centre.shape}")
+    centre = np.ascontiguousarray(centre, np.float64)
     x = x.resolve_neg()  # memory as it reads
     out = np.empty((3, x.shape[1]))
     if x.is_contiguous() and readable(x):

@@ -7,7 +7,7 @@ to rounding.  Configs that it does not support, and machines without a C++
 compiler, are left to the reference.
 
 Reading order: ``loop`` (what the two programs do), ``parameters``, ``random_draws``,
-``cpu`` and ``cpp/``, ``gpu`` and ``gpu_layers``, ``capacity``.
+``interface``, ``cpu`` and ``cpp/``, ``gpu`` and ``gpu_layers``, ``capacity``.
 """
 
 from bnstudy.engines.lockstep.capacity import available, stack_size

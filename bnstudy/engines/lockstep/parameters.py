@@ -26,6 +26,8 @@ from bnstudy.networks.norm import (
     parse_norm,
 )
 
+MOST_CLASSES = 256  # of the kernel, which keeps a label in a byte
+
 # NormKind of normalization.hpp; a subclass may compute something else, so it is not looked up
 NORM_KINDS: dict[type[nn.Module], int] = {
     nn.BatchNorm2d: 0,
@@ -40,7 +42,7 @@ NORM_KINDS: dict[type[nn.Module], int] = {
     VarianceOnlyBatchNorm: 7,
 }
 
-# the kinds of lockstep_array in kernel.cpp: of a layer with weights, and of a normalization layer;
+# the kinds of Network::array in network.hpp: of a layer with weights, and of a normalization layer;
 # a velocity is one above its parameter
 WEIGHT, WEIGHT_VELOCITY, BIAS, BIAS_VELOCITY = range(4)
 GAMMA, GAMMA_VELOCITY, BETA, BETA_VELOCITY, RUNNING_MEAN, RUNNING_VAR = range(4, 10)
@@ -74,7 +76,7 @@ def unsupported(
     device
         ``cpu`` for the compiled kernel, another torch device for stacked tensors.
     """
-    layer = make_norm(config.norm, 6, 4, rng=np.random.default_rng(0))
+    layer = norm_of(config.norm)
     # plain averages, and layers without moving moments, are the layers' own
     averages = not isinstance(layer, _BatchNorm) or (
         layer.momentum is not None and has_running_statistics(layer)
@@ -97,13 +99,35 @@ def unsupported_by_kernel(
     config: RunConfig, layers: Sequence[Layer], shape: tuple[int, int, int]
 ) -> str:
     """Return why the compiled kernel does not train such layers; empty if it does."""
-    if layers != lenet(shape, CLASSES):
-        return f"the compiled kernel trains LeNet of 10 classes, not network {config.network!r}"
-    if shape != IMAGE_SHAPE or INPUTS.parse(config.inputs)[1].get("size"):
-        return "the compiled kernel trains on 28 x 28 images of one channel"
-    if INPUTS.parse(config.inputs)[0] != "scaled":
-        return f"inputs {config.inputs!r} are trained by the reference engine"
+    classes = layers[-1].outputs
+    if classes > MOST_CLASSES:
+        return f"the compiled kernel trains on at most {MOST_CLASSES} classes, got {classes}"
+    if INPUTS.parse(config.inputs)[1].get("size"):
+        return f"inputs {config.inputs!r} resize the images, which the reference engine does"
+    if all(layer.kind == "linear" for layer in layers):
+        if config.dropout and len(layers) == 1:
+            return "dropout of pixels is trained by the reference engine"
+        return ""
+    if tuple(layers) != lenet(IMAGE_SHAPE, classes):
+        return (
+            "the compiled kernel trains perceptrons and LeNet without padding and with average "
+            f"pooling, not network {config.network!r}"
+        )
+    if shape != IMAGE_SHAPE:
+        size = " x ".join(str(each) for each in shape)
+        return f"the compiled kernel trains LeNet on 1 x 28 x 28 images, not {size}"
     return ""
+
+
+def norm_of(word: str) -> nn.Module | None:
+    """Return a normalization layer of a word, as wide as its options need; None for none.
+
+    For its type and conventions, which do not depend on the width.
+    """
+    groups = parse_norm(word)[1].get("groups", 1)
+    # a width that the groups divide; wrong ones are refused when the layer is made
+    width = 6 * groups if isinstance(groups, int) and groups > 0 else 6
+    return make_norm(word, width, 4, rng=np.random.default_rng(0))
 
 
 def tensors_of(net: nn.Module) -> list[tuple[TensorId, Tensor]]:

@@ -205,6 +205,13 @@ void read(const float* x, int64_t count, Statistic statistic, double* row, int64
 constexpr int32_t SAMPLES = 4;  // at most
 enum Wanted { MOMENTS = 1, HIGHER = 2, ENDS = 4, ABSOLUTE = 8, ZEROS = 16, ABOVE = 32, OUTSIDE = 64 };
 
+// The constants that compiled_functions.py has too, then -1.
+extern "C" const int32_t* scan_constants() {
+    static const int32_t all[] = {SAMPLES, MOMENTS, HIGHER, ENDS, ABSOLUTE,
+                                  ZEROS,   ABOVE,   OUTSIDE, -1};
+    return all;
+}
+
 // Write the columns of what is wanted, `rows` numbers each, in the order of the bits:
 // sums of x - centre and of its square; of its cube and fourth power, which need the
 // moments; least and greatest value; sum of |x|; how many x are 0, are > limit, are

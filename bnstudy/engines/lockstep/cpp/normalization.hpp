@@ -32,12 +32,20 @@ struct Moments {
   D mean, squares;
   double count;
 
-  void merge(D m, D q, double more) {
+  // Weights of `more` values beside those there are
+  struct Weights {
+    double total, of_mean, of_squares;
+  };
+  Weights weights(double more) const {
     const double total = count + more;
+    return {total, more / total, count * more / total};
+  }
+
+  void merge(D m, D q, const Weights& by) {
     const D delta = m - mean;
-    mean += delta * (more / total);
-    squares += q + delta * delta * (count * more / total);
-    count = total;
+    mean += delta * by.of_mean;
+    squares += q + delta * delta * by.of_squares;
+    count = by.total;
   }
 
   D variance() const { return squares / count; }
@@ -103,14 +111,18 @@ struct Normalization {
   // Add the moments of one image x [C][POSITIONS]
   void add_image(int image, const V* x) {
     Moments* into = moments + subbatch_of(image) * channels;
+    // the same for all channels, unless some share their moments: divisions are slow
+    const Moments::Weights common = into->weights(positions);
     for (int c = 0; c < channels; ++c, x += positions) {
       V sum = {}, squares = {};
       // about the first value: differences keep their digits where the mean is large
       for (int p = 1; p < positions; ++p) sum += x[p] - x[0];
-      const D mean = to_double(x[0]) + to_double(sum) / positions;
+      const D rest = positions > 1 ? to_double(sum) / positions : D{};
+      const D mean = to_double(x[0]) + rest;
       const V near = to_single(mean);
       for (int p = 0; p < positions; ++p) squares += (x[p] - near) * (x[p] - near);
-      into[first(c)].merge(mean, to_double(squares), positions);
+      Moments& to = into[first(c)];
+      to.merge(mean, to_double(squares), kind == GROUP ? to.weights(positions) : common);
     }
   }
 

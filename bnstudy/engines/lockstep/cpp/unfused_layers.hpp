@@ -16,7 +16,8 @@ struct Op {
 };
 
 struct UnfusedLayers {
-  int units, count;
+  int activation, count;
+  Size units;
   V* in;  // [N][UNITS]
   Op ops[3];
 
@@ -24,21 +25,23 @@ struct UnfusedLayers {
   V* out() const { return input_of(count); }
 
   // Stops at the normalization layer whose moments are `wanted` and returns false, else true
-  template <int ACT> bool forward(int images, bool training, I active, const Normalization* wanted) {
-    const size_t size = size_t(images) * units;
+  bool forward(int images, bool training, I active, const Normalization* wanted) const {
+    const Size size = images * units;
     for (int k = 0; k < count; ++k) {
       const V* x = input_of(k);
       V* out = ops[k].out;
       if (ops[k].kind == ACTIVATE)
-        for (size_t j = 0; j < size; ++j) out[j] = activate<ACT>(x[j]);
+        with_activation(activation, [=](auto act) {
+          for (Size j = 0; j < size; ++j) out[j] = activate<decltype(act)::value>(x[j]);
+        });
       if (ops[k].kind == DROP)
-        for (size_t j = 0; j < size; ++j) out[j] = training ? x[j] * ops[k].keep[j] : x[j];
+        for (Size j = 0; j < size; ++j) out[j] = training ? x[j] * ops[k].keep[j] : x[j];
       if (ops[k].kind == NORMALIZE) {
         Normalization& norm = *ops[k].norm;
         const bool own = norm.takes_moments(training);
         if (own) norm.reset(norm.subbatches_of(images));
         for (int n = 0; n < images && (own || wanted == &norm); ++n)
-          norm.add_image(n, x + size_t(n) * units);
+          norm.add_image(n, x + n * units);
         if (wanted == &norm) return false;
         if (own) norm.finish_moments(active);
         norm.forward(x, out, images);
@@ -48,14 +51,16 @@ struct UnfusedLayers {
   }
 
   // Turns the gradient by out() into that by `in`, in place
-  template <int ACT> void backward(V* gradient, int images, const Sgd& sgd) {
-    const size_t size = size_t(images) * units;
+  void backward(V* gradient, int images, const Sgd& sgd) const {
+    const Size size = images * units;
     for (int k = count - 1; k >= 0; --k) {
       const V* out = ops[k].out;
       if (ops[k].kind == ACTIVATE)
-        for (size_t j = 0; j < size; ++j) gradient[j] *= slope<ACT>(out[j]);
+        with_activation(activation, [=](auto act) {
+          for (Size j = 0; j < size; ++j) gradient[j] *= slope<decltype(act)::value>(out[j]);
+        });
       if (ops[k].kind == DROP)
-        for (size_t j = 0; j < size; ++j) gradient[j] *= ops[k].keep[j];
+        for (Size j = 0; j < size; ++j) gradient[j] *= ops[k].keep[j];
       if (ops[k].kind == NORMALIZE) ops[k].norm->backward(input_of(k), gradient, images, sgd);
     }
   }

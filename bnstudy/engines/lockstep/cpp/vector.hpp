@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #ifdef __SSE__
 #include <immintrin.h>
 #endif
@@ -33,6 +35,8 @@ constexpr int tile(int of_32, int) { return of_32; }
 #else
 constexpr int tile(int, int of_16) { return of_16; }
 #endif
+
+using Size = std::ptrdiff_t;  // numbers of vectors, and distances between them
 
 typedef float V __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
@@ -118,6 +122,15 @@ template <int ACT> inline V slope(V a) {
   if (ACT == SIGMOID) return a * (1.0f - a);
   if (ACT == TANH) return 1.0f - a * a;
   return select(a > 0.0f, broadcast(1.0f), V{});
+}
+
+// Calls f with the activation as a constant: f(act), where decltype(act)::value is its number
+template <typename F> auto with_activation(int activation, F f) {
+  switch (activation) {
+    case SIGMOID: return f(std::integral_constant<int, SIGMOID>{});
+    case RELU: return f(std::integral_constant<int, RELU>{});
+    default: return f(std::integral_constant<int, TANH>{});
+  }
 }
 
 }  // namespace lockstep
