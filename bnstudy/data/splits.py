@@ -73,6 +73,8 @@ class Splits:
     def pixel_moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the training images in 0..1, channel by channel."""
         images = self.train.images
+        if images.dtype != torch.uint8:
+            raise ConfigError(f"images must be bytes (uint8), got {images.dtype}")
         channels = (images.unsqueeze(1) if images.ndim == 3 else images).transpose(0, 1).flatten(1)
         # counts of the 256 values of a byte: exact, and without a copy of the images as floats
         counts = [torch.bincount(channel, minlength=256).double() for channel in channels]

@@ -30,6 +30,17 @@ def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> tor
     return made
 
 
+def check_optimizer(config: RunConfig) -> None:
+    """Refuse a config whose optimizer cannot be made, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`make_optimizer`.
+    """
+    make_optimizer(config, [nn.Parameter(torch.zeros(1))])
+
+
 @OPTIMIZERS.register("sgd")
 def _sgd(
     config: RunConfig, parameters: list[nn.Parameter], *, nesterov: int = 0

@@ -8,6 +8,7 @@ config puts around them), ``weights``, ``registry``; then ``mlp``, ``resnet``, `
 from bnstudy.networks.building import (
     NETWORKS,
     build,
+    check_network,
     layers_of,
     refuse_lone_image,
     register_network,
@@ -35,6 +36,7 @@ __all__ = [
     "StreamDropout",
     "activation_layers",
     "build",
+    "check_network",
     "dropped_units",
     "layers_of",
     "layers_with_weights",

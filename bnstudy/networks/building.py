@@ -1,15 +1,18 @@
 """The registry of networks: names, as a config writes them, to layers; and building one."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from bnstudy.config import RunConfig
 from bnstudy.data import Splits
 from bnstudy.errors import ConfigError
 from bnstudy.networks.inputs import INPUTS, Inputs
-from bnstudy.networks.layers import Layer, Network, assemble, selected_layers
+from bnstudy.networks.layers import Layer, Network, assemble
 from bnstudy.networks.lenet import lenet
 from bnstudy.networks.mlp import mlp
-from bnstudy.networks.norm import needs_batch
+from bnstudy.networks.norm import make_norm, needs_batch
 from bnstudy.networks.resnet import resnet
 from bnstudy.registry import Registry
 
@@ -88,16 +91,30 @@ def build(config: RunConfig, seed: int, splits: Splits | None = None) -> Network
     return whole
 
 
+@lru_cache(maxsize=4_096)  # a plan asks for each of its arms, and a study makes a plan often
+def check_network(config: RunConfig, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse a config whose network cannot be built for images of a shape.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`build`.
+    """
+    make_norm(config.norm, 8, 4, rng=np.random.default_rng(0))
+    ordinary = config.network == "lenet" and shape == IMAGE_SHAPE and config.norm_layers == "all"
+    if ordinary and INPUTS.parse(config.inputs)[1] == {}:
+        return  # whatever the other settings
+    inputs = INPUTS.make(config.inputs, (0.0,) * shape[0], (1.0,) * shape[0])
+    if isinstance(inputs, Inputs) and inputs.size:
+        shape = (shape[0], inputs.size, inputs.size)
+    assemble(layers_of(config, shape, classes), config, 0, shape)
+
+
 def _inputs(config: RunConfig, splits: Splits | None, channels: int) -> Inputs | None:
     mean, sd = (0.0,) * channels, (1.0,) * channels
     if splits is not None and INPUTS.parse(config.inputs)[0] != "scaled":
         mean, sd = splits.pixel_moments
     return INPUTS.make(config.inputs, mean, sd)  # type: ignore[return-value]
-
-
-def normalized_layers(config: RunConfig) -> set[int]:
-    """Return the numbers, from 1, of the layers that a config normalizes."""
-    return selected_layers(config, layers_of(config))
 
 
 def refuse_lone_image(config: RunConfig, n: int) -> None:

@@ -317,10 +317,12 @@ def activation_layers(net: nn.Module) -> dict[str, nn.Module]:
 
 def dropped_units(net: nn.Module) -> int:
     """Return the units of an image that are drawn for by all dropout layers together."""
-    count = units = 0
+    count, units, waiting = 0, 0, False
     for layer in net.children():
         if isinstance(layer, nn.Linear):
-            units = layer.out_features
+            count += layer.in_features if waiting else 0
+            units, waiting = layer.out_features, False
         elif isinstance(layer, StreamDropout):
-            count += units
+            # before the first linear layer the units are those it takes in
+            count, waiting = count + units, units == 0
     return count

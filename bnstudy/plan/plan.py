@@ -13,7 +13,7 @@ from typing import Any
 from bnstudy.config import check_seed, digest
 from bnstudy.data import DataIdentity
 from bnstudy.errors import ConfigError, find
-from bnstudy.networks.norm import parse_norm
+from bnstudy.networks import check_network
 from bnstudy.plan.claim import Claim
 from bnstudy.plan.experiment import Arm, Experiment, Profile
 
@@ -75,7 +75,7 @@ class Plan:
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"each seed may stand in a plan once, got {list(self.seeds)}")
         for planned in self.experiments:
-            _check_experiment(planned)
+            _check_experiment(planned, self.data)
         twice = _repeated(claim.id for claim in self.claims)
         if twice:
             raise ConfigError(f"a claim stands in a plan once, got {twice!r} twice: rename one")
@@ -140,7 +140,7 @@ class Plan:
         return digest(self.canonical())
 
 
-def _check_experiment(planned: PlannedExperiment) -> None:
+def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
     """Refuse arms that cannot be trained and claims about arms that are not there."""
     name = planned.experiment.name
     twice = _repeated(arm.name for arm in planned.arms)
@@ -149,7 +149,7 @@ def _check_experiment(planned: PlannedExperiment) -> None:
     for arm in planned.arms:
         try:
             # A misspelled word must not wait for its turn in hours of training.
-            parse_norm(arm.config.norm)
+            check_network(arm.config, data.shape, len(data.classes))
         except ConfigError as error:
             raise ConfigError(f"experiment {name!r}, arm {arm.name!r}: {error}") from None
     for claim in planned.claims:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bnstudy.data import Dataset
+from bnstudy.engines.optimizers import check_optimizer
 from bnstudy.errors import BnstudyError, ConfigError, PlanMismatchError, StoreError
 from bnstudy.plan import Plan
 from bnstudy.runs.jobs import (
@@ -124,6 +125,9 @@ def run_study(
     check_workers(workers)
     check_device(device)
     check_images(plan, dataset)
+    for planned in plan.experiments:
+        for arm in planned.arms:
+            check_optimizer(arm.config)
     started, listener = time.perf_counter(), listener or Listener()
     # experiments may share a run: it is trained once, for the last of them
     keys = list(

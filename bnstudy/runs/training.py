@@ -17,9 +17,11 @@ from bnstudy import engines
 from bnstudy.config import RunConfig, check_seed
 from bnstudy.data import Dataset, load, split
 from bnstudy.engines.lockstep import stack_size
+from bnstudy.engines.optimizers import check_optimizer
 from bnstudy.engines.run_record import CURVE_COLUMNS, Record
 from bnstudy.engines.training import Options
 from bnstudy.errors import BnstudyError, ConfigError, RunFailedError
+from bnstudy.networks import check_network
 from bnstudy.runs.jobs import FEWEST_SEEDS, choose_engine, stackable
 from bnstudy.runs.processes import Pool, collect, one_line, refuse_while_starting
 from bnstudy.runs.runner import check_device, check_workers, cores
@@ -129,6 +131,8 @@ def train(
     check_device(device)
     wanted = _checked_seeds(seeds)
     dataset = data if isinstance(data, Dataset) else _loaded(data)
+    check_network(config, dataset.shape, len(dataset.classes))
+    check_optimizer(config)
     engine = choose_engine(engine, device, _say)
     setup = TrainingSetup(config, dataset, probes or {}, device)
     tasks = _tasks(setup, wanted, engine)
