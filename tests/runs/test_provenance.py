@@ -21,6 +21,7 @@ TRAINING = {
     "bnstudy.engines.lockstep.random_draws",
     "bnstudy.engines.lockstep.gpu",
     "bnstudy.engines.lockstep.gpu_layers",
+    "bnstudy.engines.lockstep.interface",
     "bnstudy.engines.lockstep.loop",
     "bnstudy.engines.lockstep.parameters",
     "bnstudy.engines.observer",
@@ -108,7 +109,8 @@ def test_the_id_of_a_run_holds_the_code_of_a_plugin_and_no_other(before, after, 
 def test_a_changed_plugin_gets_another_run(sample):
     keys = []
     for shift in (1, 2):
-        register_norm("own-layer", replace=True)(eval(f"lambda C, dims, rng: Shift({shift})"))
+        factory = eval(f"lambda C, dims, rng: nn.Threshold(-{shift}, 0.0)", {"nn": nn})
+        register_norm("own-layer", replace=True)(factory)
         keys.append(identify(plan_of(sample, norms=("own-layer",)).runs[0], "data"))
     del NORMS._factories["own-layer"]
     assert keys[0].id != keys[1].id
