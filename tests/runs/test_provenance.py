@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from bnstudy.engines.probes import PROBES, modules_of
 from bnstudy.networks.norm import NORMS, register_norm
