@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import bnstudy
 
@@ -25,7 +26,8 @@ def modules_with_examples() -> dict[str, int]:
 
 @pytest.mark.parametrize(("name", "count"), modules_with_examples().items())
 def test_examples_print_what_they_say(name: str, count: int) -> None:
-    found = doctest.testmod(importlib.import_module(name))  # its output says which one failed
+    with torch.random.fork_rng(devices=[]):  # an example may draw weights, as a user does
+        found = doctest.testmod(importlib.import_module(name))  # its output says which one failed
     assert found.failed == 0
     # doctest passes over what a decorator hides from it: none may be left out
     assert found.attempted == count
