@@ -12,7 +12,7 @@ import scipy.stats
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.errors import ConfigError, NotMeasuredError
 from bnstudy.judging import Outcome, judge, measure, shortfalls
-from bnstudy.judging.measures import Run, read
+from bnstudy.judging.measures import Reading, Run, read, registry
 from bnstudy.plan import Estimand, Variant
 from bnstudy.runs.tables import Tables
 from tests.identities import FASHION
@@ -443,11 +443,24 @@ def test_two_arms_can_be_compared_in_two_readings_each():
 def test_a_measure_can_be_added_once_and_is_known_by_name():
     with pytest.raises(ConfigError) as refusal:
         measure("accuracy")(lambda run: None)
-    assert str(refusal.value) == ("there is a measure 'accuracy' already: choose another name")
+    assert str(refusal.value) == (
+        "there is a measure 'accuracy' already, one of the package: choose another name"
+    )
     with pytest.raises(ConfigError, match="there is no measure 'acuracy': did you mean 'accuracy'"):
         one(accuracy_claim(estimand=dataclasses.replace(ACCURACY, measure="acuracy")))
     with pytest.raises(ConfigError, match="measure 'accuracy' does not take the options"):
         one(accuracy_claim(estimand=dataclasses.replace(ACCURACY, options={"target": 0.8})))
+
+
+@pytest.mark.parametrize("returned", [None, 0.5, Reading("much"), [0.5]])
+def test_what_a_measure_returns_is_checked(returned, monkeypatch):
+    monkeypatch.setattr(registry, "MEASURES", dict(registry.MEASURES))
+    measure("mine")(lambda run: returned)
+    with pytest.raises(ConfigError, match="measure 'mine' must return a Reading of a number, got"):
+        one(accuracy_claim(estimand=dataclasses.replace(ACCURACY, measure="mine", options={})))
+    with pytest.raises(ConfigError, match="measure 'mine' already: choose another name, or pass"):
+        measure("mine")(lambda run: Reading(1.0))
+    measure("mine", replace=True)(lambda run: Reading(np.float32(1.0)))
 
 
 # The family and the frozen plan ---------------------------------------------------------
