@@ -14,6 +14,7 @@ from bnstudy.engines.run_record import CURVE_COLUMNS
 from bnstudy.experiments import EXPERIMENTS
 from bnstudy.judging.measures import Run, read
 from bnstudy.plan import PROFILES
+from tests.identities import FASHION
 
 PER_EPOCH = 240  # optimizer steps, enough for forty evaluations
 OF_PROBES = ("drift", "layer-ratio", "probe", "probe-at-loss")  # measures that read probes
@@ -54,7 +55,7 @@ def reads(measure, options, arm):
             return any(start <= moment <= end for moment in moments)
         return bool(probe)
     empty = pd.DataFrame()
-    run = Run(arm.config, False, PER_EPOCH, curve_of(arm.config), empty, empty)
+    run = Run(arm.config, False, PER_EPOCH, curve_of(arm.config), empty, empty, FASHION)
     return math.isfinite(read(run, measure, options).value)
 
 

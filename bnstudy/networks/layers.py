@@ -7,6 +7,7 @@ put around every layer by their role, in the same way for every network.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -78,9 +79,28 @@ class Network(nn.Sequential):
         By the name of a module, the name of the module whose output is added to its input.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
         self.shortcuts: dict[str, str] = {}
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a layer, or a part of the network as a network.
+
+        Raises
+        ------
+        ConfigError
+            If a part has a shortcut that begins before it.
+        """
+        part = super().__getitem__(index)
+        if isinstance(part, Network):
+            names = dict(part.named_children())
+            part.shortcuts = {to: of for to, of in self.shortcuts.items() if to in names}
+            if missing := set(part.shortcuts.values()) - names.keys():
+                raise ConfigError(
+                    f"a part of a network holds its shortcuts whole, but {min(missing)!r} is "
+                    "outside"
+                )
+        return part
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits of images."""

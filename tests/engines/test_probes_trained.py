@@ -135,7 +135,8 @@ def test_variance_shift(trained, small):
     for layer in droppers:
         layer.rng = rng
     order = (rng.choice(230, 50, replace=False) for _ in range(4))
-    dropped = inputs_of(net, "norm3", (scale(small.train.images[each]) for each in order))
+    with torch.random.fork_rng(devices=[]):  # dropout without gradients may be a checkpoint's
+        dropped = inputs_of(net, "norm3", (scale(small.train.images[each]) for each in order))
     plain = copy.deepcopy(trained[DROPPED]).train()
     for layer in plain.modules():
         if isinstance(layer, StreamDropout):

@@ -108,6 +108,19 @@ def test_a_residual_network_adds_what_he_et_al_add():
     assert len(layers_with_weights(build(config.replace(network="resnet:depth=20"), 0))) == 20
 
 
+def test_a_part_of_a_network_keeps_its_shortcuts_or_is_refused():
+    net = build(RunConfig(network="resnet:width=2", activation="relu"), 0).eval()
+    X = rand(2, 1, 28, 28)
+    seen = []
+    net.act5.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    part = net[: names(net).index("act5") + 1]
+    net(X)
+    part(X)
+    assert torch.equal(*seen)
+    with pytest.raises(ConfigError, match="holds its shortcuts whole, but 'act3' is outside"):
+        net[names(net).index("conv4") :]
+
+
 def test_lenet_with_padding_and_max_pooling_is_the_published_one():
     config = RunConfig(network="lenet:padding=2,pooling=max", activation="relu")
     net, X = build(config, 1), rand(3, 1, 28, 28)
@@ -171,7 +184,7 @@ def test_resized_inputs_are_torchvisions():
 
 def test_a_constant_channel_is_standardized_to_zero():
     images = Images(torch.full((8, 28, 28), 7, dtype=torch.uint8), torch.arange(8))
-    splits = Splits(images, images, images, images)
+    splits = Splits(images, images, images, images, classes=10)
     net = build(RunConfig(inputs="standardized"), 0, splits)
     assert not net.inputs(torch.full((2, 1, 28, 28), 7 / 255)).any()
 

@@ -19,6 +19,9 @@ pytest.importorskip("expecttest", reason="torch's sample inputs need it: pip ins
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.common_modules import module_db
 
+# these imports forbid the whole process, and so all other tests, to set torch's global flags
+torch.backends.m.__allow_nonbracketed_mutation_flag = True
+
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 MODULES = {info.module_cls: info for info in module_db if info.module_cls in KINDS}
