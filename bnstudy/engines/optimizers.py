@@ -1,6 +1,6 @@
 """Optimizers by the word of a config: torch's."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -59,51 +59,36 @@ def _sgd(
     )
 
 
-@OPTIMIZERS.register("adam")
-def _adam(
-    config: RunConfig,
-    parameters: list[nn.Parameter],
-    *,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-) -> torch.optim.Optimizer:
-    return _adaptive(torch.optim.Adam, config, parameters, beta1, beta2, eps)
+def _adaptive(kind: type[torch.optim.Adam]) -> Callable[..., torch.optim.Optimizer]:
+    """Return the factory of Adam or of a variant with the same options."""
 
-
-@OPTIMIZERS.register("adamw")
-def _adamw(
-    config: RunConfig,
-    parameters: list[nn.Parameter],
-    *,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-) -> torch.optim.Optimizer:
-    return _adaptive(torch.optim.AdamW, config, parameters, beta1, beta2, eps)
-
-
-def _adaptive(
-    kind: type[torch.optim.Adam],
-    config: RunConfig,
-    parameters: list[nn.Parameter],
-    beta1: float,
-    beta2: float,
-    eps: float,
-) -> torch.optim.Optimizer:
-    if config.momentum:
-        raise ConfigError(
-            f"momentum is a setting of sgd, got {config.momentum} with {config.optimizer!r}: "
-            "give beta1 instead"
+    def make(
+        config: RunConfig,
+        parameters: list[nn.Parameter],
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> torch.optim.Optimizer:
+        if config.momentum:
+            raise ConfigError(
+                f"momentum is a setting of sgd, got {config.momentum} with {config.optimizer!r}: "
+                "give beta1 instead"
+            )
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and eps > 0):
+            raise ConfigError(
+                f"beta1 and beta2 must be in [0, 1) and eps above 0, got {beta1}, {beta2} and {eps}"
+            )
+        return kind(
+            parameters,
+            lr=config.learning_rate,
+            betas=(beta1, beta2),
+            eps=eps,
+            weight_decay=config.weight_decay,
         )
-    if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and eps > 0):
-        raise ConfigError(
-            f"beta1 and beta2 must be in [0, 1) and eps above 0, got {beta1}, {beta2} and {eps}"
-        )
-    return kind(
-        parameters,
-        lr=config.learning_rate,
-        betas=(beta1, beta2),
-        eps=eps,
-        weight_decay=config.weight_decay,
-    )
+
+    return make
+
+
+OPTIMIZERS.register("adam")(_adaptive(torch.optim.Adam))
+OPTIMIZERS.register("adamw")(_adaptive(torch.optim.AdamW))

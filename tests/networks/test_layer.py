@@ -378,9 +378,11 @@ def test_no_value_is_read_by_the_host_in_any_mode(kind, momentum):
     rng = {"rng": None} if kind is NoisyBatchNorm else {}
     layer = kind(3, momentum=momentum, device="meta", **rng)
     for training in (True, False):
-        layer.train(training)(
-            torch.empty(8, 3, 2, device="meta", requires_grad=True)
-        ).sum().backward()
+        X = torch.empty(8, 3, 2, device="meta", requires_grad=True)
+        Y = layer.train(training)(X)
+        Y.sum().backward()
+        assert Y.is_meta
+        assert X.grad.shape == Y.shape == X.shape
 
 
 @ALL
