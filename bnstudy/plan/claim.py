@@ -105,7 +105,7 @@ class Estimand:
         # Page's test compares the levels within a seed; it has no second group to subtract.
         if self.summary == "order" and len(self.arms) > 1:
             raise ConfigError("an order is tested within one group of arms, got several")
-        # A range is a difference of logarithms, so its levels must be positive on a linear scale too.
+        # A range is a difference of logarithms: its levels are positive even on a linear scale.
         logarithmic = self.level_scale != "linear" or self.summary == "range"
         if logarithmic and min(self.levels, default=1.0) <= 0:
             raise ConfigError(f"levels on a logarithmic scale must be positive, got {self.levels}")
