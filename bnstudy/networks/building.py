@@ -1,7 +1,6 @@
 """The registry of networks: names, as a config writes them, to layers; and building one."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -91,7 +90,6 @@ def build(config: RunConfig, seed: int, splits: Splits | None = None) -> Network
     return whole
 
 
-@lru_cache(maxsize=4_096)  # a plan asks for each of its arms, and a study makes a plan often
 def check_network(config: RunConfig, shape: tuple[int, int, int], classes: int) -> None:
     """Refuse a config whose network cannot be built for images of a shape.
 
