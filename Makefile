@@ -15,7 +15,7 @@ OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(DATA_NAME),--data-name $(D
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install all-experiments report test mutants lint bench bench-peers bench-gpu bench-hooks clean
+.PHONY: help install all-experiments report test mutants lint bench bench-peers bench-study bench-gpu bench-hooks clean
 
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,9 @@ bench-peers: ## install the other tools that benchmarks compare with (Lightning,
 
 bench: $(READY) ## training images per second, side by side with other tools (quiet machine!)
 	$(BIN)/python -m benchmarks.training --data $(DATA) $(if $(wildcard $(PEERS)),--peers $(PEERS))
+
+bench-study: $(READY) ## where the time of a study goes, by phase (quiet machine!)
+	$(BIN)/python -m benchmarks.study --data $(DATA)
 
 bench-gpu: $(READY) ## on a GPU: tests of the stacked tensors, their images/s, equivalence
 	$(BIN)/python -m pytest tests/engines/test_lockstep_gpu.py

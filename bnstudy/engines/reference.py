@@ -6,7 +6,6 @@ run's own streams, and no gradient comes from validation or test images.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from bnstudy.config import RunConfig, Step, stream
 from bnstudy.data import Images, Splits, batches, epoch_orders, evaluation_steps, scale
 from bnstudy.engines.observer import Observer, Training
 from bnstudy.engines.optimizers import make_optimizer
+from bnstudy.engines.phases import PhaseClock
 from bnstudy.engines.run_record import (
     CURVE_COLUMNS,
     Record,
@@ -62,20 +62,6 @@ class _RunningScore:
         return Score(self.loss / self.images, self.correct / self.images)
 
 
-@dataclass
-class _Clock:
-    """Stopwatch that adds up the seconds spent inside its ``with`` blocks."""
-
-    seconds: float = 0.0
-    _since: float = field(default=0.0, repr=False)
-
-    def __enter__(self) -> None:
-        self._since = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._since
-
-
 def train(
     config: RunConfig,
     seed: int,
@@ -111,50 +97,56 @@ def train(
         If an epoch would have a batch of one image and the normalization needs
         more, or a setting is impossible.
     """
-    started = time.perf_counter()
+    clock = PhaseClock()
     n = len(splits.train)
     slices = batches(n, config.batch_size)
     refuse_lone_image(config, n)
-    net = build(config, seed, splits).to(device)
-    weights_digest = digest_weights(net)
-    optimizer = make_optimizer(config, net.parameters())
+    with clock("building"):
+        net = build(config, seed, splits).to(device)
+        weights_digest = digest_weights(net)
+        optimizer = make_optimizer(config, net.parameters())
     orders, order_digest = epoch_orders(stream(seed, "order"), n, config), ""
     evaluate_at = set(evaluation_steps(len(slices), config.evaluations_per_epoch))
-    step, sums, clock = Step(0, len(slices)), _RunningScore(), _Clock()
+    step, sums = Step(0, len(slices)), _RunningScore()
     rows: list[dict[str, float]] = []
     status = "done"
     no_batch = scale(splits.train.images[:0]).to(device), splits.train.labels[:0].to(device)
-    for observer in observers:
-        observer(step, Training(net, optimizer, *no_batch, math.nan))
+    with clock("probes"):
+        for observer in observers:
+            observer(step, Training(net, optimizer, *no_batch, math.nan))
 
     for _ in range(config.epochs):
-        order = next(orders)
+        with clock("drawing"):
+            order = next(orders)
         order_digest = order_digest or digest_order(order)
         for index, where in enumerate(slices, start=1):
-            with clock:
+            with clock("gathering"):
                 batch = order[where]
                 images = scale(splits.train.images[batch]).to(device)
                 labels = splits.train.labels[batch].to(device)
-                set_learning_rate(optimizer, config.rate_at(step))
-                if 0 < config.freeze_norm_step <= step.count:
-                    for layer in norm_layers(net).values():  # again: an evaluation resets the mode
-                        layer.eval()
+            set_learning_rate(optimizer, config.rate_at(step))
+            if 0 < config.freeze_norm_step <= step.count:
+                for layer in norm_layers(net).values():  # again: an evaluation resets the mode
+                    layer.eval()
+            with clock("forward"):
                 logits = net(images)  # (N, C, H, W) -> (N, classes)
                 loss = F.cross_entropy(logits, labels)
                 loss_value = loss.item()  # before the step, which would spread a NaN
-                if not math.isfinite(loss_value):
-                    status = "diverged"
-                    break
+            if not math.isfinite(loss_value):
+                status = "diverged"
+                break
+            with clock("backward"):
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                step = Step(step.count + 1, step.per_epoch)
-                correct = int((logits.argmax(dim=1) == labels).sum())
-                sums.add(loss_value, correct, len(batch))
-            for observer in observers:
-                observer(step, Training(net, optimizer, images, labels, loss_value))
+            step = Step(step.count + 1, step.per_epoch)
+            correct = int((logits.argmax(dim=1) == labels).sum())
+            sums.add(loss_value, correct, len(batch))
+            with clock("probes"):
+                for observer in observers:
+                    observer(step, Training(net, optimizer, images, labels, loss_value))
             if index in evaluate_at:
-                rows.append(_curve_row(net, splits, step, config, sums))
+                rows.append(_curve_row(net, splits, step, config, sums, clock))
                 sums = _RunningScore()
         if status == "diverged":
             break
@@ -167,8 +159,7 @@ def train(
         norms=norm_frame(net),
         weights_digest=weights_digest,
         order_digest=order_digest,
-        train_seconds=clock.seconds,
-        wall_seconds=time.perf_counter() - started,
+        phase_seconds=clock.seconds(),
     )
 
 
@@ -256,16 +247,23 @@ def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def _curve_row(
-    net: nn.Module, splits: Splits, step: Step, config: RunConfig, sums: _RunningScore
+    net: nn.Module,
+    splits: Splits,
+    step: Step,
+    config: RunConfig,
+    sums: _RunningScore,
+    clock: PhaseClock,
 ) -> dict[str, float]:
     train = sums.score()
-    validation = evaluate(net, splits.validation) if len(splits.validation) else NO_SCORE
-    test = population = NO_SCORE
-    if config.tests_at(step):
-        test = population = evaluate(net, splits.test)
-        if any(has_running_statistics(layer) for layer in net.modules()):
-            with population_statistics(net, splits.population):
-                population = evaluate(net, splits.test)
+    validation = test = population = NO_SCORE
+    with clock("readings"):
+        if len(splits.validation):
+            validation = evaluate(net, splits.validation)
+        if config.tests_at(step):
+            test = population = evaluate(net, splits.test)
+    if config.tests_at(step) and any(has_running_statistics(each) for each in net.modules()):
+        with clock("population readings"), population_statistics(net, splits.population):
+            population = evaluate(net, splits.test)
     # the last batch of an epoch may be smaller
     epoch, within = divmod(step.count, step.per_epoch)
     images = epoch * len(splits.train) + min(within * config.batch_size, len(splits.train))

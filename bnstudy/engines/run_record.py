@@ -1,13 +1,14 @@
 """The record of a run: curve, normalization parameters, digests, times and measurements."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from bnstudy.engines.phases import TRAINING
 from bnstudy.networks import layers_with_weights, norm_layers
 from bnstudy.networks.norm import parameters_of
 
@@ -51,8 +52,8 @@ class Record:
     weights_digest, order_digest
         sha256 of the initial weights of the shared layers, and of the order of
         images in the first epoch: equal across the arms of a seed.
-    train_seconds, wall_seconds
-        Time in training steps alone, and in the whole run.
+    phase_seconds
+        Time by phase, see :mod:`bnstudy.engines.phases`; of a run in a stack its share.
     measures
         Measurements of the probes, columns :data:`MEASURE_COLUMNS`, one row per
         value; None without probes.
@@ -65,9 +66,18 @@ class Record:
     norms: pd.DataFrame
     weights_digest: str
     order_digest: str
-    train_seconds: float
-    wall_seconds: float
+    phase_seconds: Mapping[str, float]
     measures: pd.DataFrame | None = None
+
+    @property
+    def wall_seconds(self) -> float:
+        """Time of the whole run."""
+        return sum(self.phase_seconds.values())
+
+    @property
+    def train_seconds(self) -> float:
+        """Time in training steps alone."""
+        return sum(self.phase_seconds.get(phase, 0.0) for phase in TRAINING)
 
 
 def curve_frame(rows: Sequence[dict[str, float]]) -> pd.DataFrame:

@@ -5,6 +5,8 @@ as many seeds of an arm as the kernel has lanes, or more on a GPU.
 """
 
 import errno
+import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -214,7 +216,7 @@ def _train_into(
     store: Store, keys: list[RunKey], splits: Splits, engine: str, setup: WorkerSetup
 ) -> None:
     """Train runs of one arm and write them."""
-    arm, seeds = keys[0].run.arm, [key.run.seed for key in keys]
+    started, arm, seeds = time.time(), keys[0].run.arm, [key.run.seed for key in keys]
     records = train(
         arm.config, seeds, splits, probes=arm.probes, engine=engine, device=setup.device
     )
@@ -223,6 +225,10 @@ def _train_into(
         times = {
             "train_seconds": record.train_seconds,
             "wall_seconds": record.wall_seconds,
+            "phase_seconds": dict(record.phase_seconds),
+            "process": os.getpid(),
+            "started": started,
+            "finished": time.time(),
             "images_per_second": images / record.wall_seconds,
         }
         store.write(key, record, {**setup.provenance, "engine": engine, **times})

@@ -265,6 +265,12 @@ class Kernel:
         self._unread = []
         return np.concatenate(losses), np.concatenate(correct)
 
+    def phase_seconds(self) -> dict[str, float]:
+        """Return the time in each phase of training."""
+        seconds = self._library.lockstep_seconds(self._open())
+        phases = ("gathering", "forward", "backward")
+        return {phase: float(seconds[number]) for number, phase in enumerate(phases)}
+
     def evaluate(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Return mean loss and accuracy of each lane over some images, by running statistics.
 

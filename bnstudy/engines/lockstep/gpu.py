@@ -285,6 +285,10 @@ class Stack:
         to.copy_(source, non_blocking=True)
 
     @torch.no_grad()
+    def phase_seconds(self) -> dict[str, float]:
+        """Return nothing: the phases of a step run on the device, in the background."""
+        return {}
+
     def take(self, lane: int, net: nn.Module) -> None:
         """Copy a seed's parameters and running moments into a network."""
         for of, tensor in tensors_of(net):

@@ -71,6 +71,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "draws_per_image": (_COUNT, [_HANDLE]),
     "noise_per_image": (_COUNT, [_HANDLE]),
     "train": (None, [_HANDLE, ctypes.POINTER(Batches)]),
+    "seconds": (ctypes.POINTER(ctypes.c_double), [_HANDLE]),
     "evaluate": (None, [_HANDLE, _POINTER, _POINTER, _COUNT, _POINTER, _POINTER]),
     "population": (_NUMBER, [_HANDLE, _POINTER, _COUNT]),
 }

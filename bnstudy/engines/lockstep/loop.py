@@ -6,7 +6,6 @@ the compiled kernel on the CPU, stacked tensors on a GPU.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +22,7 @@ from bnstudy.engines.lockstep.gpu import Stack
 from bnstudy.engines.lockstep.parameters import unsupported
 from bnstudy.engines.lockstep.random_draws import RandomDraws
 from bnstudy.engines.observer import ScheduledObserver, Training
+from bnstudy.engines.phases import PhaseClock
 from bnstudy.engines.run_record import (
     CURVE_COLUMNS,
     Record,
@@ -84,6 +84,9 @@ class Program(Protocol):
         self, population: Images, images: Images
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the same by the statistics of a population; the running ones are restored."""
+
+    def phase_seconds(self) -> dict[str, float]:
+        """Return the time in each phase of training, as far as the program can tell."""
 
     def take(self, lane: int, net: nn.Module) -> None:
         """Copy a seed's parameters and running moments into a network."""
@@ -195,21 +198,23 @@ def train_by(
     device = "cpu" if make is Kernel else "other"
     if reason := unsupported(config, shape=splits.shape, classes=splits.classes, device=device):
         raise ConfigError(f"the lockstep engine cannot train this: {reason}")
-    started = time.perf_counter()
+    clock = PhaseClock()
     n = len(splits.train)
     refuse_lone_image(config, n)
-    nets: list[nn.Module] = [build(config, seed, splits) for seed in seeds]
-    digests = [digest_weights(net) for net in nets]
+    with clock("building"):
+        nets: list[nn.Module] = [build(config, seed, splits) for seed in seeds]
+        digests = [digest_weights(net) for net in nets]
+        program = make(config, nets, splits.train)
     per_seed = observers or [()] * len(seeds)
     lanes = [Lane(seed, own) for seed, own in zip(seeds, per_seed, strict=True)]
-    program = make(config, nets, splits.train)
     try:
-        train_seconds = _train(program, config, lanes, nets, splits)
+        _train(program, config, lanes, nets, splits, clock)
+        clock.split("training", program.phase_seconds())
         for number, net in enumerate(nets):
             program.take(number, net)
     finally:
         program.close()
-    wall_seconds = time.perf_counter() - started
+    phase_seconds = clock.seconds(runs=len(seeds))
     return [
         Record(
             status="diverged" if lane.diverged else "done",
@@ -219,27 +224,33 @@ def train_by(
             norms=norm_frame(net),
             weights_digest=weights_digest,
             order_digest=lane.order_digest,
-            train_seconds=train_seconds / len(seeds),
-            wall_seconds=wall_seconds / len(seeds),
+            phase_seconds=phase_seconds,
         )
         for lane, net, weights_digest in zip(lanes, nets, digests, strict=True)
     ]
 
 
 def _train(
-    program: Program, config: RunConfig, lanes: list[Lane], nets: list[nn.Module], splits: Splits
-) -> float:
-    """Train all epochs; return the seconds spent in training steps."""
-    n, seconds = len(splits.train), 0.0
+    program: Program,
+    config: RunConfig,
+    lanes: list[Lane],
+    nets: list[nn.Module],
+    splits: Splits,
+    clock: PhaseClock,
+) -> None:
+    """Train all epochs."""
+    n = len(splits.train)
     slices = batches(n, config.batch_size)
     orders = [epoch_orders(stream(lane.seed, "order"), n, config) for lane in lanes]
     draws = RandomDraws(config, [lane.seed for lane in lanes], nets)
     ends = evaluation_steps(len(slices), config.evaluations_per_epoch)
     observed = {s for lane in lanes for each in lane.observers for s in each.steps(len(slices))}
     if 0 in observed:
-        _observe(program, config, lanes, nets, splits, Step(0, len(slices)), None)
+        with clock("probes"):
+            _observe(program, config, lanes, nets, splits, Step(0, len(slices)), None)
     for epoch in range(config.epochs):
-        drawn = [next(each) for each in orders]
+        with clock("drawing"):
+            drawn = [next(each) for each in orders]
         for lane, order in zip(lanes, drawn, strict=True):
             lane.order_digest = lane.order_digest or digest_order(order)
         program.start_epoch(np.stack([order.numpy() for order in drawn]))
@@ -247,28 +258,30 @@ def _train(
         within = {count - epoch * len(slices) for count in observed} & set(range(1, len(slices)))
         stops = sorted(within.union(ends))
         for first, last in zip([0, *stops[:-1]], stops, strict=True):
-            before = time.perf_counter()
             for start in range(first, last, draws.counts.batches_at_once):
                 stop = min(last, start + draws.counts.batches_at_once)
                 sizes = [where.stop - where.start for where in slices[start:stop]]
                 steps = [Step(epoch * len(slices) + b, len(slices)) for b in range(start, stop)]
                 rates = np.array([config.rate_at(step) for step in steps], np.float32)
-                program.train(start, stop, rates, *draws.draw(sizes))
-            losses, correct = program.scores()  # waits for a program that trains in the background
-            seconds += time.perf_counter() - before
+                with clock("drawing"):
+                    numbers = draws.draw(sizes)
+                with clock("training"):
+                    program.train(start, stop, rates, *numbers)
+            with clock("training"):  # waits for a program that trains in the background
+                losses, correct = program.scores()
             sizes = [where.stop - where.start for where in slices[first:last]]
             for number, lane in enumerate(lanes):
                 lane.add(losses[:, number], correct[:, number], sizes)
             if all(lane.diverged for lane in lanes):
-                return seconds
+                return
             step = Step(epoch * len(slices) + last, len(slices))
             if step.count in observed:
                 batch = [order[slices[last - 1]] for order in drawn]
-                _observe(program, config, lanes, nets, splits, step, batch)
+                with clock("probes"):
+                    _observe(program, config, lanes, nets, splits, step, batch)
             if last in ends:
                 images_seen = epoch * n + slices[last - 1].stop
-                _evaluate(program, config, lanes, nets[0], splits, step, images_seen)
-    return seconds
+                _evaluate(program, config, lanes, nets[0], splits, step, images_seen, clock)
 
 
 def _observe(
@@ -307,15 +320,18 @@ def _evaluate(
     splits: Splits,
     step: Step,
     images_seen: int,
+    clock: PhaseClock,
 ) -> None:
     """Append a row to every lane that has not diverged; ``net`` is any network of the arm."""
     no_score = np.full(len(lanes), np.nan), np.full(len(lanes), np.nan)
     validation = test = population = no_score
-    if len(splits.validation):
-        validation = program.evaluate(splits.validation)
-    if config.tests_at(step):
-        test = population = program.evaluate(splits.test)
-        if any(has_running_statistics(layer) for layer in net.modules()):
+    with clock("readings"):
+        if len(splits.validation):
+            validation = program.evaluate(splits.validation)
+        if config.tests_at(step):
+            test = population = program.evaluate(splits.test)
+    if config.tests_at(step) and any(has_running_statistics(layer) for layer in net.modules()):
+        with clock("population readings"):
             population = program.evaluate_population(splits.population, splits.test)
     for number, lane in enumerate(lanes):
         if lane.diverged:

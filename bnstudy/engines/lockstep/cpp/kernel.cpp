@@ -92,6 +92,9 @@ void lockstep_train(void* handle, const Batches* batches) {
   network(handle)->train(*batches);
 }
 
+// Seconds of training so far: gathering, forward, backward
+const double* lockstep_seconds(void* handle) { return network(handle)->seconds; }
+
 // Adds to loss and correct, [lane].
 void lockstep_evaluate(void* handle, const uint8_t* images, const uint8_t* labels, int64_t count,
                        double* loss, int64_t* correct) {

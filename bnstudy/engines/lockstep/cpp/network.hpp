@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -54,6 +55,8 @@ namespace lockstep {
 
 constexpr int TILE = 16;                     // images that are evaluated at once
 constexpr size_t MOST_KEPT = size_t(1) << 30;  // bytes of activations kept between layers
+
+enum Phase { GATHERING, FORWARD, BACKWARD, PHASES };  // of a training step
 
 // Hands out pieces of a block of zeroed memory; without a block it adds up their size.
 struct Arena {
@@ -121,8 +124,17 @@ class Network {
     return count;
   }
 
+  // Seconds that training has spent in each phase so far
+  double seconds[PHASES] = {};
+
   void train(const Batches& from) {
     int64_t drawn = 0, noised = 0;
+    auto before = std::chrono::steady_clock::now();
+    const auto ends = [&](Phase phase) {
+      const auto now = std::chrono::steady_clock::now();
+      seconds[phase] += std::chrono::duration<double>(now - before).count();
+      before = now;
+    };
     for (int32_t batch = from.first; batch < from.last; ++batch) {
       const int64_t start = int64_t(batch) * spec.batch, at = int64_t(batch - from.first) * LANES;
       const int n = int(std::min<int64_t>(spec.batch, from.count - start));
@@ -130,6 +142,7 @@ class Network {
       if (from.draws) drawn += take_draws(from.draws + drawn, from.draws_stride, n);
       if (from.noise) noised += take_noise(from.noise + noised, from.noise_stride, n);
       for (Normalization& each : norm) each.noisy = from.noise != nullptr;
+      ends(GATHERING);
       forward(n, true, nullptr);
       int64_t correct[LANES] = {};
       double* loss = from.losses + at;
@@ -142,7 +155,9 @@ class Network {
         sgd.rate[lane] = from.rates[at + lane];
         if (!std::isfinite(loss[lane])) active[lane] = sgd.active[lane] = 0;
       }
+      ends(FORWARD);
       backward(n, sgd);
+      ends(BACKWARD);
     }
   }
 
