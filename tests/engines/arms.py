@@ -134,7 +134,8 @@ CALM = (
 # where rounding changes a gradient more than by torch's own: relu has a kink, and a unit that
 # rounding puts on its other side counts or not; a sigmoid's spread is small beside its mean,
 # most of all in the last ghost group, which may hold two images
-ROUGH = ("relu", "variance-only-activated", "ghost-activated")
+# beta of a layer before a single-channel image is one number, which may all but cancel
+ROUGH = ("relu", "variance-only-activated", "ghost-activated", "layer-input")
 
 RATES = {"variance-only": 0.0005}  # of what stands uncentred, a step undoes the layers above
 

@@ -9,31 +9,30 @@
 
 namespace lockstep {
 
-// z[o][y][x] = b[o] + sum over i, ky, kx of w[o][i][ky][kx] a[i][y + ky][x + kx]
-template <int IN, int OUT, int SIZE, int BLOCK, int PIXELS>
+// z[o][y][x] = b[o] + sum over i, ky, kx of w[o][i][ky][kx] a[i][y + ky][x + kx] for OUTS outputs
+template <int IN, int OUTS, int SIZE, int PIXELS>
 void convolve(const V* a, const V* w, const V* b, V* z) {
   constexpr int SIDE = SIZE - 4;
-  static_assert(OUT % BLOCK == 0 && SIDE % PIXELS == 0, "blocks must tile the output");
-  for (int o = 0; o < OUT; o += BLOCK)
-    for (int i = 0; i < IN; ++i)
-      for (int y = 0; y < SIDE; ++y)
-        for (int x = 0; x < SIDE; x += PIXELS) {
-          V* to = z + (o * SIDE + y) * SIDE + x;
-          V sum[BLOCK][PIXELS];
-          UNROLL for (int k = 0; k < BLOCK; ++k)
-            UNROLL for (int j = 0; j < PIXELS; ++j)
-              sum[k][j] = i == 0 ? b[o + k] : to[k * SIDE * SIDE + j];
-          for (int ky = 0; ky < 5; ++ky) {
-            const V* row = a + (i * SIZE + y + ky) * SIZE + x;
-            const V* weight = w + ((o * IN + i) * 5 + ky) * 5;
-            UNROLL for (int kx = 0; kx < 5; ++kx)
-              UNROLL for (int k = 0; k < BLOCK; ++k)
-                UNROLL for (int j = 0; j < PIXELS; ++j)
-                  sum[k][j] += weight[k * IN * 25 + kx] * row[kx + j];
-          }
-          UNROLL for (int k = 0; k < BLOCK; ++k)
-            UNROLL for (int j = 0; j < PIXELS; ++j) to[k * SIDE * SIDE + j] = sum[k][j];
+  static_assert(SIDE % PIXELS == 0, "blocks must tile the output");
+  for (int i = 0; i < IN; ++i)
+    for (int y = 0; y < SIDE; ++y)
+      for (int x = 0; x < SIDE; x += PIXELS) {
+        V* to = z + y * SIDE + x;
+        V sum[OUTS][PIXELS];
+        UNROLL for (int k = 0; k < OUTS; ++k)
+          UNROLL for (int j = 0; j < PIXELS; ++j)
+            sum[k][j] = i == 0 ? b[k] : to[k * SIDE * SIDE + j];
+        for (int ky = 0; ky < 5; ++ky) {
+          const V* row = a + (i * SIZE + y + ky) * SIZE + x;
+          const V* weight = w + (i * 5 + ky) * 5;
+          UNROLL for (int kx = 0; kx < 5; ++kx)
+            UNROLL for (int k = 0; k < OUTS; ++k)
+              UNROLL for (int j = 0; j < PIXELS; ++j)
+                sum[k][j] += weight[k * IN * 25 + kx] * row[kx + j];
         }
+        UNROLL for (int k = 0; k < OUTS; ++k)
+          UNROLL for (int j = 0; j < PIXELS; ++j) to[k * SIDE * SIDE + j] = sum[k][j];
+      }
 }
 
 // dw[o][i][ky][kx] += sum over y, x of dz[o][y][x] a[i][y + ky][x + kx], over ROWS rows y:

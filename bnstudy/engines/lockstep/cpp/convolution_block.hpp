@@ -20,8 +20,10 @@ namespace lockstep {
 // without normalization beside one that has it gets an ABSENT one, the identity.
 enum NormPosition { NO_NORM, BEFORE_ACTIVATION, AFTER_ACTIVATION };
 
+// BLOCK outputs and PIXELS of a row are convolved at once.
 template <int ACT, int NORM, int IN, int OUT, int SIZE, int BLOCK, int PIXELS>
 struct ConvolutionBlock {
+  static_assert(OUT % BLOCK == 0, "blocks must tile the output");
   static constexpr int SIDE = SIZE - 4, HALF = SIDE / 2;
   static constexpr int INPUTS = IN * SIZE * SIZE, VALUES = OUT * SIDE * SIDE;
   static constexpr int CELLS = OUT * HALF * HALF, WEIGHTS = OUT * IN * 25;
@@ -34,42 +36,52 @@ struct ConvolutionBlock {
   V* dz;                    // [OUT][SIDE][SIDE], of one image
   Normalization* norm;
 
-  V* image(int n) const { return z + size_t(n) * VALUES; }
+  bool keeps_images;  // for the backward pass; else z holds the latest one only
+  V* image(int n) const { return keeps_images ? z + size_t(n) * VALUES : z; }
   V* pooled(int n) const { return p + size_t(n) * CELLS; }
 
   void forward(const V* a, int n, bool add_moments) const {
-    convolve<IN, OUT, SIZE, BLOCK, PIXELS>(a, w.value, b.value, image(n));
-    if (NORM == AFTER_ACTIVATION)
-      for (int k = 0; k < VALUES; ++k) image(n)[k] = activate<ACT>(image(n)[k]);
-    if (add_moments) norm->add_image(n, image(n));
+    constexpr int PLANE = SIDE * SIDE;
+    Moments::Weights weights{};
+    if (add_moments) weights = norm->weights_of(n);
+    for (int o = 0; o < OUT; o += BLOCK) {
+      V* planes = image(n) + o * PLANE;
+      convolve<IN, BLOCK, SIZE, PIXELS>(a, w.value + o * IN * 25, b.value + o, planes);
+      if (NORM == AFTER_ACTIVATION)
+        for (int k = 0; k < BLOCK * PLANE; ++k) planes[k] = activate<ACT>(planes[k]);
+      for (int k = 0; k < BLOCK && add_moments; ++k)
+        norm->add_channel(n, o + k, planes + k * PLANE, weights);
+    }
   }
 
-  void pool(int n) const {
+  // Normalize, activate and pool the image; in training also the terms of the backward pass
+  template <bool TRAINING> void pool(int n) const {
     for (int c = 0; c < OUT; ++c) {
       ChannelCoefficients by{};
       if (NORM != NO_NORM) by = norm->at(n, c);
+      constexpr float factor = NORM == BEFORE_ACTIVATION ? ARGUMENT<ACT> : 1;
+      const V scale = by.scale * factor, offset = by.offset * factor;
+      const V gain = 0.25f * by.gain;
       V* plane = image(n) + c * SIDE * SIDE;
+      const size_t cells = size_t(n) * CELLS + c * HALF * HALF;
       for (int y = 0; y < HALF; ++y)
         for (int x = 0; x < HALF; ++x) {
-          V sum = {}, sum_slope = {}, sum_slope_xhat = {};
-          UNROLL for (int k = 0; k < 4; ++k) {
-            V& value = plane[(2 * y + k / 2) * SIDE + 2 * x + k % 2];
-            V a, slope_here = by.gain, x_hat = by.normalized(value);
-            if (NORM == NO_NORM) value = a = activate<ACT>(value);
-            if (NORM == BEFORE_ACTIVATION) {
-              a = activate<ACT>(by.scale * x_hat + by.offset);
-              slope_here *= slope<ACT>(a);
-            }
-            if (NORM == AFTER_ACTIVATION) a = by.scale * x_hat + by.offset;
-            sum += a;
-            sum_slope += slope_here;
-            sum_slope_xhat += slope_here * x_hat;
-          }
-          const size_t cell = size_t(n) * CELLS + (c * HALF + y) * HALF + x;
-          p[cell] = 0.25f * sum;
-          if (NORM == NO_NORM) continue;
-          slopes[cell] = 0.25f * sum_slope;
-          slopes_xhat[cell] = 0.25f * sum_slope_xhat;
+          V *corner = plane + 2 * y * SIDE + 2 * x, value[4], x_hat[4], a[4], here[4];
+          UNROLL for (int k = 0; k < 4; ++k) value[k] = corner[k / 2 * SIDE + k % 2];
+          UNROLL for (int k = 0; k < 4; ++k) x_hat[k] = by.normalized(value[k]);
+          UNROLL for (int k = 0; k < 4; ++k)
+            a[k] = NORM == NO_NORM ? value[k] * ARGUMENT<ACT> : scale * x_hat[k] + offset;
+          if (NORM != AFTER_ACTIVATION) activate_arguments<ACT>(a);
+          UNROLL for (int k = 0; k < 4; ++k)
+            here[k] = NORM == BEFORE_ACTIVATION ? slope<ACT>(a[k]) : broadcast(1.0f);
+          if (NORM == NO_NORM)
+            UNROLL for (int k = 0; k < 4; ++k) corner[k / 2 * SIDE + k % 2] = a[k];
+          const size_t cell = cells + y * HALF + x;
+          p[cell] = 0.25f * (a[0] + a[1] + (a[2] + a[3]));
+          if (NORM == NO_NORM || !TRAINING) continue;
+          slopes[cell] = gain * (here[0] + here[1] + (here[2] + here[3]));
+          slopes_xhat[cell] = gain * (here[0] * x_hat[0] + here[1] * x_hat[1] +
+                                      (here[2] * x_hat[2] + here[3] * x_hat[3]));
         }
     }
   }
@@ -96,22 +108,31 @@ struct ConvolutionBlock {
     for (int c = 0; c < OUT; ++c) {
       ChannelCoefficients by{};
       if (NORM != NO_NORM) by = norm->at(n, c);
+      constexpr float factor = NORM == BEFORE_ACTIVATION ? ARGUMENT<ACT> : 1;
+      const V scale = by.scale * factor, offset = by.offset * factor;
+      const V share = NORM == NO_NORM ? broadcast(0.25f) : 0.25f * by.gain * by.dy_scale;
       const V* plane = image(n) + c * SIDE * SIDE;
       V sum = {};
-      for (int y = first; y < first + ROWS; ++y)
-        for (int x = 0; x < SIDE; ++x) {
-          const V value = plane[y * SIDE + x], x_hat = by.normalized(value);
-          __builtin_prefetch(plane + (y + ROWS) * SIDE + x);  // 7 % of a step at batch 256
-          const V da = 0.25f * dp[(c * HALF + y / 2) * HALF + x / 2];
-          V d;
-          if (NORM == NO_NORM) d = da * slope<ACT>(value);
-          if (NORM == BEFORE_ACTIVATION) {
-            const V a = activate<ACT>(by.scale * x_hat + by.offset);
-            d = by.gradient(da * by.gain * slope<ACT>(a), x_hat);
+      for (int y = first; y < first + ROWS; y += 2)
+        for (int x = 0; x < SIDE; x += 2) {
+          const V by_cell = share * dp[(c * HALF + y / 2) * HALF + x / 2];
+          const V* corner = plane + y * SIDE + x;
+          V value[4], x_hat[4], a[4];
+          UNROLL for (int k = 0; k < 4; ++k) value[k] = corner[k / 2 * SIDE + k % 2];
+          UNROLL for (int k = 0; k < 4; k += 64 / sizeof(V))  // 7 % of a step at batch 256
+            __builtin_prefetch(corner + (k / 2 + ROWS) * SIDE + k % 2);
+          UNROLL for (int k = 0; k < 4; ++k) x_hat[k] = by.normalized(value[k]);
+          UNROLL for (int k = 0; k < 4; ++k)
+            a[k] = NORM == BEFORE_ACTIVATION ? scale * x_hat[k] + offset : value[k];
+          if (NORM == BEFORE_ACTIVATION) activate_arguments<ACT>(a);
+          UNROLL for (int k = 0; k < 4; ++k) {
+            const V rest = by.dy_mean + x_hat[k] * by.dy_xhat_mean;
+            V d = by_cell * slope<ACT>(a[k]);
+            if (NORM == BEFORE_ACTIVATION) d -= rest;
+            if (NORM == AFTER_ACTIVATION) d = (by_cell - rest) * slope<ACT>(a[k]);
+            dz[c * SIDE * SIDE + (y + k / 2) * SIDE + x + k % 2] = d;
+            sum += d;
           }
-          if (NORM == AFTER_ACTIVATION) d = by.gradient(da * by.gain, x_hat) * slope<ACT>(value);
-          dz[(c * SIDE + y) * SIDE + x] = d;
-          sum += d;
         }
       db[c] += sum;
     }

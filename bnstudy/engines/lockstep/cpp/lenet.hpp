@@ -10,7 +10,7 @@ template <int ACT, int NORM> struct LeNet final : Network {
   static constexpr int SIDE = 28, PIXELS = SIDE * SIDE;
   Normalization absent[2];  // of the blocks
   ConvolutionBlock<ACT, NORM, 1, 6, SIDE, tile(3, 2), 6> block1;
-  ConvolutionBlock<ACT, NORM, 6, 16, 12, 2, tile(8, 4)> block2;
+  ConvolutionBlock<ACT, NORM, 6, 16, 12, tile(2, 1), 8> block2;
   V* x;  // [28][28], of one image
 
   explicit LeNet(const Spec& from) : Network(from, 2) {}
@@ -69,36 +69,43 @@ template <int ACT, int NORM> struct LeNet final : Network {
   V* input2(int n) const { return unfused[1].out() + Size(n) * block2.INPUTS; }
 
   bool forward_features(int n, bool training, const Normalization* wanted) override {
-    const auto own = [&](const Normalization* norm) {
-      return norm && norm->takes_moments(training);
+    return training ? forward_blocks<true>(n, nullptr) : forward_blocks<false>(n, wanted);
+  }
+
+  // A block that takes no moments of the whole batch passes image after image, which stay in the
+  // cache; else all images go through the convolution before the first goes on.
+  template <bool TRAINING> bool forward_blocks(int n, const Normalization* wanted) {
+    Normalization *norm1 = block1.norm, *norm2 = block2.norm;
+    const bool own1 = norm1 && norm1->takes_moments(TRAINING);
+    const bool own2 = norm2 && norm2->takes_moments(TRAINING);
+    const bool wanted1 = wanted && wanted == norm1, wanted2 = wanted && wanted == norm2;
+    block1.keeps_images = TRAINING || own1, block2.keeps_images = TRAINING || own2;
+    const auto pool2 = [&](int i) { block2.template pool<TRAINING>(i); };
+    const auto second = [&](int i) {
+      block2.forward(input2(i), i, own2 || wanted2);
+      if (!own2) pool2(i);
     };
-    const auto added = [&](const Normalization* norm) {
-      return norm && (own(norm) || norm == wanted);
-    };
-    const auto reset = [&](Normalization* norm) {
-      if (own(norm)) norm->reset(norm->subbatches_of(n));
-    };
-    const auto finish = [&](Normalization* norm) {
-      if (own(norm)) norm->finish_moments(active);
+    const auto pool1 = [&](int i) {
+      block1.template pool<TRAINING>(i);
+      if (!unfused[1].count) second(i);
     };
 
     for (int i = 0; i < n && unfused[0].count; ++i) scale(i, unfused[0].in + Size(i) * PIXELS);
-    if (!pass(0, n, training, wanted)) return false;
-    reset(block1.norm);
-    for (int i = 0; i < n; ++i) block1.forward(image(i), i, added(block1.norm));
-    if (wanted && wanted == block1.norm) return false;
-    finish(block1.norm);
-    reset(block2.norm);
-    const auto second = [&](int i) { block2.forward(input2(i), i, added(block2.norm)); };
-    for (int i = n - 1; i >= 0; --i) {  // backwards: the last images are still in the cache
-      block1.pool(i);
-      if (!unfused[1].count) second(i);
+    if (!pass(0, n, TRAINING, wanted)) return false;
+    if (own1) norm1->reset(norm1->subbatches_of(n));
+    if (own2) norm2->reset(norm2->subbatches_of(n));
+    for (int i = 0; i < n; ++i) {
+      block1.forward(image(i), i, own1 || wanted1);
+      if (!own1 && !wanted1) pool1(i);
     }
-    if (!pass(1, n, training, wanted)) return false;
+    if (wanted1) return false;
+    if (own1) norm1->finish_moments(active);
+    for (int i = n - 1; i >= 0 && own1; --i) pool1(i);  // the last images are still in the cache
+    if (!pass(1, n, TRAINING, wanted)) return false;
     for (int i = 0; i < n && unfused[1].count; ++i) second(i);
-    if (wanted && wanted == block2.norm) return false;
-    finish(block2.norm);
-    for (int i = 0; i < n; ++i) block2.pool(i);
+    if (wanted2) return false;
+    if (own2) norm2->finish_moments(active);
+    for (int i = 0; i < n && own2; ++i) pool2(i);
     return true;
   }
 

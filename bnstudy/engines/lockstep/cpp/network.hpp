@@ -376,14 +376,14 @@ class Network {
       for (int c = 0; c < classes; ++c) {
         z[c] -= top;
         at_label = select(label == c, z[c], at_label);
-        sum += Exponential(z[c]).value();
+        sum += exponential(z[c]);
       }
       for (int lane = 0; lane < LANES; ++lane) {
         loss[lane] += std::log(double(sum[lane])) - at_label[lane];
         correct[lane] += best[lane] == label[lane];
       }
       for (int c = 0; c < classes; ++c)
-        z[c] = (Exponential(z[c]).value() / sum - select(label == c, broadcast(1.0f), V{})) * share;
+        z[c] = (exponential(z[c]) / sum - select(label == c, broadcast(1.0f), V{})) * share;
     }
   }
 

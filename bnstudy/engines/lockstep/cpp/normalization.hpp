@@ -108,22 +108,38 @@ struct Normalization {
   // The first of the channels that share moments, under which these are stored
   int first(int c) const { return kind == GROUP ? c - c % (channels / groups) : c; }
 
+  // Weights of one image's moments beside those of the images before it in its sub-batch: the
+  // same for all channels, unless some share their moments.  Divisions are slow.
+  Moments::Weights weights_of(int image) const {
+    return moments[subbatch_of(image) * channels].weights(positions);
+  }
+
+  // Add the moments of one channel x [POSITIONS] of an image
+  void add_channel(int image, int c, const V* x, const Moments::Weights& common) {
+    Moments& to = moments[subbatch_of(image) * channels + first(c)];
+    // about the first value: differences keep their digits where the mean is large
+    const V start = x[0];
+    const V sum = sum_of([=](int p) { return x[p] - start; });
+    const D mean = to_double(start) + to_double(sum) / positions;
+    const V near = to_single(mean);
+    const V squares = sum_of([=](int p) { return (x[p] - near) * (x[p] - near); });
+    to.merge(mean, to_double(squares), kind == GROUP ? to.weights(positions) : common);
+  }
+
   // Add the moments of one image x [C][POSITIONS]
   void add_image(int image, const V* x) {
-    Moments* into = moments + subbatch_of(image) * channels;
-    // the same for all channels, unless some share their moments: divisions are slow
-    const Moments::Weights common = into->weights(positions);
-    for (int c = 0; c < channels; ++c, x += positions) {
-      V sum = {}, squares = {};
-      // about the first value: differences keep their digits where the mean is large
-      for (int p = 1; p < positions; ++p) sum += x[p] - x[0];
-      const D rest = positions > 1 ? to_double(sum) / positions : D{};
-      const D mean = to_double(x[0]) + rest;
-      const V near = to_single(mean);
-      for (int p = 0; p < positions; ++p) squares += (x[p] - near) * (x[p] - near);
-      Moments& to = into[first(c)];
-      to.merge(mean, to_double(squares), kind == GROUP ? to.weights(positions) : common);
-    }
+    const Moments::Weights common = weights_of(image);
+    for (int c = 0; c < channels; ++c, x += positions) add_channel(image, c, x, common);
+  }
+
+  // Sum of f(position) in four parts, whose additions need not wait for each other
+  template <typename F> V sum_of(F f) const {
+    V sum[4] = {};
+    int p = 0;
+    for (; p + 4 <= positions; p += 4)
+      UNROLL for (int k = 0; k < 4; ++k) sum[k] += f(p + k);
+    for (; p < positions; ++p) sum[0] += f(p);
+    return sum[0] + sum[1] + (sum[2] + sum[3]);
   }
 
   // All images are added: move the moving moments, and set the coefficients of all sub-batches.

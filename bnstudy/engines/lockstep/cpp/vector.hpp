@@ -81,40 +81,79 @@ inline D root(D d) {
   return d;
 }
 
-// e^x = 2^n e^r, n = round(x / ln 2), and e^r - 1 by the polynomial of Cephes on
-// [-ln 2 / 2, ln 2 / 2].  To about 1e-7 relative; NaN stays NaN.
-struct Exponential {
-  V power, rest;  // 2^n and e^r - 1
+// The lesser of two, or the greater; NaN as the second argument passes
+#if defined(__AVX512F__)
+inline V lesser(V bound, V x) { return (V)_mm512_min_ps((__m512)bound, (__m512)x); }
+inline V greater(V bound, V x) { return (V)_mm512_max_ps((__m512)bound, (__m512)x); }
+#elif defined(__AVX__)
+inline V lesser(V bound, V x) { return (V)_mm256_min_ps((__m256)bound, (__m256)x); }
+inline V greater(V bound, V x) { return (V)_mm256_max_ps((__m256)bound, (__m256)x); }
+#else
+inline V lesser(V bound, V x) { return bound < x ? bound : x; }
+inline V greater(V bound, V x) { return bound > x ? bound : x; }
+#endif
 
-  explicit Exponential(V x) {
-    x = broadcast(88.0f) < x ? broadcast(88.0f) : x;
-    x = broadcast(-87.0f) > x ? broadcast(-87.0f) : x;
-    const V magic = broadcast(12582912.0f);  // adding 1.5 * 2^23 rounds to an integer
-    const V n = x * 1.44269504088896341f + magic - magic;
-    const V r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    V p = broadcast(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    rest = p * r * r + r;
-    power = (V)((__builtin_convertvector(n, I) + 127) << 23);
+// 2^t = 2^n 2^r, n = round(t), and 2^r - 1 by a polynomial, minimax on [-1/2, 1/2] to 2e-9.
+// To about 1e-7 relative for small t, |t| 6e-8 for large ones, which are rounded; NaN stays NaN.
+//
+// N at once, step by step: one is a chain of twenty operations, each of which waits for the one
+// before it, and processors do not look far enough ahead to find the next chain by themselves.
+template <int N> struct PowersOfTwo {
+  V power[N], rest[N];  // 2^n and 2^r - 1
+
+  explicit PowersOfTwo(const V (&t)[N]) {
+    // adding 1.5 * 2^23 rounds to an integer, in the lowest bits; 127 more make it an exponent
+    const V magic = broadcast(12582912.0f + 127.0f);
+    constexpr float coefficients[] = {1.3398875e-3f, 9.6184374e-3f, 5.5503325e-2f, 2.4022648e-1f,
+                                      6.9314720e-1f};
+    V r[N];
+    UNROLL for (int k = 0; k < N; ++k)
+      r[k] = greater(broadcast(-126.0f), lesser(broadcast(127.0f), t[k]));
+    UNROLL for (int k = 0; k < N; ++k) power[k] = r[k] + magic;
+    UNROLL for (int k = 0; k < N; ++k) r[k] -= power[k] - magic;
+    UNROLL for (int k = 0; k < N; ++k) rest[k] = broadcast(1.5353361e-4f);
+    UNROLL for (float c : coefficients)
+      UNROLL for (int k = 0; k < N; ++k) rest[k] = rest[k] * r[k] + c;
+    UNROLL for (int k = 0; k < N; ++k) rest[k] *= r[k];
+    UNROLL for (int k = 0; k < N; ++k) power[k] = (V)((I)power[k] << 23);
   }
 
-  V value() const { return rest * power + power; }
-  V minus_one() const { return rest * power + (power - 1.0f); }  // keeps its digits near 0
+  V value(int k) const { return rest[k] * power[k] + power[k]; }
+  V plus_one(int k) const { return rest[k] * power[k] + (power[k] + 1.0f); }
+  V minus_one(int k) const { return rest[k] * power[k] + (power[k] - 1.0f); }  // exact near 0
 };
+
+constexpr float LOG2_E = 1.44269504088896341f;
+inline V exponential(V x) { return PowersOfTwo<1>({x * LOG2_E}).value(0); }
 
 enum Activation { SIGMOID, RELU, TANH };
 
-template <int ACT> inline V activate(V y) {
-  if (ACT == SIGMOID) return inverse(1.0f + Exponential(-y).value());
-  if (ACT == TANH) {
-    const V e = Exponential(2.0f * y).minus_one();
-    return e / (e + 2.0f);  // inverse() would give 0: the estimate of so large a number is 0
+// Activations are computed from t = y times this, which the caller multiplies into what it knows
+template <int ACT> constexpr float ARGUMENT = ACT == SIGMOID ? -LOG2_E : ACT == TANH ? 2 * LOG2_E : 1;
+
+// N values of t become the activation, as many at once as the registers hold
+template <int ACT, int N> inline void activate_arguments(V (&t)[N]) {
+  constexpr int AT_ONCE = tile(4, 2);
+  if constexpr (ACT == RELU) {
+    UNROLL for (int k = 0; k < N; ++k) t[k] = select(t[k] <= 0.0f, V{}, t[k]);  // NaN passes
+    return;
+  } else if constexpr (N > AT_ONCE) {
+    static_assert(N % AT_ONCE == 0, "whole groups");
+    UNROLL for (int k = 0; k < N; k += AT_ONCE)
+      activate_arguments<ACT>(*reinterpret_cast<V(*)[AT_ONCE]>(t + k));
+    return;
   }
-  return select(y <= 0.0f, V{}, y);  // NaN passes
+  const PowersOfTwo<N> e(t);
+  if (ACT == SIGMOID) UNROLL for (int k = 0; k < N; ++k) t[k] = inverse(e.plus_one(k));
+  // inverse() would give 0: the estimate of so large a number is 0
+  if (ACT == TANH)
+    UNROLL for (int k = 0; k < N; ++k) t[k] = e.minus_one(k) / (e.minus_one(k) + 2.0f);
+}
+
+template <int ACT> inline V activate(V y) {
+  V t[1] = {y * ARGUMENT<ACT>};
+  activate_arguments<ACT>(t);
+  return t[0];
 }
 
 // da/dy, from a alone
