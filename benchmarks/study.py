@@ -102,7 +102,9 @@ def main() -> None:
         report = timed(bnstudy, "report", *where, *seeds, "--reports", f"{folder}/reports")
     wall, processes = ended - begun, runs["process"].nunique()
     print_table(by_phase(runs))
-    print(f"\n{len(runs)} runs in {wall:.1f} s by {processes} processes on {cores()} cores; of these")
+    print(
+        f"\n{len(runs)} runs in {wall:.1f} s by {processes} processes on {cores()} cores; of these"
+    )
     for name, seconds in outside_runs(runs, begun, ended).items():
         print(f"{name:22}{seconds:12.1f}{seconds / (wall * processes):10.1%}")
     print(f"\nplanning (--dry-run)  {planning:12.1f}\nreport                {report:12.1f}")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import bnstudy.experiments as experiments
     from bnstudy import config, data, judging, networks
     from bnstudy import plan as plans
-    from bnstudy import report as reports
-    from bnstudy.report import comparison, console, sentences
+    from bnstudy.report import comparison, console, sentences, shape_table
+    from bnstudy.report import write as reports
     from bnstudy.runs import registration, runner, tables
     from bnstudy.runs import store as stores
 else:
@@ -31,11 +31,12 @@ else:
     data = lazy_module("bnstudy.data")
     judging = lazy_module("bnstudy.judging")
     plans = lazy_module("bnstudy.plan")
-    reports = lazy_module("bnstudy.report")
+    reports = lazy_module("bnstudy.report.write")
     networks = lazy_module("bnstudy.networks")
     comparison = lazy_module("bnstudy.report.comparison")
     console = lazy_module("bnstudy.report.console")
     sentences = lazy_module("bnstudy.report.sentences")
+    shape_table = lazy_module("bnstudy.report.shape_table")
     registration = lazy_module("bnstudy.runs.registration")
     runner = lazy_module("bnstudy.runs.runner")
     tables = lazy_module("bnstudy.runs.tables")
@@ -336,7 +337,7 @@ def trace(arm: str | None, name: str, profile: str, norm: str | None) -> None:
         experiment = find("experiment", name, experiments.EXPERIMENTS)
         arms = {each.name: each for each in experiment.arms(plans.find_profile(profile))}
         settings = find("arm", arm or next(iter(arms)), arms).config
-    click.echo(reports.trace_table(networks.trace(settings)))
+    click.echo(shape_table.trace_table(networks.trace(settings)))
 
 
 @main.group(name="data")

@@ -127,7 +127,7 @@ class Registry(Generic[Made]):
             if key in options:
                 raise ConfigError(f"an option is given once, got {key!r} twice in {word!r}")
             options[key] = _number_or_text(value)
-        if factory is not None:
+        if factory is not None and options:
             self._check_options(name, factory, options)
         return name, options
 

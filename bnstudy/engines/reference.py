@@ -8,7 +8,7 @@ run's own streams, and no gradient comes from validation or test images.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch

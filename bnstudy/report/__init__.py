@@ -5,10 +5,3 @@ findings, ``sentences``, ``claim_tables`` and ``claim_charts`` turn verdicts int
 judgements, ``build`` makes the :class:`~bnstudy.report.model.Report`, ``render``
 renders it and ``write`` puts it into a folder.  ``text`` alone formats numbers.
 """
-
-from bnstudy.report.build import build
-from bnstudy.report.model import Report
-from bnstudy.report.shape_table import trace_table
-from bnstudy.report.write import write_report
-
-__all__ = ["Report", "build", "trace_table", "write_report"]

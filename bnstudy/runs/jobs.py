@@ -133,11 +133,10 @@ def plan_jobs(
     data
         The images; of the shape and number of classes of Fashion-MNIST if not given.
     """
-    groups: dict[str, list[RunKey]] = {}
+    groups: dict[tuple[str, bool], list[RunKey]] = {}
     for key in keys:
         arm = canonical_json([key.run.arm.config.canonical(), key.run.arm.probes])
-        alone = engine == "reference" or not _stackable(key, device, data)
-        groups.setdefault(key.id if alone else arm, []).append(key)
+        groups.setdefault((arm, key.run.arm.by_reference), []).append(key)
     jobs = []
     for group in groups.values():
         stacked = engine != "reference" and _stackable(group[0], device, data)

@@ -168,7 +168,9 @@ def imports_of(source: str) -> tuple[tuple[str, str], ...]:
 
 def is_for_types(node: ast.If) -> bool:
     """Return whether a block runs for type checkers alone."""
-    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    test = node.test
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+    return name == "TYPE_CHECKING"
 
 
 @cache  # asked for every imported name
@@ -216,7 +218,9 @@ class _WithoutWords(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         """Remove an assignment to ``__all__``."""
-        return None if ast.unparse(node.targets[0]) == "__all__" else self.generic_visit(node)
+        target = node.targets[0]
+        names_all = isinstance(target, ast.Name) and target.id == "__all__"
+        return None if names_all else self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         """Remove a block ``if TYPE_CHECKING`` that held imports alone."""

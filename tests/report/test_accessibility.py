@@ -12,7 +12,7 @@ import pytest
 
 from bnstudy.config import canonical_json
 from bnstudy.judging import judge
-from bnstudy.report import build
+from bnstudy.report.build import build
 from bnstudy.report.render import render
 from tests.synthetic import examples, studies
 

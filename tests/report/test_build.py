@@ -4,8 +4,7 @@ import dataclasses
 
 import pandas as pd
 
-from bnstudy.report import build
-from bnstudy.report.build import value_counts
+from bnstudy.report.build import build, value_counts
 from bnstudy.report.render import render
 from tests.synthetic import examples, studies
 

@@ -9,7 +9,7 @@ import pytest
 from bnstudy.config import canonical_json
 from bnstudy.judging import Outcome, judge
 from bnstudy.plan import Variant
-from bnstudy.report import build
+from bnstudy.report.build import build
 from bnstudy.report.claim_tables import COLUMNS, MEANINGS, SYMBOLS
 from bnstudy.report.render import render
 from bnstudy.report.sentences import write_sentence

@@ -11,7 +11,8 @@ import pytest
 from bnstudy.errors import ConfigError
 from bnstudy.judging.measures import finished_runs
 from bnstudy.plan import Arm, Exhibit
-from bnstudy.report import build, drawing, text
+from bnstudy.report import drawing, text
+from bnstudy.report.build import build
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bnstudy.judging.measures import finished_runs
-from bnstudy.report import build
+from bnstudy.report.build import build
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import make
 from bnstudy.report.render import render

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bnstudy.config import canonical_json
 from bnstudy.judging import judge
-from bnstudy.report import build
+from bnstudy.report.build import build
 from bnstudy.report.model import Report
 from tests.synthetic import examples, studies
 

@@ -20,13 +20,16 @@ from bnstudy.errors import ConfigError, ReportError
 from bnstudy.judging.measures import epoch_means, finished_runs
 from bnstudy.networks import trace
 from bnstudy.plan import Exhibit, Plan, PlannedExperiment
-from bnstudy.report import build, text, trace_table, write_report
+from bnstudy.report import text
+from bnstudy.report.build import build
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import EXHIBITS, make
 from bnstudy.report.model import Finding
 from bnstudy.report.render import markdown_text, render
+from bnstudy.report.shape_table import trace_table
 from bnstudy.report.theme import DARK, LIGHT
+from bnstudy.report.write import write_report
 from tests.report.pages import contrast, shown
 from tests.synthetic import examples, studies
 
@@ -559,7 +562,7 @@ def test_the_provenance_names_plan_commit_and_images(files):
 
 DIGEST = """
 import hashlib
-from bnstudy.report import build
+from bnstudy.report.build import build
 from bnstudy.report.render import render
 from tests.synthetic import studies
 plan = studies.plan()
