@@ -137,8 +137,10 @@ def run_study(
     todo = [key for key in keys if statuses[key.id] not in FINISHED]
     engine = choose_engine(engine, device, listener.note)
     count = workers or (1 if engine != "reference" and device != "cpu" else cores())
-    jobs = plan_jobs(todo, engine, device, plan.data)
     costs = {key.id: image_passes(key.run.arm.config, plan.data) for key in todo}
+    jobs = plan_jobs(todo, engine, device, plan.data)
+    # the longest first: at the end no worker waits long for another
+    jobs.sort(key=lambda job: -expected_seconds(job, costs, ASSUMED_RATES))
     if dry_run:
         listener.planned(workload(plan, store, keys, statuses, jobs, costs, count))
         return Summary(skipped=len(keys) - len(todo), left=len(todo))
@@ -240,7 +242,7 @@ def workload(
         for planned in plan.experiments
     }
     rates, measured = measured_rates(plan, store)
-    seconds = [sum(costs[key.id] for key in job.keys) / rates[job.engine] for job in jobs]
+    seconds = [expected_seconds(job, costs, rates) for job in jobs]
     stacks = sum(job.engine == "lockstep" for job in jobs)
     return Workload(
         statuses=by_experiment,
@@ -253,6 +255,11 @@ def workload(
         seconds=max(sum(seconds) / workers, max(seconds, default=0.0)),
         measured=measured,
     )
+
+
+def expected_seconds(job: Job, costs: Mapping[str, int], rates: Mapping[str, float]) -> float:
+    """Return the time that a job takes one worker, at image-passes per second by engine."""
+    return sum(costs[key.id] for key in job.keys) / rates[job.engine]
 
 
 def measured_rates(plan: Plan, store: Store) -> tuple[dict[str, float], bool]:

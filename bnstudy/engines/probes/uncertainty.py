@@ -38,7 +38,7 @@ from bnstudy.engines.reference import population_statistics
 from bnstudy.networks.norm import has_running_statistics, set_running_statistics
 
 BINS = 15
-TESTED = 1_000
+TESTED = 250  # images at once, which stay in the cache
 SMALLEST = 1e-12  # of a probability, so that its logarithm is finite
 
 
