@@ -198,9 +198,10 @@ def _state(done: int, diverged: int, missing: int) -> str:
 
 def _same_arms(arms: Sequence[Arm]) -> list[str]:
     """Say which arms are trained the same: in a small profile, arms of a larger one coincide."""
-    labels: dict[RunConfig, list[str]] = {}
+    labels: dict[tuple[RunConfig, bool], list[str]] = {}
     for arm in arms:
-        labels.setdefault(arm.config, []).append(arm.label)
+        # an arm that proves an engine right is meant to be another one's double
+        labels.setdefault((arm.config, arm.by_reference), []).append(arm.label)
     same = [" = ".join(each) for each in labels.values() if len(each) > 1]
     return [f"Trained the same at this size: {'; '.join(same)}."] if same else []
 

@@ -14,6 +14,7 @@ from bnstudy.report.model import Table
 READ, ATTACHED = "activations", "recorder"  # the probes that are compared
 PERCENTILES = ("q15", "q50", "q85")
 SPREAD = "std"  # the unit of differences
+SMALL = 1e-4  # of a standard deviation: nobody could see it in a figure
 KEYS = ["seed", "step", "epoch", "layer"]
 
 
@@ -76,9 +77,14 @@ def _sentence(found: pd.DataFrame, early: float) -> str:
     steps = text.count(found["step"].nunique(), "step")
     return (
         f"At {steps} of the first {text.epochs(early)} epochs the two readings of a layer's "
-        f"percentiles are at most {text.significant(float(found['value'].max()))} standard "
-        f"deviations apart ({text.count(found['seed'].nunique(), 'seed')})"
+        f"percentiles differ by {_write(found['value'].max())} standard deviations at most "
+        f"({text.count(found['seed'].nunique(), 'seed')})"
     )
+
+
+def _write(value: float) -> str:
+    """Write a number of standard deviations; zeros after the point say less than a bound."""
+    return f"less than {SMALL:.4f}" if 0 < value < SMALL else text.significant(value)
 
 
 def _table(found: pd.DataFrame, arms: Sequence[Arm], layers: Sequence[str], early: float) -> Table:
@@ -88,7 +94,7 @@ def _table(found: pd.DataFrame, arms: Sequence[Arm], layers: Sequence[str], earl
         for layer in layers:
             at = mine[mine["layer"] == layer]
             largest = (at[at["epoch"] <= early]["value"].max(), at["value"].max())
-            cells = (text.significant(each) for each in largest)
+            cells = map(_write, largest)
             rows.append((f"{arm.label}, {layer}", str(at["seed"].nunique()), *cells))
     return Table(
         "Largest difference of the 15th, 50th and 85th percentile of a layer's inputs between the "
