@@ -74,13 +74,26 @@ def proof(name: str, config: RunConfig, label: str, probes: dict[str, dict[str, 
 
 
 def watched(epochs: int, count: int) -> dict[str, dict[str, Any]]:
-    """Return the probes of a run: its batches, and fixed images, at the same moments."""
+    """Return the probes of a run: batches of steps and fixed images, at the same moments."""
     moments = equally_spaced(epochs, count)
-    inputs = {"layers": list(ACTIVATIONS), "epochs": moments}
-    stats = ["quantiles", "std", "saturated"]
     return {
-        "activations": {**inputs, "tensors": "both", "stats": stats, "grads": True, "params": True},
-        FIXED: {**inputs, "tensors": "in", "stats": ["quantiles", "std"], "histogram": BINS},
+        "activations": {
+            # no step follows the end, and the last batch of an epoch may be a smaller one, whose
+            # mean loss has larger gradients
+            "epochs": moments[:-1],
+            "layers": list(ACTIVATIONS),
+            "tensors": "both",
+            "stats": ["quantiles", "std", "saturated"],
+            "grads": True,
+            "params": True,
+        },
+        FIXED: {
+            "epochs": moments,
+            "layers": list(ACTIVATIONS),
+            "tensors": "in",
+            "stats": ["quantiles", "std"],
+            "histogram": BINS,
+        },
     }
 
 
