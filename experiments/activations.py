@@ -30,6 +30,7 @@ from .common import equally_spaced, groups, notes
 EPOCHS = {"tiny": 1, "quick": 2, "standard": 1, "full": 5}
 WATCHED = {"tiny": 5, "quick": 21, "standard": 22, "full": 56}  # moments, equally spaced
 FIXED = "fixed-activations"  # the probe whose images are the same at every moment
+FIXED_IMAGES = 256  # as many as a batch: normalization is as exact as in training
 PROOF_SEEDS = 2
 EARLY = 0.2  # epochs in which the two engines have hardly drifted apart by rounding
 ACTIVATIONS = ("act1", "act2", "act3", "act4")
@@ -89,6 +90,7 @@ def watched(epochs: int, count: int) -> dict[str, dict[str, Any]]:
         },
         FIXED: {
             "epochs": moments,
+            "count": FIXED_IMAGES,
             "layers": list(ACTIVATIONS),
             "tensors": "in",
             "stats": ["quantiles", "std"],
@@ -173,7 +175,7 @@ ACTIVATIONS_EXPERIMENT = Experiment(
         "Xavier-uniform weights, with and without batch normalization before each sigmoid. At "
         "equally spaced moments, 22 in the standard study, a copy of the network is read by "
         "bnstudy's own recorder, once on the batch of the next step, with its gradients and the "
-        "update that the step makes, and once on 512 training images that stay the same for the "
+        "update that the step makes, and once on 256 training images that stay the same for the "
         "whole run and are normalized by their own statistics. So what moves in the second "
         "reading is the network, not the choice of images. The training is as it would be without "
         "this, bit by bit. A seed gives both arms the same initial weights and the same order of "
@@ -193,14 +195,14 @@ ACTIVATIONS_EXPERIMENT = Experiment(
     exhibits=(
         Exhibit(
             "percentile-bands",
-            "Inputs of each sigmoid on the same 512 images at every moment: the band from the "
+            "Inputs of each sigmoid on the same 256 images at every moment: the band from the "
             "15th to the 85th percentile and the median, means of the seeds; thin lines: the "
             "median of each seed.",
             {"arms": SHOWN, "layers": ACTIVATIONS, "tensor": "in", "probe": FIXED},
         ),
         Exhibit(
             "histogram-maps",
-            "Inputs of each sigmoid on the same 512 images at every moment, as a histogram at "
+            "Inputs of each sigmoid on the same 256 images at every moment, as a histogram at "
             "each: the stronger the colour, the more values lie there; mean of the seeds. The "
             "outermost bins are not drawn: values beyond ±4 are in the table.",
             {"arms": SHOWN, "layers": ACTIVATIONS, "probe": FIXED},

@@ -84,7 +84,7 @@ def _sentence(found: pd.DataFrame, early: float) -> str:
 
 def _write(value: float) -> str:
     """Write a number of standard deviations; zeros after the point say less than a bound."""
-    return f"less than {SMALL:.4f}" if 0 < value < SMALL else text.significant(value)
+    return f"less than {text.significant(SMALL)}" if 0 < value < SMALL else text.significant(value)
 
 
 def _table(found: pd.DataFrame, arms: Sequence[Arm], layers: Sequence[str], early: float) -> Table:
