@@ -61,6 +61,11 @@ def notes_for_steps(profile: Profile, **changes: object) -> RunConfig:
     return notes(profile, evaluations_per_epoch=often, validation_images=VALIDATION, **changes)
 
 
+def equally_spaced(end: float, count: int) -> list[float]:
+    """Return moments of probes, in epochs done: from the start to ``end``, both included."""
+    return [end * k / (count - 1) for k in range(count)]
+
+
 def groups(*arms: str) -> tuple[tuple[str, ...], ...]:
     """Return each arm as a group of its own, as an :class:`Estimand` takes them."""
     return tuple((arm,) for arm in arms)

@@ -2,7 +2,7 @@
 
 Arms: ``none``, ``bn``, and ``noisy``: batch normalization followed by random shifts and
 scales, new for every step, channel and image.  The same three once more for an epoch,
-recorded as in ``activations``: does the noise make distributions drift?
+watched as in ``activations``: does the noise make distributions drift?
 
 Cost: 25.5 M image-passes at the standard size, of which 17.6 M are shared with
 ``convergence`` and 1.8 M with ``activations``.
@@ -43,12 +43,12 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
 
 
 def watched_arms(profile: Profile) -> tuple[Arm, ...]:
-    """Return the three arms recorded like those of ``activations``, whose runs they share."""
-    recorded = {arm.name: arm for arm in activations.arms(profile)}
-    noisy = recorded["none"].config.replace(norm="noisy")
-    recorded["noisy"] = replace(recorded["none"], config=noisy)
+    """Return the three arms watched like those of ``activations``, whose runs they share."""
+    watched = {arm.name: arm for arm in activations.arms(profile)}
+    noisy = watched["none"].config.replace(norm="noisy")
+    watched["noisy"] = replace(watched["none"], config=noisy)
     return tuple(
-        replace(recorded[norm], name=f"{norm}/watched", label=f"{label}, watched")
+        replace(watched[norm], name=f"{norm}/watched", label=f"{label}, watched")
         for norm, label in LABELS.items()
     )
 
@@ -79,7 +79,12 @@ CLAIMS = (
             sentence="With random shifts and scales after BN the distributions of "
             f"pre-activations drift more than with {LABELS[other]}",
             source=SOURCE,
-            estimand=Estimand("drift", groups("noisy/watched", f"{other}/watched"), scale="ratio"),
+            estimand=Estimand(
+                "drift",
+                groups("noisy/watched", f"{other}/watched"),
+                {"probe": activations.FIXED},
+                scale="ratio",
+            ),
             direction="greater",
             family="exploratory",  # checks that the noise does what it is meant to
         )
@@ -106,7 +111,8 @@ NOISY = Experiment(
         "batch normalization passes on: for every step and channel a mean shift of U(-0.5, 0.5) "
         "and a mean scale of U(1, 1.25) are drawn, and around these, within 0.1, a shift and a "
         "scale for every image. Whether distributions drift more for it is explored on the start "
-        "of the same arms, watched as in the experiment on activations."
+        "of the same arms, watched as in the experiment on activations: the same images at every "
+        "moment, with noise drawn for each moment."
     ),
     limits=(
         "The noise is that of the paper, for a network with ReLUs and images of 32 x 32 in "

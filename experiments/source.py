@@ -2,14 +2,14 @@
 
 Arms: ``concise`` (``nn.BatchNorm``) and ``scratch`` (the notes' from-scratch
 batch normalization), at the notes' exact settings: LeNet, sigmoid, batches of
-256, SGD at 0.9, all 60,000 images; 10 epochs, of which the slow from-scratch
-layer trains only the first 2 below the full size.
+256, SGD at 0.9, all 60,000 images; 10 epochs.  The slow from-scratch layer trains 4
+seeds, below the full size for the first 2 epochs only: enough to lay beside the printed
+values.  That it computes what torch's layer does is no question for a study: forward
+pass, gradients and running statistics are compared in tests/networks/test_norm.py.
 
-Cost: 11.5 M image-passes at the standard size (16 seeds x 600,000 and x 120,000).
+Cost: 10.1 M image-passes at the standard size (16 seeds x 600,000 and 4 x 120,000).
 
-Expected: the printed values of epochs 0.2 to 2.8 lie among our seeds; the two
-layers, which differ only in how they average the variance for evaluation,
-train alike.
+Expected: the printed values of epochs 0.2 to 2.8 lie among our seeds.
 
 Command: ``bnstudy run source``
 
@@ -17,14 +17,12 @@ Source: the lecture notes the project grew from, cells 15 to 18, after the
 batch normalization chapter of Zhang et al., Dive into Deep Learning (2021).
 """
 
-from bnstudy.plan import Arm, Claim, Exhibit, Experiment, Profile, Variant
+from bnstudy.plan import Arm, Exhibit, Experiment, Profile
 
-from .common import accuracy, at_target, notes, pilot, steps_ratio
+from .common import notes
 
+SCRATCH_SEEDS = 4
 SCRATCH_EPOCHS = {"tiny": 1, "quick": 1, "standard": 2, "full": 10}
-# differences on pilot seeds: mean, standard deviation
-PILOT = {"accuracy": (0.00000625, 0.0001806), "steps": (0.0, 0.0)}
-SOURCE_OF_CLAIMS = "Lecture notes; Zhang et al. 2021"
 
 DATA = "fashion-mnist"  # the data set of the notes: values of another are not compared with theirs
 # The listing of the notes, which is cut off after epoch 2.8, with all digits that they print.
@@ -75,43 +73,14 @@ def arms(profile: Profile) -> tuple[Arm, ...]:
     scratch = base.replace(norm="scratch", epochs=min(base.epochs, SCRATCH_EPOCHS[profile.name]))
     return (
         # by the reference engine, as its own code is what is compared
-        Arm("scratch", scratch, "from-scratch BN", by_reference=True),
+        Arm("scratch", scratch, "from-scratch BN", by_reference=True, seeds=SCRATCH_SEEDS),
         Arm("concise", base.replace(norm="bn"), "torch BN"),
-    )
-
-
-def claims(profile: Profile) -> tuple[Claim, ...]:
-    """Return the claims that the from-scratch layer trains to the same result as torch's."""
-    epochs = SCRATCH_EPOCHS[profile.name]
-    return (
-        Claim(
-            id="from-scratch",
-            sentence=f"The from-scratch layer trains to the same accuracy as torch's in {epochs} "
-            "epochs",
-            source=SOURCE_OF_CLAIMS,
-            estimand=accuracy("scratch", "concise", epochs=epochs),
-            direction="within",
-            margin=0.005,
-            pilot=pilot(*PILOT["accuracy"]),
-            robustness=(Variant("after 1 epoch", {"epochs": 1}),),
-        ),
-        Claim(
-            id="from-scratch-speed",
-            sentence="The from-scratch layer needs as many steps as torch's",
-            source=SOURCE_OF_CLAIMS,
-            # of training accuracy, since there are no validation images
-            estimand=steps_ratio("scratch", "concise", 0.8, epochs, column="train_accuracy"),
-            direction="within",
-            margin=1.1,
-            pilot=pilot(*PILOT["steps"]),
-            robustness=(at_target(75),),
-        ),
     )
 
 
 SOURCE = Experiment(
     name="source",
-    title="The notes' own training, sixteen times over",
+    title="The notes' own training, many times over",
     question=(
         "The notes train LeNet with batch normalization once from scratch and once with torch's "
         "layer, and print the results. Do those numbers come out again, and how much of them is "
@@ -127,21 +96,20 @@ SOURCE = Experiment(
         "Two arms at the notes' settings: LeNet with sigmoids, Xavier-uniform weights, batches of "
         "256, plain SGD at learning rate 0.9. The arms differ in the normalization layer only: "
         "the from-scratch layer keeps the biased variance in its moving average, torch's keeps "
-        "the unbiased one. Each seed gives both arms the same initial weights and the same order "
-        "of images. As in the notes the printed loss and accuracy are running means since the "
-        "start of the epoch, and all training images are trained on, so there is no "
-        "validation set here. The from-scratch arm is always trained by the reference engine, "
-        "through the layer's own code and autograd, and, being slow, for the first 2 of the 10 "
-        "epochs only, 10 at the full size."
+        "the unbiased one. In training they compute the same. Each seed gives both arms the same "
+        "initial weights and the same order of images. As in the notes the printed loss and "
+        "accuracy are running means since the start of the epoch, and all training images are "
+        "trained on, so there is no validation set here. The from-scratch arm is always trained "
+        "by the reference engine, through the layer's own code and autograd, and, being slow, "
+        "with 4 seeds and for the first 2 of the 10 epochs only, 10 at the full size."
     ),
     limits=(
         "It compares one training per arm of the notes, whose seed is unknown, with many of ours: "
         "a printed value outside our spread would show a difference, one inside does not prove "
-        "that everything is equal. It says nothing about training without normalization: the "
-        "notes print no such run."
+        "that everything is equal. The spread of the from-scratch arm is that of 4 seeds. It says "
+        "nothing about training without normalization: the notes print no such run."
     ),
     arms=arms,
-    claims=claims,
     exhibits=(
         Exhibit(
             "printed-results",

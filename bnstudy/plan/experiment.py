@@ -78,9 +78,11 @@ class Arm:
         under test, a compiled kernel of the same formula is no evidence.
     probes
         Measurements inside its runs while they are trained, by name with
-        options: see :mod:`bnstudy.engines.probes`.  The reference engine trains
-        such runs, and they are stored apart from those of the same settings
-        without probes.
+        options: see :mod:`bnstudy.engines.probes`.  Such runs are stored apart from
+        those of the same settings without probes.
+    seeds
+        Train at most this many of the study's seeds, its first ones, where a few are
+        proof enough; all if not given.  No claim may be about such an arm.
     """
 
     name: str
@@ -88,11 +90,18 @@ class Arm:
     label: str = ""
     by_reference: bool = False
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip() or re.search(r"[\x00-\x1f]", self.name):
             raise ConfigError(
                 f"an arm's name must be printable and not padded with spaces, got {self.name!r}"
+            )
+        whole = isinstance(self.seeds, int) and not isinstance(self.seeds, bool)
+        if self.seeds is not None and not (whole and self.seeds >= 1):
+            raise ConfigError(
+                f"an arm is trained with a number of seeds of at least 1, got {self.seeds!r} for "
+                f"{self.name!r}: leave it out for all seeds of the study"
             )
         if not self.label:
             object.__setattr__(self, "label", self.name)

@@ -55,7 +55,7 @@ class Plan:
     profile
         Name of the profile.
     seeds
-        The seeds of every arm, each once.
+        The seeds of every arm that does not ask for fewer, each once.
     data
         The images.
     experiments
@@ -76,6 +76,7 @@ class Plan:
             raise ConfigError(f"each seed may stand in a plan once, got {list(self.seeds)}")
         for planned in self.experiments:
             _check_experiment(planned, self.data)
+            _check_seeds(planned, len(self.seeds))
         twice = _repeated(claim.id for claim in self.claims)
         if twice:
             raise ConfigError(f"a claim stands in a plan once, got {twice!r} twice: rename one")
@@ -93,7 +94,12 @@ class Plan:
             for seed in self.seeds
             for planned in self.experiments
             for arm in planned.arms
+            if seed in self.seeds_of(arm)
         )
+
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """Return the seeds that an arm is trained with: the first ones if it asks for fewer."""
+        return self.seeds[: arm.seeds]
 
     def capped(self, *experiments: PlannedExperiment) -> dict[str, int]:
         """Return the numbers of images there are, where an arm asks for more.
@@ -157,6 +163,17 @@ def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
             planned.arm(arm_name)
 
 
+def _check_seeds(planned: PlannedExperiment, seeds: int) -> None:
+    """Refuse claims about arms that are not trained with every seed of the plan."""
+    for claim in planned.claims:
+        for arm in map(planned.arm, claim.estimand.arm_names):
+            if arm.seeds is not None and arm.seeds < seeds:
+                raise ConfigError(
+                    f"claim {claim.id!r} needs all {seeds} seeds of its arms, but {arm.name!r} has "
+                    f"{arm.seeds}: choose another arm, or give this one all seeds"
+                )
+
+
 def _repeated(names: Iterable[str]) -> str:
     """Return the first name, in alphabetical order, that occurs more than once; else empty."""
     return min((name for name, count in Counter(names).items() if count > 1), default="")
@@ -169,6 +186,8 @@ def _canonical(planned: PlannedExperiment, capped: dict[str, int]) -> dict[str, 
         "arms": {arm.name: arm.canonical() for arm in planned.arms},
     }
     # Keys that say nothing are left out, so that plans keep the hash they had without them.
+    if limited := {arm.name: arm.seeds for arm in planned.arms if arm.seeds is not None}:
+        plain["seeds"] = limited
     if capped:
         plain["capped"] = capped
     if planned.claims:

@@ -182,7 +182,7 @@ def _counts_of(evidence: Evidence) -> tuple[int, int, int]:
         sum(len(evidence.finished(arm.name, status)) for arm in evidence.planned.arms)
         for status in ("done", "diverged")
     )
-    planned = len(evidence.planned.arms) * len(evidence.plan.seeds)
+    planned = sum(len(evidence.plan.seeds_of(arm)) for arm in evidence.planned.arms)
     return done, diverged, planned - done - diverged
 
 
@@ -198,9 +198,10 @@ def _state(done: int, diverged: int, missing: int) -> str:
 
 def _same_arms(arms: Sequence[Arm]) -> list[str]:
     """Say which arms are trained the same: in a small profile, arms of a larger one coincide."""
-    labels: dict[RunConfig, list[str]] = {}
+    labels: dict[tuple[RunConfig, bool], list[str]] = {}
     for arm in arms:
-        labels.setdefault(arm.config, []).append(arm.label)
+        # an arm that proves an engine right is meant to be another one's double
+        labels.setdefault((arm.config, arm.by_reference), []).append(arm.label)
     same = [" = ".join(each) for each in labels.values() if len(each) > 1]
     return [f"Trained the same at this size: {'; '.join(same)}."] if same else []
 
@@ -219,7 +220,7 @@ def _arms(evidence: Evidence) -> Table:
             *(text.setting(getattr(arm.config, name)) for name in differing),
             str(len(evidence.finished(arm.name, "done"))),
             str(len(evidence.finished(arm.name, "diverged"))),
-            str(len(evidence.plan.seeds) - len(evidence.finished(arm.name))),
+            str(len(evidence.plan.seeds_of(arm)) - len(evidence.finished(arm.name))),
             _passes(evidence, arm),
         )
         for arm in arms
@@ -261,13 +262,24 @@ def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
         "much of that to undo. It is said to make training faster. To see what is true of it, "
         f"this study trains a small network, LeNet, to {task(plan)}, "
         f"again and again: {experiments}, and in each of them every variant "
-        f"(arm) {len(plan.seeds):,} {'time' if len(plan.seeds) == 1 else 'times'}, from "
+        f"(arm) {_times(len(plan.seeds))}{_proof_times(plan)}, from "
         f"{'a' if len(plan.seeds) == 1 else 'another'} random start each. A "
         "start (seed) gives all arms the same initial weights and the same order of images, so "
         f"that arms can be compared seed by seed. {_state(*_status_counts(runs, len(plan.runs)))} "
         f"Every result below rests on at most {seeds}; an interval says what range of effects "
         "they are compatible with."
     )
+
+
+def _times(number: int) -> str:
+    return f"{number:,} {'time' if number == 1 else 'times'}"
+
+
+def _proof_times(plan: Plan) -> str:
+    """Say how often arms are trained that have fewer seeds than the plan; nothing without any."""
+    arms = (arm for planned in plan.experiments for arm in planned.arms)
+    fewer = sorted({len(plan.seeds_of(arm)) for arm in arms} - {len(plan.seeds)})
+    return f" ({text.listing(map(_times, fewer))} where that is proof enough)" if fewer else ""
 
 
 def _seeds(plan: Plan) -> str:

@@ -184,7 +184,7 @@ class Evidence:
         *,
         channels: bool = False,
     ) -> pd.DataFrame:
-        """Return what a probe, by default the activation recorder, saw of some layers.
+        """Return what a probe, by default ``activations``, has recorded of some layers.
 
         Returns
         -------

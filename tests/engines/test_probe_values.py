@@ -320,17 +320,17 @@ def test_gamma_and_beta_are_read_at_the_end_as_the_record_has_them(small):
         np.testing.assert_array_equal(read["value"].to_numpy(), record.norms[tensor].to_numpy())
 
 
-def test_histograms_are_of_what_comes_into_layers_and_add_up_to_one(small):
-    watch = {"every": 2, "layers": ["act1"], "tensors": "both", "stats": ["std"], "grads": True}
+@pytest.mark.parametrize("probe", ["activations", "fixed-activations", "recorder"])
+def test_histograms_are_of_what_comes_into_layers_and_add_up_to_one(probe, small):
+    watch = {"layers": ["act1"], "tensors": "both", "stats": ["std"], "grads": True}
+    watch["epochs"] = (0, 0.4, 0.8)
     bins = {"bins": 6, "low": -3.0, "high": 3.0}
-    seen = train(CONFIG, [4], small, probes={"activations": {**watch, "histogram": bins}})[
-        0
-    ].measures
+    seen = train(CONFIG, [4], small, probes={probe: {**watch, "histogram": bins}})[0].measures
     rows = seen[seen["stat"].str.contains("hist")]
     assert set(rows["tensor"]) == {"in"}
     middle = {f"hist[{low},{low + 1})" for low in range(-3, 3)}
     assert set(rows["stat"]) == {"hist[-inf,-3)", *middle, "hist[3,inf)"}
     np.testing.assert_allclose(rows.groupby("step")["value"].sum(), 1.0)
-    plain = train(CONFIG, [4], small, probes={"activations": watch})[0].measures
+    plain = train(CONFIG, [4], small, probes={probe: watch})[0].measures
     others = seen[~seen["stat"].str.contains("hist")].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, plain)

@@ -37,8 +37,9 @@ CONFIG = RunConfig(
     population_images=100,
     evaluations_per_epoch=1,
 )
-WATCH = {"every": 2, "layers": ["act1", "act4"], "tensors": "both", "stats": ["std", "quantiles"]}
-WATCHING = {"activations": {**WATCH, "grads": True, "params": True}}
+WATCH = {"layers": ["act1", "act4"], "tensors": "both", "stats": ["std", "quantiles"]}
+EVERY_SECOND = (0, 0.4, 0.8, 1.2, 1.6)
+WATCHING = {"recorder": {**WATCH, "epochs": EVERY_SECOND, "grads": True, "params": True}}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,10 @@ def record(small):
 
 MOMENTS = (0, 0.4, 1)
 OTHERS = {
+    "activations": {**WATCH, "epochs": MOMENTS, "grads": True},
     "affine": {"epochs": MOMENTS},
     "batch-noise": {"epochs": MOMENTS, "sizes": [4, 8, 16], "batches": 3},
+    "fixed-activations": {**WATCH, "epochs": MOMENTS, "count": 40},
     "generalization": {"epochs": MOMENTS},
     "geometry": {"epochs": MOMENTS, "images": 40},
     "gradient-shift": {"epochs": MOMENTS},
@@ -127,10 +130,11 @@ def test_the_gap_of_a_stack_is_that_of_its_own_weights(norm, small):
         )
 
 
-def test_the_recorder_needs_every_step_and_the_others_do_not():
+def test_the_attached_recorder_needs_every_step_and_the_others_do_not():
     assert all_scheduled(OTHERS)
     assert all_scheduled(())
-    assert not all_scheduled(["geometry", "activations"])
+    assert not all_scheduled(["geometry", "recorder"])
+    assert {*OTHERS, "recorder"} == set(PROBES)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -176,7 +180,7 @@ def test_the_recorder_sees_every_second_step_of_the_whole_run(record):
     assert tuple(measures.columns) == MEASURE_COLUMNS
     assert sorted(set(measures["step"])) == [0, 2, 4, 6, 8]
     assert set(measures["tensor"]) == {"in", "out", "grad", "weight", "bias"}
-    assert set(measures["probe"]) == {"activations"}
+    assert set(measures["probe"]) == {"recorder"}
 
 
 def test_what_it_saw_first_is_what_numpy_finds_in_the_first_batch(record, small):
@@ -197,7 +201,8 @@ def test_an_unknown_probe_is_refused(small):
         train(CONFIG, [0], small, probes={"xray": {}})
     assert str(refusal.value) == (
         "there is no probe 'xray': choose one of activations, affine, batch-noise, "
-        "generalization, geometry, gradient-shift, landscape, uncertainty, variance-shift"
+        "fixed-activations, generalization, geometry, gradient-shift, landscape, recorder, "
+        "uncertainty, variance-shift"
     )
 
 
@@ -208,7 +213,7 @@ def planned(probes):
 def test_probed_runs_are_apart_and_a_changed_probe_touches_only_them(monkeypatch):
     alone, watched = (identify(planned(probes), "d" * 64) for probes in ({}, WATCHING))
     assert alone.id != watched.id
-    other = {"activations": {**WATCHING["activations"], "every": 3}}
+    other = {"recorder": {**WATCHING["recorder"], "epochs": (0, 0.6)}}
     assert identify(planned(other), "d" * 64).id != watched.id
     monkeypatch.setattr(
         "bnstudy.runs.store.code_digest", lambda *start: "changed" if start else code_digest()
@@ -218,9 +223,14 @@ def test_probed_runs_are_apart_and_a_changed_probe_touches_only_them(monkeypatch
 
 
 @pytest.mark.parametrize("engine", ["auto", "lockstep", "reference"])
-def test_probed_runs_are_trained_by_the_reference_engine(engine):
+def test_runs_with_an_attached_recorder_are_trained_by_the_reference_engine(engine):
     keys = [identify(planned(WATCHING), "d" * 64) for _ in range(6)]
     assert {job.engine for job in plan_jobs(keys, engine)} == {"reference"}
+
+
+def test_runs_with_all_other_probes_are_stacked():
+    keys = [identify(planned(OTHERS), "d" * 64) for _ in range(6)]
+    assert {job.engine for job in plan_jobs(keys, "auto")} == {"lockstep"}
 
 
 def test_the_store_gives_back_what_the_probe_saw(sample, tmp_path, small):

@@ -145,6 +145,22 @@ def test_the_same_run_gives_the_same_bytes(small):
     pd.testing.assert_frame_equal(first.norms, second.norms, check_exact=True)
 
 
+def test_the_from_scratch_layer_trains_a_network_as_torchs_does(small):
+    config = SMALL.replace(train_images=200, epochs=1)
+    first = Images(small.train.images[:200], small.train.labels[:200])
+    part = dataclasses.replace(small, train=first)
+    ours, theirs = (train(config.replace(norm=norm), 3, part) for norm in ("scratch", "bn"))
+    for column in TRAINED:
+        np.testing.assert_allclose(ours.curve[column], theirs.curve[column], rtol=1e-5)
+    for column in ("gamma", "beta", "running_mean"):
+        np.testing.assert_allclose(ours.norms[column], theirs.norms[column], rtol=1e-3, atol=1e-5)
+    # biased against unbiased: after 4 steps 0.9^4 of the initial 1 is left in both averages
+    start = 0.9**ours.steps
+    last = (ours.norms["layer"] == "norm4").to_numpy()  # of 50 values per channel and batch
+    biased, unbiased = (run.norms["running_var"][last] - start for run in (ours, theirs))
+    np.testing.assert_allclose(biased / unbiased, 49 / 50, rtol=1e-3)
+
+
 def test_dropout_shifts_neither_weights_nor_order(small):
     plain, dropped = train(BN, 2, small), train(BN.replace(dropout=0.5), 2, small)
     assert plain.weights_digest == dropped.weights_digest

@@ -182,6 +182,13 @@ def test_every_probe_measures_every_network(probe, network):
         ({"geometry": {"layers": ["act9"]}}, "there is no layer 'act9'"),
         ({"gradient-shift": {"layers": ["act1"]}}, "there is no layer with weights 'act1'"),
         ({"affine": {"epoch": [0]}}, "probe 'affine' cannot be made: got an unexpected keyword"),
+        (
+            {"activations": {"every": 5}},
+            "argument 'every', its options are epochs, layers",
+        ),
+        ({"fixed-activations": {"params": True}}, "argument 'params', its options are epochs, cou"),
+        ({"fixed-activations": {"count": 1}}, "^normalization needs a batch of 2 fixed images or"),
+        ({"recorder": {"epochs": [9]}}, r"^a probe measures within 0\.\.\d epochs, got \[9\]$"),
     ],
 )
 def test_probes_of_what_is_not_there_are_refused_in_one_line(probes, message):
@@ -197,8 +204,10 @@ def test_deep_networks_train_under_watch(network, norm, optimizer):
     config = TINY.replace(
         network=network, norm=norm, optimizer=optimizer, activation="relu", init="he", epochs=1
     )
-    watched = train(config, [0], splits, probes={"activations": {"stats": "light"}})[0]
+    probes = {"activations": {"stats": "light"}, "recorder": {"stats": "light"}}
+    watched = train(config, [0], splits, probes=probes)[0]
     alone = train(config, [0], splits)[0]
     assert watched.curve.equals(alone.curve)
     assert watched.measures is not None
-    assert {"act1", "act12"} <= set(watched.measures["layer"])
+    for _, measures in watched.measures.groupby("probe"):
+        assert {"act1", "act12"} <= set(measures["layer"])

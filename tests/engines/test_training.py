@@ -54,8 +54,8 @@ def test_observers_of_a_seed_are_called_beside_its_probes(small):
             "observers must be given for each seed, got 1 lists for 2 seeds",
         ),
         (
-            {"engine": "lockstep", "probes": {"activations": {}}},
-            "the lockstep engine calls observers at scheduled steps, but Activations has no "
+            {"engine": "lockstep", "probes": {"recorder": {}}},
+            "the lockstep engine calls observers at scheduled steps, but AttachedRecorder has no "
             "method 'steps': choose the reference engine",
         ),
     ],

@@ -23,6 +23,16 @@ def test_an_arm_needs_a_printable_name(name):
         Arm(name, RunConfig())
 
 
+@pytest.mark.parametrize("seeds", [0, -1, True, 2.0, "few"])
+def test_an_arm_has_at_least_one_seed(seeds):
+    with pytest.raises(ConfigError) as refusal:
+        Arm("bn", RunConfig(), seeds=seeds)
+    assert str(refusal.value) == (
+        f"an arm is trained with a number of seeds of at least 1, got {seeds!r} for 'bn': leave "
+        "it out for all seeds of the study"
+    )
+
+
 @pytest.mark.parametrize("name", ["Speed", "a b", "../up", ""])
 def test_an_experiment_is_named_as_a_file(name):
     with pytest.raises(ConfigError, match="lower-case letters, digits and '-'"):

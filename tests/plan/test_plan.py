@@ -31,6 +31,42 @@ def test_runs_go_seed_by_seed_so_that_a_cut_study_has_whole_pairs():
     ]
 
 
+def few_seeds(count, claims=()):
+    """Return an experiment whose arm ``none`` asks for a number of seeds."""
+    made = (Arm("none", RunConfig(), seeds=count), Arm("bn", RunConfig(norm="bn")))
+    return dataclasses.replace(experiment(), arms=lambda profile: made, claims=claims)
+
+
+def test_an_arm_may_be_trained_with_the_first_seeds_alone():
+    plan = make_plan((few_seeds(2),), PROFILES["tiny"], DATA, seeds=4, first_seed=1_000)
+    pairs = [(run.seed, run.arm.name) for run in plan.runs]
+    both = [(seed, arm) for seed in (1_000, 1_001) for arm in ("none", "bn")]
+    assert pairs == [*both, (1_002, "bn"), (1_003, "bn")]
+    few, all_ = plan.experiments[0].arms
+    assert plan.seeds_of(few) == (1_000, 1_001)
+    assert plan.seeds_of(all_) == plan.seeds
+    assert len(make_plan((few_seeds(9),), PROFILES["tiny"], DATA, seeds=4).runs) == 8
+
+
+def test_a_number_of_seeds_changes_the_plan_but_not_the_runs():
+    plans = [make_plan((few_seeds(n),), PROFILES["tiny"], DATA, seeds=4) for n in (None, 2, 3)]
+    assert len({plan.sha256 for plan in plans}) == 3
+    whole = make_plan((experiment(),), PROFILES["tiny"], DATA, seeds=4)
+    assert plans[0].sha256 == whole.sha256
+    assert len({canonical_json(plan.runs[0].arm.canonical()) for plan in plans}) == 1
+
+
+def test_a_claim_about_an_arm_of_few_seeds_is_refused():
+    claims = (claim(estimand=STEPS),)
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((few_seeds(2, claims),), PROFILES["standard"], DATA)
+    assert str(refusal.value) == (
+        "claim 'speed' needs all 16 seeds of its arms, but 'none' has 2: choose another arm, or "
+        "give this one all seeds"
+    )
+    assert make_plan((few_seeds(16, claims),), PROFILES["standard"], DATA).claims
+
+
 @pytest.mark.parametrize("seeds", [0, -2, True])
 def test_a_plan_needs_a_seed(seeds):
     with pytest.raises(ConfigError) as refusal:

@@ -35,6 +35,48 @@ def test_histograms_differ_by_half_the_sum_of_their_differences():
     assert table.rows[0] == ("without BN, act1", "80% (80% to 80%)", "80% (80% to 80%)")
 
 
+def agreement_of(seeds=4, **gaps):
+    planned = examples.recorded()
+    plan = studies.plan(planned, seeds=seeds)
+    evidence = Evidence(plan, planned, finished_runs(plan, studies.tables(plan, **gaps)))
+    return make(evidence, planned.experiment.exhibits[0], "agreement")
+
+
+def test_two_readings_of_the_same_steps_differ_in_standard_deviations():
+    found = agreement_of()
+    assert found.sentence == (
+        "At 2 steps of the first 0.5 epochs the two readings of a layer's percentiles differ by "
+        "0.01 standard deviations at most (2 seeds)"
+    )
+    (table,) = found.tables
+    assert table.rows == (
+        ("with BN, act1", "2", "0.01", "0.1"),
+        ("with BN, act2", "2", "less than 0.0001", "less than 0.0001"),
+    )
+    assert found.chart is None
+    assert found.notes == ()  # an arm of two seeds is complete with two
+
+
+@pytest.mark.parametrize("missing", ["bn", "bn/recorded"])
+def test_readings_without_a_counterpart_are_not_compared(missing):
+    found = agreement_of(missing=frozenset({missing}))
+    assert found.sentence == "Nothing to show: no step of a seed was read in both ways"
+    label = "with BN" if missing == "bn" else "recorded"
+    assert found.notes == (f"No run of {label} is there.",)
+
+
+def test_the_page_of_an_arm_with_few_seeds_counts_only_those():
+    plan = studies.plan(examples.recorded(), seeds=4)
+    one_gone = studies.tables(plan, missing=frozenset({("bn/recorded", 1)}))
+    (page,) = build(plan, one_gone).pages
+    assert page.state == "6 planned runs: 5 done and 1 missing."
+    counts = {row[0]: row[-4:-1] for row in page.arms.rows}
+    assert counts == {"with BN": ("4", "0", "0"), "recorded": ("1", "0", "1")}
+    assert page.findings[0].notes == ("Only 1 of 2 runs of recorded is there.",)
+    introduction = build(plan, one_gone).introduction
+    assert "every variant (arm) 4 times (2 times where that is proof enough), from" in introduction
+
+
 def test_the_table_of_a_histogram_has_all_values_even_those_that_are_not_drawn():
     data = finding_of("histogram-maps").chart.data
     assert [row[0] for row in data.rows] == [

@@ -258,6 +258,7 @@ def test_first_layer_parameters_are_compared_by_rank():
 def test_every_kind_of_exhibit_is_exercised_here():
     experiments = [examples.source(), examples.convergence(), examples.inside()]
     experiments += [examples.batches(), examples.square(), examples.probed(), examples.histograms()]
+    experiments += [examples.recorded()]
     kinds = {exhibit.kind for each in experiments for exhibit in each.experiment.exhibits}
     assert kinds == set(EXHIBITS)
 

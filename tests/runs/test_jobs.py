@@ -2,9 +2,13 @@
 
 import pytest
 
+from bnstudy.engines.lockstep import available
 from bnstudy.errors import ConfigError
+from bnstudy.experiments import EXPERIMENTS
+from bnstudy.plan import PROFILES, make_plan
 from bnstudy.runs import jobs
 from bnstudy.runs.store import identify
+from tests.identities import FASHION
 from tests.plans import plan_of
 
 
@@ -26,3 +30,18 @@ def test_an_engine_that_does_not_exist_is_refused_with_those_that_do():
     assert str(refusal.value) == (
         "there is no engine 'warp': choose one of auto, reference, lockstep"
     )
+
+
+@pytest.mark.skipif(not available()[0], reason="no kernel here")
+def test_of_the_standard_study_only_proofs_are_left_to_the_reference_engine():
+    plan = make_plan(tuple(EXPERIMENTS.values()), PROFILES["standard"], FASHION)
+    keys = [identify(run, plan.data.digest) for run in plan.runs]
+    left = {
+        (key.run.experiment, key.run.arm.name, key.run.seed)
+        for job in jobs.plan_jobs(keys, "auto", data=plan.data)
+        for key in job.keys
+        if job.engine == "reference"
+    }
+    proofs = {("source", "scratch"): 4, ("activations", "none/recorded"): 2}
+    proofs |= {("activations", "bn/recorded"): 2}
+    assert left == {(*arm, seed) for arm, seeds in proofs.items() for seed in range(seeds)}

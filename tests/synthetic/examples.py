@@ -123,7 +123,7 @@ def inside() -> PlannedExperiment:
         Exhibit("layer-lines", "Ratio.", {**lines, "log": True, "ratio": ("act4", "act1")}),
         Exhibit("layer-lines", "Highest.", {**lines, "percent": True}),
     )
-    arms = _probed_arms(RunConfig(epochs=4), {"activations": {"every": 47}})
+    arms = _probed_arms(RunConfig(epochs=4), {"activations": {"epochs": [0, 0.25, 0.5, 0.75]}})
     return _planned("inside", arms, exhibits, title="Inside")
 
 
@@ -136,6 +136,18 @@ def histograms() -> PlannedExperiment:
     )
     arms = _probed_arms(RunConfig(epochs=1), {"activations": {}})
     return _planned("histograms", arms, exhibits, title="Inside")
+
+
+def recorded() -> PlannedExperiment:
+    """Return an experiment whose runs were read by a copy, and two by an attached recorder."""
+    config, options = RunConfig(norm="bn", epochs=1), {"epochs": [0, 0.2, 0.8]}
+    arms = (
+        Arm("bn", config, "with BN", probes={"activations": options}),
+        Arm("bn/recorded", config, "recorded", True, {"recorder": options}, seeds=2),
+    )
+    agreement = {"pairs": {"bn": "bn/recorded"}, "layers": ("act1", "act2"), "early": 0.5}
+    exhibits = (Exhibit("probe-agreement", "Agreement.", agreement),)
+    return _planned("recorded", arms, exhibits, title="Proof")
 
 
 def batches() -> PlannedExperiment:
@@ -179,7 +191,7 @@ def probed() -> PlannedExperiment:
     return _planned("probed", arms, exhibits)
 
 
-def _probed_arms(config: RunConfig, probes: dict[str, dict[str, int]]) -> tuple[Arm, ...]:
+def _probed_arms(config: RunConfig, probes: dict[str, dict[str, object]]) -> tuple[Arm, ...]:
     return (
         Arm("none", config, "without BN", probes=probes),
         Arm("bn", config.replace(norm="bn"), "with BN", probes=probes),

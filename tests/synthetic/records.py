@@ -149,7 +149,7 @@ def _probe_measures(run: PlannedRun) -> pd.DataFrame:
 
 
 def random_record(run: PlannedRun, diverged: bool, rng: np.random.Generator) -> SyntheticRecord:
-    """Return a run of ``convergence``, ``source``, ``inside`` or ``histograms``.
+    """Return a run of ``convergence``, ``source``, ``inside``, ``histograms`` or ``recorded``.
 
     A run that diverged did so in the first epoch: after two points of the curve if its
     seed is even, otherwise at once.
@@ -160,7 +160,9 @@ def random_record(run: PlannedRun, diverged: bool, rng: np.random.Generator) -> 
     steps = len(curve) * STEPS_PER_EPOCH // 5
     norms = _random_norms(rng) if run.arm.config.norm != "none" else None
     measures = None
-    if run.experiment == "histograms":
+    if run.experiment == "recorded":
+        measures = _recorded_measures(run.arm)
+    elif run.experiment == "histograms":
         measures = _histogram_measures(run.arm, diverged)
     elif run.arm.probes:
         measures = _percentile_measures(run.arm, steps)
@@ -228,6 +230,24 @@ def _percentile_measures(arm: Arm, steps: int) -> pd.DataFrame:
             rows.append((step, layer, "grad", "std", 1e-4 * (ratio if layer == "act4" else 1.0)))
     frame = pd.DataFrame(rows, columns=["step", "layer", "tensor", "stat", "value"])
     return frame.assign(probe="activations", channel=-1)
+
+
+def _recorded_measures(arm: Arm) -> pd.DataFrame:
+    """Return percentiles that two probes read at three steps, in layers of the SD 2.
+
+    In act1 the attached recorder reads the 85th percentile 0.02 and 0.2 higher at the last
+    two, in act2 2e-6 lower at the second.
+    """
+    (probe,) = arm.probes
+    apart = {("act1", 47): 0.02, ("act1", 188): 0.2, ("act2", 47): -2e-6}
+    rows: list[tuple[object, ...]] = []
+    for step in (0, 47, 188):
+        for layer in ("act1", "act2"):
+            more = apart.get((layer, step), 0.0) if probe == "recorder" else 0.0
+            for stat, value in (("q15", -1.0), ("q50", 0.0), ("q85", 1.0 + more), ("std", 2.0)):
+                rows.append((step, layer, "in", stat, value))
+    frame = pd.DataFrame(rows, columns=["step", "layer", "tensor", "stat", "value"])
+    return frame.assign(probe=probe, channel=-1)
 
 
 def _histogram_measures(arm: Arm, diverged: bool) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 A probe is an observer (:mod:`bnstudy.engines.observer`) that ends with a tidy
 table.  It changes nothing: the run is bit by bit the one without it.  Probes
-that measure at scheduled steps work with either engine; the recorder of
-activations needs every step, which only the reference engine provides.
+that measure at scheduled steps work with either engine; the probe ``recorder``
+attaches hooks to the network for the whole run, which only the reference engine allows.
 
 Reading order: ``probe`` (the protocol, and what scheduled probes share),
 ``registry`` (their names), then one file per probe.

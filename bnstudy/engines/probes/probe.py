@@ -65,6 +65,19 @@ def table(rows: Iterable[tuple[int, str, str, int, str, float]]) -> pd.DataFrame
     return frame.astype(types | dict.fromkeys(("layer", "tensor", "stat"), str))
 
 
+def check_epochs(run: ProbedRun, epochs: Sequence[float]) -> None:
+    """Refuse moments, in epochs done, that are not within a run."""
+    if not epochs or not all(0 <= epoch <= run.config.epochs for epoch in epochs):
+        raise ConfigError(
+            f"a probe measures within 0..{run.config.epochs} epochs, got {list(epochs)!r}"
+        )
+
+
+def steps_at(epochs: Iterable[float], per_epoch: int) -> set[int]:
+    """Return the steps that are nearest to some moments in epochs done."""
+    return {round(epoch * per_epoch) for epoch in epochs}
+
+
 class ScheduledProbe(ABC):
     """A probe that measures at scheduled steps: subclasses implement ``measure``.
 
@@ -83,16 +96,13 @@ class ScheduledProbe(ABC):
     """
 
     def __init__(self, run: ProbedRun, epochs: Sequence[float] = (0,)) -> None:
-        if not epochs or not all(0 <= epoch <= run.config.epochs for epoch in epochs):
-            raise ConfigError(
-                f"a probe measures within 0..{run.config.epochs} epochs, got {list(epochs)!r}"
-            )
+        check_epochs(run, epochs)
         self.run, self.epochs = run, tuple(epochs)
         self._rows: list[tuple[int, str, str, int, str, float]] = []
 
     def steps(self, per_epoch: int) -> Set[int]:
         """Return after how many steps the probe is called."""
-        return {round(epoch * per_epoch) for epoch in self.epochs}
+        return steps_at(self.epochs, per_epoch)
 
     def __call__(self, step: Step, training: Training) -> None:
         """Measure, if this step is scheduled."""

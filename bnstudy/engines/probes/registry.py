@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from bnstudy.engines.probes.activation_recorder import Activations
+from bnstudy.engines.probes.activations import Activations, AttachedRecorder, FixedActivations
 from bnstudy.engines.probes.affine import Affine
 from bnstudy.engines.probes.batch_noise import BatchNoise
 from bnstudy.engines.probes.generalization import Generalization
@@ -20,10 +20,12 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "activations": Activations,
     "affine": Affine,
     "batch-noise": BatchNoise,
+    "fixed-activations": FixedActivations,
     "generalization": Generalization,
     "geometry": Geometry,
     "gradient-shift": GradientShift,
     "landscape": Landscape,
+    "recorder": AttachedRecorder,
     "uncertainty": Uncertainty,
     "variance-shift": VarianceShift,
 }
@@ -50,7 +52,10 @@ def make(probes: Mapping[str, Mapping[str, Any]], run: ProbedRun) -> dict[str, P
         try:
             inspect.signature(probe).bind(run, **options)
         except TypeError as error:
-            raise ConfigError(f"probe {name!r} cannot be made: {error}") from None
+            options_there = ", ".join(list(inspect.signature(probe).parameters)[1:])
+            raise ConfigError(
+                f"probe {name!r} cannot be made: {error}, its options are {options_there}"
+            ) from None
         made[name] = probe(run, **options)
     return made
 

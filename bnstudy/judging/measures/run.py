@@ -61,8 +61,8 @@ class Run:
 
 def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
     """Return every finished run that the plan asks for, in the order of arms and seeds."""
-    configs = {
-        (planned.experiment.name, arm.name): arm.config
+    arms = {
+        (planned.experiment.name, arm.name): arm
         for planned in plan.experiments
         for arm in planned.arms
     }
@@ -72,18 +72,18 @@ def finished_runs(plan: Plan, tables: Tables) -> Mapping[RunName, Run]:
         (row["experiment"], row["arm"], int(row["seed"])): row for row in rows.to_dict("records")
     }
     runs = {}
-    for arm, config in configs.items():
-        for seed in sorted(plan.seeds):
-            row = finished.get((*arm, seed))
+    for name, arm in arms.items():
+        for seed in sorted(plan.seeds_of(arm)):
+            row = finished.get((*name, seed))
             if row is None:
                 continue
-            runs[(*arm, seed)] = Run(
-                config=config,
+            runs[(*name, seed)] = Run(
+                config=arm.config,
                 diverged=row["status"] == "diverged",
                 steps_per_epoch=int(row["steps_per_epoch"]),
-                curve=curves.get((*arm, seed), tables.curves.iloc[:0]),
-                norms=norms.get((*arm, seed), tables.norms.iloc[:0]),
-                measures=measures.get((*arm, seed), tables.measures.iloc[:0]),
+                curve=curves.get((*name, seed), tables.curves.iloc[:0]),
+                norms=norms.get((*name, seed), tables.norms.iloc[:0]),
+                measures=measures.get((*name, seed), tables.measures.iloc[:0]),
                 data=plan.data,
             )
     return runs

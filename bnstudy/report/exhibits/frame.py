@@ -34,7 +34,7 @@ class Content:
     values
         What is drawn, as CSV in full precision.
     draw
-        Draws it, given the source line.
+        Draws it, given the source line; None where a table says it all.
     tables
         Results in numbers.
     data
@@ -47,7 +47,7 @@ class Content:
 
     sentence: str
     values: pd.DataFrame
-    draw: Callable[[str], Figure]
+    draw: Callable[[str], Figure] | None
     tables: tuple[Table, ...] = ()
     data: Table | None = None
     notes: tuple[str, ...] = ()
@@ -143,6 +143,9 @@ def make(evidence: Evidence, asked: Exhibit, anchor: str) -> Finding:
     found = registered.make(evidence, arms, asked.options)
     if isinstance(found, Nothing):
         return Finding(anchor, f"Nothing to show: {found.reason}", asked.caption, notes=missing)
+    notes = (*found.notes, *missing)
+    if found.draw is None:
+        return Finding(anchor, found.sentence, asked.caption, found.tables, notes=notes)
     source = source_line(evidence.plan, found.seeds or seeds_of(evidence, arms))
     name = f"{evidence.planned.experiment.name}-{anchor}"
     chart = Chart(
@@ -152,7 +155,6 @@ def make(evidence: Evidence, asked: Exhibit, anchor: str) -> Finding:
         found.data,
         text.csv(found.values),
     )
-    notes = (*found.notes, *missing)
     return Finding(anchor, found.sentence, asked.caption, found.tables, chart, notes)
 
 
@@ -185,8 +187,9 @@ def gaps(evidence: Evidence, arms: Iterable[Arm], diverged: str) -> tuple[str, .
     diverged
         What becomes of diverged runs here, the end of a sentence.
     """
-    planned, sentences = len(evidence.plan.seeds), []
+    sentences = []
     for arm in arms:
+        planned = len(evidence.plan.seeds_of(arm))
         there = len(evidence.finished(arm.name))
         lost = len(evidence.finished(arm.name, "diverged"))
         if there < planned:

@@ -32,8 +32,8 @@ def affine_paths(evidence: Evidence, arms: tuple[Arm, ...], options: Options) ->
     """Show gamma and beta over training, and how large the steps of gamma are.
 
     How far they go is the measure ``distance-from-start``; the size of a step of gamma, or
-    of a layer's weights, is the ``median`` of the relative updates that the recorder of
-    activations saw.
+    of a layer's weights, is the ``median`` of the relative updates that the probe
+    ``activations`` has recorded.
 
     Options: ``arm``; ``layers``, those with gamma and beta; ``weights``, the layer before each.
     """

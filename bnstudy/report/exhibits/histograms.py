@@ -38,10 +38,11 @@ def histogram_maps(
 
     How much has moved is the measure ``histogram-change``.
 
-    Options: ``arms``; ``layers``.
+    Options: ``arms``; ``layers``; ``probe``, which has recorded them (``activations`` if not
+    given).
     """
-    layers = options["layers"]
-    edges, points = _histograms(evidence, arms, layers)
+    layers, probe = options["layers"], options.get("probe", "activations")
+    edges, points = _histograms(evidence, arms, layers, probe)
     if points.empty:
         return Nothing()
     maps = {
@@ -51,19 +52,19 @@ def histogram_maps(
         if len(at := points[(points["arm"] == arm.name) & (points["layer"] == layer)])
     }
     return Content(
-        sentence=_sentence(evidence, arms, layers),
+        sentence=_sentence(_changes(evidence, arms, layers, "start", probe), arms),
         values=points.round(4),  # a share of 8,192 values is known to half a percent
         draw=lambda source: draw_histogram_maps(maps, labels_of(arms), layers, source),
-        tables=(_change_table(evidence, arms, layers),),
+        tables=(_change_table(evidence, arms, layers, probe),),
         data=_share_table(maps, edges, arms, layers),
     )
 
 
 def _histograms(
-    evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]
+    evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str], probe: str
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Return the edges of all bins, and shares: :data:`KEYS` and a column per bin."""
-    rows = evidence.seen(arms, layers, TENSOR)
+    rows = evidence.seen(arms, layers, TENSOR, probe=probe)
     matches = {stat: BIN.fullmatch(stat) for stat in set(rows["stat"])}
     bins = {stat: float(match["low"]) for stat, match in matches.items() if match}
     rows = rows[rows["stat"].isin(list(bins))]
@@ -74,15 +75,15 @@ def _histograms(
 
 
 def _changes(
-    evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str], since: str
+    evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str], since: str, probe: str
 ) -> pd.DataFrame:
     """Return the mean of some layers' changes, of every run."""
-    layer = " ".join(layers)
-    return evidence.readings(arms, "histogram-change", layer=layer, tensor=TENSOR, since=since)
+    of = {"layer": " ".join(layers), "tensor": TENSOR, "probe": probe}
+    return evidence.readings(arms, "histogram-change", **of, since=since)
 
 
-def _sentence(evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]) -> str:
-    found, stated = _changes(evidence, arms, layers, "start"), []
+def _sentence(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
+    stated = []
     for arm in arms:
         values = found.loc[found["arm"] == arm.name, "value"].to_numpy(dtype=float)
         if len(values):
@@ -97,9 +98,11 @@ def _sentence(evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]) ->
     )
 
 
-def _change_table(evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str]) -> Table:
+def _change_table(
+    evidence: Evidence, arms: Sequence[Arm], layers: Sequence[str], probe: str
+) -> Table:
     found = {
-        (layer, since): _changes(evidence, arms, [layer], since)
+        (layer, since): _changes(evidence, arms, [layer], since, probe)
         for layer in layers
         for since in ("start", "before")
     }

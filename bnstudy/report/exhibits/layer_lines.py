@@ -27,7 +27,7 @@ MOST_EPOCHS = 6  # columns of the table
 def layer_lines(evidence: Evidence, arms: tuple[Arm, ...], options: Options) -> Content | Nothing:
     """Show one number of several layers over training.
 
-    Options: ``arms``; ``layers``; ``probe`` (the recorder by default), ``tensor`` and ``stat``,
+    Options: ``arms``; ``layers``; ``probe`` (``activations`` by default), ``tensor`` and ``stat``,
     which number; ``label``, its name, ``percent`` or ``log``, its scale; ``ratio``, a pair of
     layers whose ratio over the first epoch is the finding, or none, where it is the layer with
     the highest last value.

@@ -28,19 +28,20 @@ def percentile_bands(
 
     Drift is that of the measure ``drift``, which claims use too.
 
-    Options: ``arms``; ``layers``; ``tensor``, which tensor of them.
+    Options: ``arms``; ``layers``; ``tensor``, which tensor of them; ``probe``, which has
+    recorded them (``activations`` if not given).
     """
     layers, tensor = options["layers"], options.get("tensor", "in")
-    rows = evidence.seen(arms, layers, tensor, PERCENTILES)
+    probe = options.get("probe", "activations")
+    rows = evidence.seen(arms, layers, tensor, PERCENTILES, probe)
     if rows.empty:
         return Nothing()
     points = rows.pivot(
         index=["arm", "layer", "seed", "epoch"], columns="stat", values="value"
     ).reset_index()
-    drifts = evidence.readings(arms, "drift", tensor=tensor, layer=" ".join(layers))
-    by_layer = {
-        layer: evidence.readings(arms, "drift", tensor=tensor, layer=layer) for layer in layers
-    }
+    of = {"probe": probe, "tensor": tensor}
+    drifts = evidence.readings(arms, "drift", **of, layer=" ".join(layers))
+    by_layer = {layer: evidence.readings(arms, "drift", **of, layer=layer) for layer in layers}
     return Content(
         sentence=_sentence(drifts, arms),
         values=points,
