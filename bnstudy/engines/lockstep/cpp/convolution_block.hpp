@@ -47,8 +47,7 @@ struct ConvolutionBlock {
     for (int o = 0; o < OUT; o += BLOCK) {
       V* planes = image(n) + o * PLANE;
       convolve<IN, BLOCK, SIZE, PIXELS>(a, w.value + o * IN * 25, b.value + o, planes);
-      if (NORM == AFTER_ACTIVATION)
-        for (int k = 0; k < BLOCK * PLANE; ++k) planes[k] = activate<ACT>(planes[k]);
+      if (NORM == AFTER_ACTIVATION) activate<ACT>(planes, planes, BLOCK * PLANE);
       for (int k = 0; k < BLOCK && add_moments; ++k)
         norm->add_channel(n, o + k, planes + k * PLANE, weights);
     }

@@ -31,9 +31,8 @@ struct UnfusedLayers {
       const V* x = input_of(k);
       V* out = ops[k].out;
       if (ops[k].kind == ACTIVATE)
-        with_activation(activation, [=](auto act) {
-          for (Size j = 0; j < size; ++j) out[j] = activate<decltype(act)::value>(x[j]);
-        });
+        with_activation(activation,
+                        [=](auto act) { activate<decltype(act)::value>(x, out, size); });
       if (ops[k].kind == DROP)
         for (Size j = 0; j < size; ++j) out[j] = training ? x[j] * ops[k].keep[j] : x[j];
       if (ops[k].kind == NORMALIZE) {

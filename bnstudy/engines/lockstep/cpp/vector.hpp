@@ -150,10 +150,21 @@ template <int ACT, int N> inline void activate_arguments(V (&t)[N]) {
     UNROLL for (int k = 0; k < N; ++k) t[k] = e.minus_one(k) / (e.minus_one(k) + 2.0f);
 }
 
-template <int ACT> inline V activate(V y) {
-  V t[1] = {y * ARGUMENT<ACT>};
-  activate_arguments<ACT>(t);
-  return t[0];
+// to[k] = activation of from[k], which may be the same array
+template <int ACT> inline void activate(const V* from, V* to, Size count) {
+  constexpr int AT_ONCE = 4;
+  V t[AT_ONCE];
+  Size k = 0;
+  for (; k + AT_ONCE <= count; k += AT_ONCE) {
+    UNROLL for (int j = 0; j < AT_ONCE; ++j) t[j] = from[k + j] * ARGUMENT<ACT>;
+    activate_arguments<ACT>(t);
+    UNROLL for (int j = 0; j < AT_ONCE; ++j) to[k + j] = t[j];
+  }
+  for (; k < count; ++k) {
+    V last[1] = {from[k] * ARGUMENT<ACT>};
+    activate_arguments<ACT>(last);
+    to[k] = last[0];
+  }
 }
 
 // da/dy, from a alone
