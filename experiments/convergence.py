@@ -266,7 +266,7 @@ def evaluation_claim(rate: float, epochs: int) -> Claim:
         source="Wu & Johnson 2021",
         estimand=statistics_estimand("accuracy", arm_name("bn", rate), "difference", epochs=epochs),
         direction="less",
-        family="exploratory",
+        family="explored",
     )
 
 

@@ -116,7 +116,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                 ),
                 direction="less",
                 centre=0.005,
-                family="exploratory",  # a condition of the claim above, not a claim about BN
+                family="explored",  # a condition of the claim above, not a claim about BN
             )
             for norm, label in (("none", "No BN"), ("bn", "BN"))
         ),

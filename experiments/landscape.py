@@ -78,7 +78,7 @@ SHIFT = (
         estimand=RELATIVE_CHANGE,
         direction="within",
         margin=ICS_MARGIN,
-        family="exploratory",  # its spread is not known; the claim above is the one judged
+        family="explored",  # its spread is not known; the claim above is the one judged
         pilot=pilot(ICS_EFFECT, ICS_SPREAD),
         robustness=BY_LAYER,
     ),
@@ -103,7 +103,7 @@ SMOOTHNESS = (
             estimand=at_same_loss("landscape", "loss", stat, "ratio"),
             direction="less",
             # per unit of weight is what theory is about; the others depend on the rate too
-            family="confirmatory" if name == "beta" else "exploratory",
+            family="primary" if name == "beta" else "explored",
             robustness=checks,
         )
         for name, subject, stat, checks in (
@@ -139,7 +139,7 @@ SMOOTHNESS = (
             scale="ratio",
         ),
         direction="greater",
-        family="exploratory",
+        family="explored",
         robustness=(Variant("range of the loss", {"stat": "loss_range"}),),
     ),
 )

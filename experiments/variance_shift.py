@@ -76,7 +76,7 @@ PREDICTED = tuple(
         pilot=pilot(*SLOPE_PILOT),
         robustness=(NEXT_LAYER,),
         # one rate is judged: every further claim makes the whole plan harder to decide
-        family="confirmatory" if rate == MAIN else "exploratory",
+        family="primary" if rate == MAIN else "explored",
     )
     for rate in RATES
 )

@@ -147,7 +147,7 @@ class Plan:
 
 
 def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
-    """Refuse arms that cannot be trained and claims about arms that are not there."""
+    """Refuse arms that cannot be trained, and claims or premises about arms that are not there."""
     name = planned.experiment.name
     twice = _repeated(arm.name for arm in planned.arms)
     if twice:
@@ -159,14 +159,14 @@ def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
         except ConfigError as error:
             raise ConfigError(f"experiment {name!r}, arm {arm.name!r}: {error}") from None
     for claim in planned.claims:
-        for arm_name in claim.estimand.arm_names:
+        for arm_name in claim.arm_names:
             planned.arm(arm_name)
 
 
 def _check_seeds(planned: PlannedExperiment, seeds: int) -> None:
-    """Refuse claims about arms that are not trained with every seed of the plan."""
+    """Refuse claims, or premises, about arms that are not trained with every seed of the plan."""
     for claim in planned.claims:
-        for arm in map(planned.arm, claim.estimand.arm_names):
+        for arm in map(planned.arm, claim.arm_names):
             if arm.seeds is not None and arm.seeds < seeds:
                 raise ConfigError(
                     f"claim {claim.id!r} needs all {seeds} seeds of its arms, but {arm.name!r} has "

@@ -227,7 +227,7 @@ def _pair_lines(pair: Pair) -> list[str]:
     return [
         f"  {pair.claim}: {', '.join(remarks)}",
         *(
-            f"    {name}  {outcome:<13} {effect}"
+            f"    {name}  {outcome:<14} {effect}"
             for name, outcome, effect in zip("AB", pair.outcomes, pair.effects, strict=True)
         ),
     ]

@@ -357,7 +357,7 @@ def correlated(*arms):
         ),
         test="t",
         unit="rank correlation",
-        family="exploratory",
+        family="explored",
     )
 
 
@@ -486,8 +486,8 @@ def test_a_family_can_be_too_large_for_the_seeds():
     assert {each.outcome for each in found} == {Outcome.INCONCLUSIVE}
 
 
-def test_an_exploratory_claim_has_an_estimate_and_nothing_else():
-    made = plan(claim("speed"), claim("look", family="exploratory"))
+def test_an_explored_claim_has_an_estimate_and_nothing_else():
+    made = plan(claim("speed"), claim("look", family="explored"))
     judged, explored = verdicts(made, tables(made, {"bn": FAST, "none": SLOW}))
     assert judged.family == 1
     assert explored.outcome is explored.result.p is explored.p_adjusted is None
@@ -520,7 +520,7 @@ def test_an_arm_that_changed_deviates():
 
 def test_a_claim_that_was_given_up_still_counts():
     now = plan(claim())
-    before = plan(claim(), claim("other"), claim("look", family="exploratory"))
+    before = plan(claim(), claim("other"), claim("look", family="explored"))
     (verdict,) = verdicts(now, tables(now, {"bn": FAST, "none": SLOW}), before)
     assert (verdict.family, verdict.outcome) == (2, Outcome.SUPPORTED)
     assert verdict.p_adjusted == pytest.approx(2 * verdict.result.p)

@@ -56,10 +56,10 @@ def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_amo
     claims = (
         examples.claim(),
         examples.claim("slow", direction="greater"),
-        examples.claim("aside", sentence="A question besides.", family="exploratory"),
+        examples.claim("aside", sentence="A question besides.", family="explored"),
     )
     _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
-    said = "Of 2 claims registered before the first run: 1 supported and 1 refuted."
+    said = "Of 2 primary claims registered before the first run: 1 supported and 1 refuted."
     for page in (text_of(files["index.html"]), files["README.md"]):
         assert said in page
         judged, _, rest = page.partition("Further questions, explored without a verdict")
@@ -115,7 +115,7 @@ def test_hostile_words_of_a_claim_are_text():
             assert "<script>" not in content, name
     assert examples.HOSTILE in text_of(files["speed.html"])
     row = next(line for line in files["README.md"].splitlines() if "批量" in line and "|" in line)
-    assert len(re.findall(r"(?<!\\)\|", row)) == 8  # seven columns: the hostile bar is escaped
+    assert len(re.findall(r"(?<!\\)\|", row)) == 9  # eight columns: the hostile bar is escaped
 
 
 def test_a_study_without_claims_has_no_table_of_verdicts():
@@ -132,7 +132,7 @@ def test_every_verdict_word_and_column_is_explained_in_both_formats():
         assert f"| {SYMBOLS[outcome]} {outcome.value} | {MEANINGS[outcome]} |" in markdown
     heads = next(line for line in markdown.splitlines() if line.startswith("| Claim | Verdict"))
     explained = {head.strip() for head in heads.strip("|").split("|")} & set(COLUMNS)
-    assert explained == {"Effect", "p, adjusted", "Censored runs", "Diverged"}
+    assert explained == {"Effect", "p, adjusted", "Family", "Censored runs", "Diverged"}
     (page,) = (name for name in files if name.endswith(".html") and name != "index.html")
     assert 'href="index.html#glossary"' in files[page]
     assert 'id="glossary"' in files["index.html"]
