@@ -168,11 +168,11 @@ def trained_range(
 
 
 def both_ends_fail(rates: Estimand) -> Premise:
-    """Return the premise that in both arms fewer seeds train at either end of the grid.
+    """Return the premise that in both arms every seed trains between the ends, and at neither.
 
-    Else the range is the width of the grid, or that of the few epochs, not the network's.
+    Else the range is the width of the grid, or of what trains in few epochs, not the network's.
     """
-    return Premise("bracketed", options={"best": "greatest"}, estimand=rates)
+    return Premise("bracketed", options={"best": "greatest", "share": 1.0}, estimand=rates)
 
 
 def rate_range_claim(profile: Profile) -> Claim:

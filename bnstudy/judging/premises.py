@@ -301,9 +301,14 @@ def _bracketed(given: PremiseSamples) -> tuple[bool, float, str]:
         kept = float(_inside(values).mean())
         holds = kept >= share if share else bool(_inside(means)[0])
         best = float(levels[order][means[0].argmax()])
-        grid = f"{estimand.measure} over the levels of {given.named((group[0], group[-1]), ' to ')}"
-        seeds = f" ({round(kept * sample.seeds)} of {sample.seeds} seeds)"
-        found.append((holds, best, f"{grid}: {_where(means[0], levels[order])}{seeds}"))
+        ends = given.named((group[order[0]], group[order[-1]]), " to ")
+        seeds = (
+            f"in {round(kept * sample.seeds)} of {sample.seeds} seeds the best is between the ends"
+        )
+        if share:
+            seeds += f", where {math.ceil(share * sample.seeds - ROUNDING)} are asked"
+        where = _where(means[0], levels[order])
+        found.append((holds, best, f"{estimand.measure} over the arms {ends}: {where}; {seeds}"))
     told = [each for each in found if not each[0]] or found
     return told[0][0], told[0][1], "; ".join(sentence for _, _, sentence in told)
 

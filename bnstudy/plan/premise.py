@@ -136,8 +136,7 @@ class Premise:
                 f"premise {self.kind!r} is about {' or '.join(subjects)}, got "
                 f"{' and '.join(given) or 'neither arms nor an estimand'}"
             )
-        groups = [isinstance(group, tuple) and len(group) > 0 for group in self.arms]
-        if not all(groups):
+        if not all(isinstance(group, tuple) and group for group in self.arms):
             raise ConfigError(
                 f"the arms of premise {self.kind!r} must be tuples of names, one per group, "
                 f"got {self.arms!r}"
@@ -145,10 +144,10 @@ class Premise:
         names = [name for group in self.arms for name in group]
         if len(set(names)) < len(names):
             raise ConfigError(f"premise {self.kind!r} names each arm once, got {self.arms!r}")
-        if self.kind == "equal-fit" and self.arms and len(self.arms) != 2:
+        groups = self.arms if self.estimand is None else self.estimand.arms
+        if self.kind == "equal-fit" and len(groups) != 2:
             raise ConfigError(
-                f"premise 'equal-fit' compares two groups of arms, got {len(self.arms)} "
-                f"({self.arms!r})"
+                f"premise 'equal-fit' compares two groups of arms, got {len(groups)}: {groups!r}"
             )
 
     def _completed(self, kind: PremiseKind) -> dict[str, Option]:
@@ -192,11 +191,6 @@ class Premise:
             raise ConfigError(
                 f"premise {self.kind!r} needs a number per seed, and an order has none: "
                 "take the slope"
-            )
-        if self.kind == "equal-fit" and len(estimand.arms) != 2:
-            raise ConfigError(
-                f"premise 'equal-fit' compares two groups of arms, got {len(estimand.arms)} "
-                f"({estimand.arms!r})"
             )
         if estimand.in_ratios and "margin" in self.options and float(self.options["margin"]) <= 1:
             raise ConfigError(

@@ -106,7 +106,9 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
     """Return the chart of one claim: its registered analysis, then the others; None if empty."""
     claim = verdict.claim
     claims = [claim, *map(claim.varied, claim.robustness)]
-    marks = [mark(verdict.outcome), *[ROBUSTNESS] * len(claim.robustness)]
+    void = verdict.outcome is Outcome.PREMISE_FAILED  # and so is every other analysis of it
+    others = mark(verdict.outcome) if void else ROBUSTNESS
+    marks = [mark(verdict.outcome), *[others] * len(claim.robustness)]
     points = [
         _point(each, analysis, name, f"{analysis.label}, {TESTS.get(analysis.test, analysis.test)}")
         for each, analysis, name in zip(
@@ -123,6 +125,11 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
         "Grey: the effects that agree with the claim. Mark and bar: estimate and interval, first "
         "of the registered analysis, then, as diamonds, of the robustness analyses."
     )
+    if void:
+        caption = (
+            "Grey: the effects that agree with the claim. Open squares: a premise of the claim "
+            "failed, so that these effects mean nothing."
+        )
     figure = drawing.effect_intervals(table, axis_scales(table), _source(plan), words=False)
     svg = drawing.to_svg(figure, name, title, caption)
     return Chart(name, svg, caption, None, _csv(table))

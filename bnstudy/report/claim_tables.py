@@ -31,7 +31,7 @@ MEANINGS = {
     "interval says which effects are still possible.",
     Outcome.PREMISE_FAILED: "A condition of the claim, registered with it, does not hold in these "
     "runs, for example that both networks have learned anything. The comparison means nothing "
-    "then, so no effect is shown.",
+    "then: tables show no effect, and figures draw it as an open square.",
     Outcome.INADMISSIBLE: "The claim could not be judged: runs that its rule asks for are missing, "
     "or cannot be read.",
     Outcome.DEVIATED: "The claim was changed after the first run, so these runs do not judge it.",

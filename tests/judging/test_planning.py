@@ -108,6 +108,31 @@ def test_more_claims_in_the_family_cost_power():
     assert among.power["flip"] < alone.power["flip"] - 0.2
 
 
+def test_each_family_has_an_error_and_its_own_correction():
+    claims = (
+        piloted("flip", -0.9),
+        piloted("second", -0.9, family="secondary"),
+        *(claim(f"other-{number}", family="secondary") for number in range(20)),
+        piloted("look", -0.9, family="explored"),
+    )
+    found = calibrate(plan(*claims, seeds=12), rng(), 500)
+    first, second = found.families
+    assert (first.family, first.claims, first.size) == ("primary", ("flip",), 1)
+    assert (second.family, second.claims, second.size) == ("secondary", ("second",), 21)
+    assert set(found.power) == {"flip", "second"}
+    assert found.power["second"] < found.power["flip"] - 0.2
+    assert second.error < first.error <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
+
+
+def test_a_family_needs_the_seeds_of_its_own_claims():
+    second = [claim(f"second-{number}", family="secondary") for number in range(40)]
+    (alone,) = shortfalls(plan(claim(), seeds=5))
+    many = shortfalls(plan(claim(), *second, seeds=5))
+    assert many[0] == alone
+    assert {each.seeds for each in many[1:]} == {11}  # 2 / 2^n is at most 0.05 / 40
+    assert shortfalls(plan(claim(), *second, seeds=11)) == ()
+
+
 def test_seeds_beyond_enumeration_are_calibrated_too():
     found = calibrate(plan(piloted("flip", -0.6), seeds=32), rng(), 500)
     assert found.families[0].error <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)

@@ -8,7 +8,7 @@ import pytest
 
 from bnstudy.config import canonical_json
 from bnstudy.judging import Outcome, judge
-from bnstudy.plan import Variant
+from bnstudy.plan import Premise, Variant
 from bnstudy.report.build import build
 from bnstudy.report.claim_tables import COLUMNS, MEANINGS, SYMBOLS
 from bnstudy.report.render import render
@@ -65,6 +65,59 @@ def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_amo
         judged, _, rest = page.partition("Further questions, explored without a verdict")
         assert "A question besides." not in judged
         assert rest.index("A question besides.") < rest.index("What the words mean")
+
+
+PREMISES = (
+    Premise("trained", (("none",),), {"above": 0.85}),
+    Premise("effect-there", options={"direction": "less"}, estimand=examples.STEPS),
+)
+
+
+@pytest.mark.parametrize("family", ["primary", "secondary", "explored"])
+def test_a_failed_premise_is_told_with_its_figure_and_shows_no_effect(family):
+    claim = examples.claim(family=family, premises=PREMISES, robustness=(Variant("t", test="t"),))
+    (verdict,), files = files_of(claim, reached={"bn": FAST, "none": SLOW})
+    assert verdict.outcome is Outcome.PREMISE_FAILED
+    failed = (
+        'trained (failed): the arm "none" learned in 0 of 10 seeds: best validation accuracy '
+        "0.900, chance is 0.1"
+    )
+    for name in ("index", "speed"):
+        page = text_of(files[f"{name}.html"])
+        assert "∅ PREMISE FAILED" in page
+        assert f"Premises: {failed}; effect-there (holds): steps-to-target of" in page
+        assert f"{verdict.result.effect.estimate:.2f} times" not in page
+    row = next(line for line in files["README.md"].splitlines() if line.startswith("| [BN reaches"))
+    assert f"<br>Premises: {failed}" in row
+    assert f"| ∅ PREMISE FAILED | – | – | {family} |" in row
+    assert "Premises: trained (failed)" in files["speed.md"]
+    assert "1 of 2 premises held." in files["speed.md"]
+
+
+def test_premises_that_hold_stand_under_the_claim_too():
+    held = examples.claim(premises=PREMISES[1:])
+    (verdict,), files = files_of(held, reached={"bn": FAST, "none": SLOW})
+    assert verdict.outcome is Outcome.SUPPORTED
+    for page in (text_of(files["index.html"]), files["README.md"], files["speed.md"]):
+        assert "Premises: effect-there (holds): steps-to-target of" in page
+    rule = "over the primary claims. Only if its premises hold: effect-there."
+    assert rule in files["speed.md"]
+
+
+def test_families_are_counted_and_listed_one_after_the_other():
+    claims = (
+        examples.claim("second", sentence="Another thing.", family="secondary"),
+        examples.claim(),
+        examples.claim("slow", direction="greater", premises=PREMISES[:1]),
+    )
+    _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
+    said = (
+        "Of 2 primary claims registered before the first run: 1 supported and 1 with a failed "
+        "premise. Of 1 secondary claim registered before the first run: 1 supported."
+    )
+    for page in (text_of(files["index.html"]), files["README.md"]):
+        assert said in page
+        assert page.index("BN reaches") < page.index("Another thing.")
 
 
 def test_every_number_of_the_table_stands_in_both_formats():
