@@ -68,9 +68,10 @@ class PremiseSamples:
     arms: Mapping[str, Arm]
     chance: float
 
-    def named(self, names: Sequence[str], joint: str = " and ") -> str:
-        """Return the labels of some arms, in quotation marks."""
-        return joint.join(f'"{self.arms[name].label}"' for name in names)
+    def named(self, names: Sequence[str], last: str = " and ") -> str:
+        """Return the labels of some arms in quotation marks, with a word before the last."""
+        *labels, final = (f'"{self.arms[name].label}"' for name in names)
+        return f"{', '.join(labels)}{last}{final}" if labels else final
 
 
 Reads: TypeAlias = Callable[[Premise], tuple[Estimand, ...]]
@@ -168,7 +169,7 @@ def _learned(given: PremiseSamples, names: Sequence[str], values: np.ndarray, en
     return (
         f"the arm{'s' * (len(names) > 1)} {given.named(names)} learned in {learned} of {seeds} "
         f"seeds: best {images} accuracy {_span(values.min(), values.max(), '.3f')}, chance is "
-        f"{given.chance:.3g}"
+        f"{given.chance:.3g}, and {enough:.3g} counts as learned"
     )
 
 
@@ -241,15 +242,15 @@ def _within_margin(
     in_ratios = given.premise.estimand is not None and given.premise.estimand.in_ratios
     margin = float(given.premise.options["margin"])
     bound = math.log(margin) if in_ratios else margin
-    censored = sum(sample.censored for sample in given.samples)
-    # two runs cut off at one horizon look alike however different they are
-    holds = -bound < interval.low and interval.high < bound and not censored
+    # Two runs cut off at one horizon, or two that guess, look alike however different they are.
+    hidden = sum(sample.censored + sample.diverged for sample in given.samples)
+    holds = -bound < interval.low and interval.high < bound and not hidden
     natural = _natural(interval, in_ratios=in_ratios)
     unit = given.premise.unit
     allowed = f"a factor of {margin:g}" if in_ratios else _amount(margin, unit).lstrip("+")
     sentence = f"{subject}: {_estimate(natural, unit)}, where {allowed} either way is allowed"
-    if censored:
-        sentence += f"; {censored} runs are censored, so that a difference may be hidden"
+    if hidden:
+        sentence += "; runs that were censored or diverged may hide a difference"
     return holds, natural.estimate, sentence
 
 
@@ -333,7 +334,7 @@ def _where(means: np.ndarray, levels: np.ndarray) -> str:
 
 def _subject(given: PremiseSamples) -> str:
     (estimand,) = _own_estimand(given.premise)
-    groups = [given.named(group, " + ") for group in estimand.arms]
+    groups = [given.named(group) for group in estimand.arms]
     if estimand.baseline_options:  # the same arm may be measured in two settings
         options = ", ".join(f"{key} {value}" for key, value in estimand.baseline_options.items())
         groups[1::2] = [f"{each} ({options})" for each in groups[1::2]]

@@ -5,7 +5,7 @@ first run and printed in every report.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,9 @@ from bnstudy.data import DataIdentity
 from bnstudy.errors import ConfigError, find
 from bnstudy.networks import check_network
 from bnstudy.plan.claim import Claim
+from bnstudy.plan.estimand import Option
 from bnstudy.plan.experiment import Arm, Experiment, Profile
+from bnstudy.plan.premise import Premise
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,24 @@ def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
     for claim in planned.claims:
         for arm_name in claim.arm_names:
             planned.arm(arm_name)
+        for premise in claim.premises:
+            _check_premise(premise, claim.id, planned)
+
+
+def _check_premise(premise: Premise, claim: str, planned: PlannedExperiment) -> None:
+    """Refuse a premise that reads epochs which its arms are not trained for."""
+    for arm in map(planned.arm, premise.arm_names):
+        read = float(premise.options.get("epochs", 0)) or arm.config.epochs
+        if read > arm.config.epochs or float(premise.options.get("last", 0)) >= read:
+            raise ConfigError(
+                f"premise {premise.kind!r} of claim {claim!r} must read epochs that arm "
+                f"{arm.name!r} is trained for, {arm.config.epochs}, got "
+                f"{_stated(premise.options, 'epochs', 'last')}: ask for fewer"
+            )
+
+
+def _stated(options: Mapping[str, Option], *names: str) -> str:
+    return ", ".join(f"{name} {options[name]:g}" for name in names if name in options)
 
 
 def _check_seeds(planned: PlannedExperiment, seeds: int) -> None:

@@ -72,7 +72,7 @@ def test_arms_that_learned_are_compared():
     assert (found.figure, found.unit) == (0.9, "accuracy")
     assert found.sentence == (
         'the arms "bn" and "none" learned in 10 of 10 seeds: best validation accuracy 0.900, '
-        "chance is 0.1"
+        "chance is 0.1, and 0.15 counts as learned"
     )
 
 
@@ -95,7 +95,7 @@ def test_a_contrast_with_an_arm_at_chance_is_no_contrast():
     assert verdict.outcome is Outcome.PREMISE_FAILED
     assert verdict.reason == (
         'the arm "none+dropout" learned in 0 of 10 seeds: best validation accuracy 0.100, chance '
-        "is 0.1"
+        "is 0.1, and 0.15 counts as learned"
     )
 
 
@@ -111,7 +111,7 @@ def test_every_seed_must_be_the_registered_amount_above_chance(accuracy, seeds, 
     if list(seeds) == [7]:
         assert verdict.reason == (
             'the arm "none" learned in 9 of 10 seeds: best validation accuracy 0.100 to 0.900, '
-            "chance is 0.1"
+            "chance is 0.1, and 0.15 counts as learned"
         )
 
 
@@ -156,7 +156,7 @@ def test_without_validation_images_training_accuracy_counts():
     (found,) = verdict.premises
     assert found.sentence == (
         'the arms "bn" and "none" learned in 10 of 10 seeds: best training accuracy 0.500 to '
-        "0.700, chance is 0.1"
+        "0.700, chance is 0.1, and 0.15 counts as learned"
     )
 
 
@@ -251,6 +251,16 @@ def test_arms_that_fit_less_are_not_compared_in_their_gap():
     assert found.figure == pytest.approx(0.038)
 
 
+def test_a_diverged_run_fits_nothing():
+    verdict, found = check(
+        equal_fit(),
+        diverged=[(arm, 3) for arm in ("bn", "none")],
+        values={"bn": losses([0.5] * 10)},
+    )
+    assert (found.holds, found.figure) == (False, 0.0)
+    assert verdict.reason.endswith("; runs that were censored or diverged may hide a difference")
+
+
 def test_groups_of_arms_are_compared_by_their_means():
     arms = ("none", "bn", "gn")
     pair = equal_fit(arms=(("bn", "gn"), ("none",)))
@@ -341,8 +351,8 @@ def test_the_margin_of_a_ratio_is_a_factor_and_the_horizon_hides_no_difference()
     _, found = check(no_effect(1.25, STEPS), reached=never)
     assert found.holds is False
     assert found.sentence.endswith(
-        "where a factor of 1.25 either way is allowed; 2 runs are censored, so that a difference "
-        "may be hidden"
+        "where a factor of 1.25 either way is allowed; runs that were censored or diverged may "
+        "hide a difference"
     )
 
 

@@ -199,6 +199,23 @@ def test_a_claim_is_about_the_arms_of_its_premises_too():
     assert str(refusal.value) == "there is no arm 'gn': choose one of none, bn"
 
 
+@pytest.mark.parametrize(
+    ("premise", "given"),
+    [
+        (Premise("trained", PAIR, {"epochs": 9}), "epochs 9"),
+        (Premise("flat", PAIR, {**FLAT, "epochs": 9}), "epochs 9, last 2"),
+        (Premise("flat", PAIR, {**FLAT, "last": 4}), "epochs 0, last 4"),
+    ],
+)
+def test_a_premise_reads_epochs_that_are_trained(premise, given):
+    with pytest.raises(ConfigError) as refusal:
+        claims_plan(claim(premises=(premise,)))
+    assert str(refusal.value) == (
+        f"premise {premise.kind!r} of claim 'speed' must read epochs that arm 'bn' is trained for, "
+        f"4, got {given}: ask for fewer"
+    )
+
+
 def test_a_claim_states_a_premise_once():
     trained = Premise("trained", PAIR)
     with pytest.raises(ConfigError) as refusal:

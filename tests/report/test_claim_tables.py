@@ -80,7 +80,7 @@ def test_a_failed_premise_is_told_with_its_figure_and_shows_no_effect(family):
     assert verdict.outcome is Outcome.PREMISE_FAILED
     failed = (
         'trained (failed): the arm "none" learned in 0 of 10 seeds: best validation accuracy '
-        "0.900, chance is 0.1"
+        "0.900, chance is 0.1, and 0.95 counts as learned"
     )
     for name in ("index", "speed"):
         page = text_of(files[f"{name}.html"])
