@@ -75,6 +75,36 @@ def test_a_claim_and_its_premises_read_what_the_runs_will_hold(estimands, arms):
                     assert reads(estimand.against, estimand.against_options, arms[name])
 
 
+PREMISES = {
+    "dropout-interaction": ("trained", {"bn+dropout", "bn", "none+dropout", "none"}),
+    "no-need-for-dropout": ("effect-there", {"none+dropout", "none"}),
+    "noise-regularizes": ("equal-fit", {"ghost-8", "ghost-32", "ghost-128", "bn"}),
+    "noise-free": ("equal-fit", {"bn", "population"}),
+    "variance-shift-rescue": ("no-effect-there", {"after/p=0.5"}),
+    "same-accuracy": ("flat", {"bn/relu", "none/relu"}),
+    "drift": ("trained", {"bn", "none"}),
+    "gradient-balance": ("trained", {"bn", "none"}),
+    "ics-gradient": ("trained", {"bn", "none"}),
+    "ics-cosine": ("trained", {"bn", "none"}),
+}
+
+
+@pytest.mark.parametrize("profile", ["standard", "full"])
+def test_a_comparison_that_can_mean_nothing_has_its_premise(profile):
+    claims = {
+        claim.id: claim
+        for experiment in EXPERIMENTS.values()
+        for claim in experiment.registered(PROFILES[profile])
+    }
+    for name, (kind, arms) in PREMISES.items():
+        premises = claims[name].premises
+        assert {premise.kind for premise in premises} == {kind}
+        assert {arm for premise in premises for arm in premise.arm_names} == arms
+    rates = claims["lr-range"]
+    (premise,) = rates.premises
+    assert premise.estimand == rates.estimand
+
+
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda each: each.name)
 def test_every_exhibit_of_a_profile_names_arms_that_the_profile_has(experiment, profile):

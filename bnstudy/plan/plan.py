@@ -180,7 +180,7 @@ def _check_premise(premise: Premise, claim: str, planned: PlannedExperiment) -> 
 
 
 def _stated(options: Mapping[str, Option], *names: str) -> str:
-    return ", ".join(f"{name} {options[name]:g}" for name in names if name in options)
+    return ", ".join(f"{name} {options[name]}" for name in names if options.get(name))
 
 
 def _check_seeds(planned: PlannedExperiment, seeds: int) -> None:

@@ -205,7 +205,7 @@ def _measured_after(run: Run, column: str, epochs: float) -> float:
     """Return what was measured right after some epochs, not before."""
     steps, values = _watched(run, column, epochs)
     if not len(steps) or steps[-1] != round(epochs * run.steps_per_epoch):
-        raise NotMeasuredError(f"{column} was not measured after {epochs:g} epochs")
+        raise NotMeasuredError(f"{column} was not measured after {epochs} epochs")
     return float(values[-1])
 
 
