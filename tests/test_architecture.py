@@ -291,7 +291,7 @@ def test_integers_and_names_may_be_formatted_anywhere(code):
 
 
 # The tool for watching models stands apart from reports: its tables and plots have their own names.
-# What was found of a premise is the reason of a verdict, which is judged, and stored, as a sentence.
+# What was found of a premise is the reason of a verdict, so it is a sentence when it is judged.
 PREMISES = PACKAGE / "judging" / "premises.py"
 WRITING = sorted({*WINGS, "cli.py", "compiling.py", "config.py", "experiments"} - {"activations"})
 
