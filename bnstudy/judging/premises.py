@@ -262,8 +262,7 @@ def _effect_there(given: PremiseSamples) -> tuple[bool, float, str]:
     greater = given.premise.options["direction"] == "greater"
     holds = interval.low > 0 if greater else interval.high < 0
     natural = _natural(interval, in_ratios=estimand.in_ratios)
-    nothing = "1 times" if estimand.in_ratios else "0"
-    side = f"{'above' if greater else 'below'} {nothing}"
+    side = f"{'above' if greater else 'below'} {1 if estimand.in_ratios else 0}"
     found = "lies" if holds else "does not lie"
     return (
         holds,

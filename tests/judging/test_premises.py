@@ -315,7 +315,7 @@ def test_a_control_is_told_in_a_sentence():
     _, found = check(control("less", STEPS), values=values)
     ratio = np.exp(np.log(np.array(FAST) / np.array(SLOW)).mean())
     assert (found.figure, found.unit) == (pytest.approx(ratio), "times")
-    assert found.sentence.endswith("which lies below 1 times")
+    assert found.sentence.endswith("which lies below 1")
 
 
 def no_effect(margin, estimand=ACCURACY):
