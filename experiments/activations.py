@@ -25,7 +25,7 @@ from typing import Any
 from bnstudy.config import RunConfig
 from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Option, Profile, Variant
 
-from .common import equally_spaced, groups, notes
+from .common import equally_spaced, groups, notes, trained
 
 EPOCHS = {"tiny": 1, "quick": 2, "standard": 1, "full": 5}
 WATCHED = {"tiny": 5, "quick": 21, "standard": 22, "full": 56}  # moments, equally spaced
@@ -99,12 +99,15 @@ def watched(epochs: int, count: int) -> dict[str, dict[str, Any]]:
     }
 
 
+# A network on its plateau does not learn, at whatever pace its layers move: within the epochs
+# that a claim reads both arms must have left it.
+PACE_EPOCHS = 1.0
 PACE: dict[str, Option] = {
     "tensor": "weight",
     "stat": "update_ratio",
     "upper": WEIGHTED[-1],
     "lower": WEIGHTED[0],
-    "end": 1.0,
+    "end": PACE_EPOCHS,
 }
 PACE_CHECKS = (
     Variant("against the second layer", {"lower": WEIGHTED[1]}),
@@ -124,6 +127,7 @@ def pace_claims(suffix: str, units: str) -> tuple[Claim, Claim]:
             estimand=Estimand("layer-ratio", groups(f"none{suffix}"), PACE, scale="ratio"),
             direction="greater",
             robustness=PACE_CHECKS,
+            premises=(trained(f"none{suffix}", epochs=PACE_EPOCHS),),
         ),
         Claim(
             id=f"gradient-balance{tag}",
@@ -138,6 +142,7 @@ def pace_claims(suffix: str, units: str) -> tuple[Claim, Claim]:
             ),
             direction="less",
             robustness=PACE_CHECKS,
+            premises=(trained(f"bn{suffix}", f"none{suffix}", epochs=PACE_EPOCHS),),
         ),
     )
 
@@ -150,6 +155,8 @@ CLAIMS = (
         estimand=Estimand("drift", groups("bn", "none"), {"probe": FIXED}, scale="ratio"),
         direction="less",
         robustness=tuple(Variant(f"into {name}", {"layer": name}) for name in ACTIVATIONS),
+        # distributions of a network that does not learn have no reason to drift
+        premises=(trained("bn", "none"),),
     ),
     *pace_claims("", "sigmoids"),
     *pace_claims("/relu", "ReLUs"),

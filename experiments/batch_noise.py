@@ -106,7 +106,7 @@ BATCH_NOISE = Experiment(
                     "label": label,
                 },
             )
-            for stat, label, size in (("effective", "Values an image is worth", 64),)
+            for stat, label, size in (("effective", "Independent values per image", 64),)
         ),
     ),
 )

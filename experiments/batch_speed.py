@@ -95,7 +95,7 @@ CLAIMS = (
             unit="of the logarithm per doubling",
             direction="less",
             centre=-0.6,
-            family="exploratory",
+            family="explored",
             robustness=TARGETS,
         )
         for norm, label in LABELS.items()

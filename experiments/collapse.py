@@ -94,7 +94,7 @@ PLATEAU: dict[str, Any] = {
     "unit": "rank correlation",
     "direction": "less",
     "test": "t",
-    "family": "exploratory",
+    "family": "explored",
     "robustness": (
         Variant("plateau up to 20%", {"target": 0.2}),
         Variant("plateau up to 50%", {"target": 0.5}),

@@ -1,7 +1,7 @@
-"""Settings, estimands and robustness checks that several experiments share."""
+"""Settings, estimands, premises and robustness checks that several experiments share."""
 
 from bnstudy.config import RunConfig
-from bnstudy.plan import PROFILES, Estimand, Option, Pilot, Profile, Variant
+from bnstudy.plan import PROFILES, Estimand, Option, Pilot, Premise, Profile, Variant
 
 NOTES_RATE = 0.9
 FREQUENT = 20  # evaluations per epoch where steps to a target are read: every 11 steps of 256
@@ -74,6 +74,11 @@ def groups(*arms: str) -> tuple[tuple[str, ...], ...]:
 def accuracy(*arms: str, epochs: int, **options: Option) -> Estimand:
     """Return the difference of test accuracy between arms after some epochs."""
     return Estimand("accuracy", groups(*arms), {"epochs": epochs, **options})
+
+
+def trained(*arms: str, epochs: float = 0.0) -> Premise:
+    """Return the premise that arms have learned within some epochs (0: all that they train)."""
+    return Premise("trained", groups(*arms), {"epochs": epochs})
 
 
 def steps_ratio(first: str, second: str, target: float, epochs: int, **options: Option) -> Estimand:

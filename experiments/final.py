@@ -19,7 +19,7 @@ Source: the notes, 'generally does not change the accuracy'; Ioffe & Szegedy 201
 from dataclasses import replace
 
 from bnstudy.config import RunConfig
-from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile, Variant
+from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Premise, Profile, Variant
 
 from .baseline import baseline_arm, baseline_config
 from .common import RUNNING, accuracy, groups, notes, pilot
@@ -29,6 +29,9 @@ LAST = 5  # epochs in which a network that has converged gains next to nothing
 RATES = {"none": 0.9, "bn": 0.9}
 RELU_EPOCHS = 8
 RELU_BATCH = 32  # many steps for the same images
+RELU_TEST_EVERY = 2
+RELU_LAST = 4  # LAST, in whole intervals between two tests
+CONVERGED = 0.005  # of accuracy: a gain below it over the last epochs is next to nothing
 RELU_RATES = {"none": 0.15, "bn": 0.15}  # the best of tuning.RATES on pilot seeds
 LABELS = {"none": "no BN", "bn": "BN"}
 # differences of accuracy on pilot seeds: mean, standard deviation
@@ -40,7 +43,7 @@ SOURCE = "Lecture notes; Ioffe & Szegedy 2015"
 
 def relu_config(profile: Profile, norm: str, rate: float) -> RunConfig:
     """Return the settings with ReLUs: a cosine takes the learning rate to zero."""
-    base = notes(profile, epochs=RELU_EPOCHS, evaluations_per_epoch=2, test_every=2)
+    base = notes(profile, epochs=RELU_EPOCHS, evaluations_per_epoch=2, test_every=RELU_TEST_EVERY)
     return base.replace(
         norm=norm,
         activation="relu",
@@ -79,6 +82,12 @@ SAME_ACCURACY = Claim(
     margin=0.01,
     pilot=pilot(*RELU_PILOT),
     robustness=(RUNNING, Variant("within 2 points", margin=0.02)),
+    # 'final' is said of curves that have stopped to rise
+    premises=(
+        Premise(
+            "flat", groups("bn/relu", "none/relu"), {"last": RELU_LAST, "tolerance": CONVERGED}
+        ),
+    ),
 )
 
 
@@ -115,8 +124,8 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                     "accuracy", groups(norm, norm), {"epochs": epochs}, {"epochs": before}
                 ),
                 direction="less",
-                centre=0.005,
-                family="exploratory",  # a condition of the claim above, not a claim about BN
+                centre=CONVERGED,
+                family="explored",  # a condition of the claim above, not a claim about BN
             )
             for norm, label in (("none", "No BN"), ("bn", "BN"))
         ),

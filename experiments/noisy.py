@@ -86,7 +86,7 @@ CLAIMS = (
                 scale="ratio",
             ),
             direction="greater",
-            family="exploratory",  # checks that the noise does what it is meant to
+            family="explored",  # checks that the noise does what it is meant to
         )
         for other in ("bn", "none")
     ),

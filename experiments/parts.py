@@ -87,7 +87,7 @@ def slower(name: str, sentence: str, arm: str) -> Claim:
         source=SOURCE,
         estimand=steps_ratio(arm, "bn", TARGET, SHORT),
         direction="greater",
-        family="exploratory",
+        family="explored",
         robustness=(at_target(60),),
     )
 
@@ -104,7 +104,7 @@ CLAIMS = (
             source=SOURCE,
             estimand=accuracy(arm, "bn", epochs=SHORT),
             direction="less",
-            family="exploratory",
+            family="explored",
             robustness=(RUNNING,),
         )
         for arm, subject in PART_SUBJECTS.items()
@@ -149,7 +149,7 @@ PARTS = Experiment(
         "beta as usual. Without gamma and beta: 1 and 0 throughout. Then complete batch "
         "normalization in one of the four layers, in all but one, and at the full size in two. "
         "At the standard size all of these are trained for one epoch, and arms compared up to the "
-        "last step that both were trained to. All of this is exploratory: estimates with "
+        "last step that both were trained to. All of this is explored only: estimates with "
         "intervals, and no verdict."
     ),
     limits=(

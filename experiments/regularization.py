@@ -20,7 +20,17 @@ section 3.4; Hoffer, Hubara & Soudry 2017; Luo et al. 2019.
 from typing import Any
 
 from bnstudy.config import RunConfig
-from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Option, Profile, Variant
+from bnstudy.plan import (
+    Arm,
+    Claim,
+    Estimand,
+    Exhibit,
+    Experiment,
+    Option,
+    Premise,
+    Profile,
+    Variant,
+)
 
 from .common import T_TEST, groups, notes
 
@@ -81,6 +91,21 @@ GAP: dict[str, Option] = {
     "stat": "loss",
     "take": "last",
 }
+# Of training loss.  The gap grows while training loss falls, so gaps are compared at the same
+# fit: a difference of fit below this one is small beside the differences of gaps looked for.
+FIT_MARGIN = 0.01
+
+
+def equal_fit(first: str, second: str) -> Premise:
+    """Return the premise that two arms fit the training images alike at the end.
+
+    By the probe, with population statistics: the loss on training batches holds the noise of
+    small groups.
+    """
+    training_loss = Estimand("probe", groups(first, second), {**GAP, "tensor": "train"})
+    return Premise("equal-fit", options={"margin": FIT_MARGIN}, estimand=training_loss)
+
+
 CLAIMS = (
     Claim(
         id="noise-regularizes",
@@ -98,6 +123,7 @@ CLAIMS = (
                 "order of the groups (Page)", test="page", summary="order", unit="rank correlation"
             ),
         ),
+        premises=tuple(equal_fit(f"ghost-{size}", "bn") for size in GHOSTS),
     ),
     Claim(
         id="noise-lowers-loss",
@@ -117,6 +143,7 @@ CLAIMS = (
         unit="of loss",
         direction="less",
         robustness=(Variant("gap of accuracy", {"stat": "accuracy"}, unit="points"),),
+        premises=(equal_fit("bn", "population"),),
     ),
 )
 

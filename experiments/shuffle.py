@@ -56,7 +56,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
             source="Ioffe & Szegedy 2015, section 4.2.1",
             estimand=accuracy(*bn, epochs=epochs),
             direction="less",
-            family="exploratory",
+            family="explored",
             robustness=(RUNNING,),
         ),
     )

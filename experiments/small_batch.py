@@ -76,7 +76,7 @@ def claims(profile: Profile) -> tuple[Claim, ...]:
                 source="Wu & He 2018",
                 estimand=accuracy(f"bn/B={size}", f"group/B={size}", epochs=epochs),
                 direction="less",
-                family="confirmatory" if size == 2 else "exploratory",
+                family="primary" if size == 2 else "explored",
                 robustness=(RUNNING,),
             )
             for size in (2, 4, 8)

@@ -13,6 +13,7 @@ from bnstudy.data.splits import evaluation_steps
 from bnstudy.engines.run_record import CURVE_COLUMNS
 from bnstudy.experiments import EXPERIMENTS
 from bnstudy.judging.measures import Run, read
+from bnstudy.judging.premises import estimands_of
 from bnstudy.plan import PROFILES
 from tests.identities import FASHION
 
@@ -27,8 +28,13 @@ def registered():
             for claim in experiment.registered(PROFILES[profile]):
                 versions = {"as registered": claim}
                 versions |= {variant.label: claim.varied(variant) for variant in claim.robustness}
-                for label, version in versions.items():
-                    yield pytest.param(version, arms, id=f"{profile}-{claim.id}-{label}")
+                read_by = {label: [version.estimand] for label, version in versions.items()}
+                read_by |= {
+                    f"premise {number}, {premise.kind}": estimands_of(premise)
+                    for number, premise in enumerate(claim.premises)
+                }
+                for label, estimands in read_by.items():
+                    yield pytest.param(estimands, arms, id=f"{profile}-{claim.id}-{label}")
 
 
 def curve_of(config):
@@ -59,14 +65,44 @@ def reads(measure, options, arm):
     return math.isfinite(read(run, measure, options).value)
 
 
-@pytest.mark.parametrize(("claim", "arms"), list(registered()))
-def test_a_claim_reads_what_its_runs_will_hold(claim, arms):
-    estimand = claim.estimand
-    for position, group in enumerate(estimand.arms):
-        for name in group:
-            assert reads(estimand.measure, estimand.options_of(position), arms[name])
-            if estimand.against:
-                assert reads(estimand.against, estimand.against_options, arms[name])
+@pytest.mark.parametrize(("estimands", "arms"), list(registered()))
+def test_a_claim_and_its_premises_read_what_the_runs_will_hold(estimands, arms):
+    for estimand in estimands:
+        for position, group in enumerate(estimand.arms):
+            for name in group:
+                assert reads(estimand.measure, estimand.options_of(position), arms[name])
+                if estimand.against:
+                    assert reads(estimand.against, estimand.against_options, arms[name])
+
+
+PREMISES = {
+    "dropout-interaction": ("trained", {"bn+dropout", "bn", "none+dropout", "none"}),
+    "no-need-for-dropout": ("effect-there", {"none+dropout", "none"}),
+    "noise-regularizes": ("equal-fit", {"ghost-8", "ghost-32", "ghost-128", "bn"}),
+    "noise-free": ("equal-fit", {"bn", "population"}),
+    "variance-shift-rescue": ("no-effect-there", {"after/p=0.5"}),
+    "same-accuracy": ("flat", {"bn/relu", "none/relu"}),
+    "drift": ("trained", {"bn", "none"}),
+    "gradient-balance": ("trained", {"bn", "none"}),
+    "ics-gradient": ("trained", {"bn", "none"}),
+    "ics-cosine": ("trained", {"bn", "none"}),
+}
+
+
+@pytest.mark.parametrize("profile", ["standard", "full"])
+def test_a_comparison_that_can_mean_nothing_has_its_premise(profile):
+    claims = {
+        claim.id: claim
+        for experiment in EXPERIMENTS.values()
+        for claim in experiment.registered(PROFILES[profile])
+    }
+    for name, (kind, arms) in PREMISES.items():
+        premises = claims[name].premises
+        assert {premise.kind for premise in premises} == {kind}
+        assert {arm for premise in premises for arm in premise.arm_names} == arms
+    rates = claims["lr-range"]
+    (premise,) = rates.premises
+    assert premise.estimand == rates.estimand
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)

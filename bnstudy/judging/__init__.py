@@ -3,9 +3,9 @@
 :func:`judge` follows the rule that each claim registered in the plan, and takes
 no option: no level, no margin, no choice of test.  Read the modules in this
 order: ``measures`` (a number read from one run), ``samples`` (one number per
-seed), ``verdict_rules`` (the test and the verdict word), ``verdicts`` (all claims of
-a study together).  ``planning`` says before the first run which claims the seeds
-cannot decide, and how often the plan errs.
+seed), ``premises`` (whether the comparison means anything), ``verdict_rules`` (the test
+and the verdict word), ``verdicts`` (all claims of a study together).  ``planning`` says
+before the first run which claims the seeds cannot decide, and how often the plan errs.
 """
 
 from bnstudy.judging.measures import (
@@ -20,6 +20,7 @@ from bnstudy.judging.measures import (
 )
 from bnstudy.judging.planning import (
     Calibration,
+    FamilyError,
     Shortfall,
     calibrate,
     require_decidable,
@@ -27,6 +28,7 @@ from bnstudy.judging.planning import (
     store_calibration,
     stored_calibration,
 )
+from bnstudy.judging.premises import TestedPremise, check_premise
 from bnstudy.judging.samples import Sample, pilot_of, take_sample
 from bnstudy.judging.verdict_rules import Outcome, claimed_range
 from bnstudy.judging.verdicts import Analysis, Verdict, judge
@@ -35,13 +37,16 @@ __all__ = [
     "MEASURES",
     "Analysis",
     "Calibration",
+    "FamilyError",
     "Outcome",
     "Reading",
     "Run",
     "Sample",
     "Shortfall",
+    "TestedPremise",
     "Verdict",
     "calibrate",
+    "check_premise",
     "claimed_range",
     "drift",
     "finished_runs",

@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -12,8 +14,9 @@ from bnstudy.config import canonical_json
 from bnstudy.errors import ConfigError, StoreError
 from bnstudy.inference import holm, power_of_equivalence, seeds_needed, smallest_p
 from bnstudy.judging.measures import find_measure
+from bnstudy.judging.premises import estimands_of
 from bnstudy.judging.verdict_rules import ALPHA, POWER, examine_many
-from bnstudy.plan import Claim, Pilot, Plan
+from bnstudy.plan import JUDGED_FAMILIES, Claim, Estimand, Pilot, Plan
 from bnstudy.runs.store import write_whole
 
 CALIBRATION = "calibration.json"  # in the folder of a study's store
@@ -39,6 +42,30 @@ class Shortfall:
 
 
 @dataclass(frozen=True)
+class FamilyError:
+    """Error of one family of claims, from simulated studies.
+
+    Attributes
+    ----------
+    family
+        ``primary`` or ``secondary``.
+    claims
+        Ids of the simulated claims: those with a pilot.
+    size
+        Number of claims corrected for; those without a pilot entered with p = 1.
+    error, standard_error
+        Share of null studies in which any claim of the family was decided wrongly, and its
+        standard error from the simulation.
+    """
+
+    family: str
+    claims: tuple[str, ...]
+    size: int
+    error: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Error and power of a plan, from simulated studies.
 
@@ -46,29 +73,22 @@ class Calibration:
     ----------
     studies
         Number of simulated studies of each kind.
-    claims
-        Ids of the simulated claims: the confirmatory ones with a pilot.
-    family
-        Number of claims corrected for; those without a pilot entered with p = 1.
-    family_wise_error, standard_error
-        Share of null studies in which any claim was decided wrongly, and its
-        standard error from the simulation.
+    families
+        Error of each family that has a claim with a pilot, since each is corrected on its
+        own.
     power
         By claim, the share of studies with the pilot's effects that supported it.
     """
 
     studies: int
-    claims: tuple[str, ...]
-    family: int
-    family_wise_error: float
-    standard_error: float
+    families: tuple[FamilyError, ...]
     power: Mapping[str, float]
 
 
 def shortfalls(plan: Plan) -> tuple[Shortfall, ...]:
-    """Return the confirmatory claims that the plan's seeds cannot decide.
+    """Return the judged claims that the plan's seeds cannot decide.
 
-    A test must be able to reach alpha / m, with m claims in the family: the
+    A test must be able to reach alpha / m, with m claims in its family: the
     level that Holm's correction asks of the first of them.  A test of
     equivalence must have a power of 80 % at that level, with the pilot's spread
     and no true difference.
@@ -81,17 +101,30 @@ def shortfalls(plan: Plan) -> tuple[Shortfall, ...]:
     Raises
     ------
     ConfigError
-        If a claim's measure is unknown, or does not take its options.
+        If a measure of a claim or a premise is unknown, or does not take its options.
     """
     for claim in plan.claims:
-        for each in (claim, *map(claim.varied, claim.robustness)):
-            for group in range(len(each.estimand.arms)):
-                find_measure(each.estimand.measure, each.estimand.options_of(group))
-            if each.estimand.against:
-                find_measure(each.estimand.against, each.estimand.against_options)
-    claims = [claim for claim in plan.claims if claim.family == "confirmatory"]
-    found = [_shortfall(claim, len(plan.seeds), ALPHA / len(claims)) for claim in claims]
+        for estimand in _estimands(claim):
+            for group in range(len(estimand.arms)):
+                find_measure(estimand.measure, estimand.options_of(group))
+            if estimand.against:
+                find_measure(estimand.against, estimand.against_options)
+    sizes = Counter(claim.family for claim in plan.claims)
+    found = [
+        _shortfall(claim, len(plan.seeds), ALPHA / sizes[claim.family])
+        for claim in plan.claims
+        if claim.judged
+    ]
     return tuple(shortfall for shortfall in found if shortfall)
+
+
+def _estimands(claim: Claim) -> Iterator[Estimand]:
+    """Yield the estimands of a claim, of its robustness checks and of its premises."""
+    yield claim.estimand
+    for variant in claim.robustness:
+        yield claim.varied(variant).estimand
+    for premise in claim.premises:
+        yield from estimands_of(premise)
 
 
 def require_decidable(plan: Plan) -> None:
@@ -190,7 +223,10 @@ def stored_calibration(root: Path, plan: Plan) -> Calibration | None:
     try:
         record = dict(json.loads(path.read_bytes()))
         of_this_plan = record.pop("plan") == plan.sha256
-        found = Calibration(**{**record, "claims": tuple(record["claims"])})
+        families = tuple(
+            FamilyError(**{**each, "claims": tuple(each["claims"])}) for each in record["families"]
+        )
+        found = Calibration(**{**record, "families": families})
     except (OSError, ValueError, KeyError, TypeError):
         raise StoreError(
             f"{root.name}/{CALIBRATION} was cut or edited: write it again with bnstudy plan "
@@ -200,7 +236,7 @@ def stored_calibration(root: Path, plan: Plan) -> Calibration | None:
 
 
 def calibrate(plan: Plan, rng: np.random.Generator, studies: int = 2_000) -> Calibration:
-    """Simulate studies of a plan, with its seeds, family, tests and censoring.
+    """Simulate studies of a plan, with its seeds, families, tests and censoring.
 
     In null studies the effect of every directional claim is at its centre, and
     that of every claim of equivalence exactly at its margin, where a wrong
@@ -223,16 +259,51 @@ def calibrate(plan: Plan, rng: np.random.Generator, studies: int = 2_000) -> Cal
     ConfigError
         If no claim of the plan has a pilot, or there is no study.
     """
-    family = [claim for claim in plan.claims if claim.family == "confirmatory"]
-    piloted = [(claim, claim.pilot) for claim in family if claim.pilot is not None]
+    piloted = [claim for claim in plan.claims if claim.judged and claim.pilot is not None]
     if not piloted or studies < 1:
         raise ConfigError(
             f"a calibration needs studies and claims with a pilot, got {studies} studies of "
             f"{len(piloted)} such claims"
         )
-    shape, absent = (studies, len(plan.seeds)), len(family) - len(piloted)
+    sizes = Counter(claim.family for claim in plan.claims)
+    errors: list[FamilyError] = []
+    power: dict[str, float] = {}
+    for family in JUDGED_FAMILIES:
+        members = [claim for claim in piloted if claim.family == family]
+        if members:
+            wrong, right = _simulated(members, (studies, len(plan.seeds)), sizes[family], rng)
+            error = float(wrong.any(axis=1).mean())
+            ids = tuple(claim.id for claim in members)
+            spread = float(np.sqrt(error * (1 - error) / studies))
+            errors.append(FamilyError(family, ids, sizes[family], error, spread))
+            power |= dict(zip(ids, map(float, right.mean(axis=0)), strict=True))
+    return Calibration(studies, tuple(errors), power)
+
+
+def _simulated(
+    claims: Sequence[Claim], shape: tuple[int, int], size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which claims of a family null and planted studies decide.
+
+    Parameters
+    ----------
+    claims
+        Those of the family that have a pilot.
+    shape
+        Numbers of studies and of seeds.
+    size
+        Number of claims in the family.
+    rng
+        Source of all draws.
+
+    Returns
+    -------
+    wrong, right
+        (studies, claims) each: decided wrongly in a null study; supported in a planted one.
+    """
     null, planted = [], []
-    for claim, pilot in piloted:
+    for claim in claims:
+        pilot = cast(Pilot, claim.pilot)
         within = claim.direction == "within"
         nothing = claim.analysis_margin if within else 0.0
         something = 0.0 if within else pilot.effect - claim.null
@@ -241,21 +312,12 @@ def calibrate(plan: Plan, rng: np.random.Generator, studies: int = 2_000) -> Cal
     # At its margin an equivalence does not hold, so refuting it is right; at the centre a
     # direction neither holds nor fails, so both decisions are wrong.
     mistaken = [
-        side | (claim.direction != "within")
-        for (claim, _), (_, side) in zip(piloted, null, strict=True)
+        side | (claim.direction != "within") for claim, (_, side) in zip(claims, null, strict=True)
     ]
+    absent = size - len(claims)
     wrong = _rejected(null, absent) & np.stack(mistaken, axis=1)
     right = _rejected(planted, absent) & np.stack([side for _, side in planted], axis=1)
-    error = float(wrong.any(axis=1).mean())
-    ids = tuple(claim.id for claim, _ in piloted)
-    return Calibration(
-        studies=studies,
-        claims=ids,
-        family=len(family),
-        family_wise_error=error,
-        standard_error=float(np.sqrt(error * (1 - error) / studies)),
-        power=dict(zip(ids, map(float, right.mean(axis=0)), strict=True)),
-    )
+    return wrong, right
 
 
 def _rejected(found: list[tuple[np.ndarray, np.ndarray]], absent: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Samples of claims: one number per seed, from the runs of a claim's arms."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -73,11 +73,34 @@ def take_sample(
     ConfigError
         If the claim's measure is unknown, or does not take its options.
     """
-    estimand, seeds, name = claim.estimand, sorted(plan.seeds), planned.experiment.name
+    return sample_estimand(claim.estimand, plan, planned, runs)
+
+
+def sample_estimand(
+    estimand: Estimand, plan: Plan, planned: PlannedExperiment, runs: Mapping[RunName, Run]
+) -> Sample:
+    """Return the sample of an estimand, of a claim or of a premise, as :func:`take_sample`.
+
+    Parameters
+    ----------
+    estimand
+        Whose arms are the experiment's.
+    plan, planned, runs
+        As for a claim.
+
+    Raises
+    ------
+    ConfigError
+        If the estimand's measure is unknown, or does not take its options.
+    """
+    seeds, name = sorted(plan.seeds), planned.experiment.name
     tally, groups = _Tally(), []
-    for place, group in enumerate(estimand.arms):
+    for position, group in enumerate(estimand.arms):
         table = [
-            [tally.read(estimand, place, arm, seed, runs.get((name, arm, seed))) for arm in group]
+            [
+                tally.read(estimand, position, arm, seed, runs.get((name, arm, seed)))
+                for arm in group
+            ]
             for seed in seeds
         ]
         groups.append(np.array(table))  # (n, arms of the group)
@@ -89,7 +112,7 @@ def take_sample(
         ]
         groups.append(np.array(others))
         if len(group) == 1 and len(seeds) < FEWEST_CORRELATED:
-            tally.missing[f"seeds to correlate over, {FEWEST_CORRELATED} or more"] = len(seeds)
+            tally.missing[f"seeds to correlate over, {FEWEST_CORRELATED} or more"] = set(seeds)
     cut = Counter(arm for arm, _ in tally.censored | tally.diverged)
     total = len(seeds) * len(estimand.arm_names)
     return Sample(
@@ -101,7 +124,7 @@ def take_sample(
         crowded=any(2 * count > len(seeds) for count in cut.values()),
         lost=len(tally.diverged) == total,
         missing=tuple(
-            f"{words} ({count} of {len(seeds)})" for words, count in tally.missing.items()
+            f"{what} ({len(absent)} of {len(seeds)})" for what, absent in tally.missing.items()
         ),
     )
 
@@ -120,20 +143,23 @@ def pilot_of(sample: Sample) -> tuple[float, float]:
 class _Tally:
     """Reads runs and counts what happened to them, by arm and seed."""
 
-    missing: Counter[str] = field(default_factory=Counter)
+    # seeds by what is missing, as sets: an arm that is on both sides misses a run once
+    missing: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     censored: set[tuple[str, int]] = field(default_factory=set)
     diverged: set[tuple[str, int]] = field(default_factory=set)
 
-    def read(self, estimand: Estimand, place: int, arm: str, seed: int, run: Run | None) -> float:
+    def read(
+        self, estimand: Estimand, position: int, arm: str, seed: int, run: Run | None
+    ) -> float:
         """Return what is read of a run; 1 for what is missing, which is counted."""
         if run is None:
-            self.missing[f"runs of {arm}"] += 1
+            self.missing[f"runs of {arm}"].add(seed)
             return 1.0
         if run.diverged:
             self.diverged.add((arm, seed))
-        value = self._value(run, arm, seed, estimand.measure, estimand.options_of(place))
+        value = self._value(run, arm, seed, estimand.measure, estimand.options_of(position))
         if estimand.scale == "ratio" and value <= 0:
-            self.missing[f"{arm}: a ratio needs positive values"] += 1
+            self.missing[f"{arm}: a ratio needs positive values"].add(seed)
             return 1.0
         return value
 
@@ -149,7 +175,7 @@ class _Tally:
         try:
             reading = read(run, measure, options)
         except NotMeasuredError as error:
-            self.missing[f"{arm}: {error}"] += 1
+            self.missing[f"{arm}: {error}"].add(seed)
             return 1.0
         if reading.censored:
             self.censored.add((arm, seed))

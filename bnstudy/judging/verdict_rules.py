@@ -29,7 +29,7 @@ POWER = 0.8  # minimum for a test of equivalence, at the pilot's spread
 
 
 class Outcome(StrEnum):
-    """The five verdict words."""
+    """The six verdict words."""
 
     SUPPORTED = "SUPPORTED"
     """The registered test rejects after Holm's correction, and the effect is as claimed."""
@@ -39,6 +39,9 @@ class Outcome(StrEnum):
 
     INCONCLUSIVE = "INCONCLUSIVE"
     """Neither."""
+
+    PREMISE_FAILED = "PREMISE FAILED"
+    """A premise of the claim does not hold in these runs, so the comparison means nothing."""
 
     INADMISSIBLE = "INADMISSIBLE"
     """Data that the plan asks for are missing."""

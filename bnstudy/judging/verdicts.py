@@ -11,6 +11,7 @@ import numpy as np
 from bnstudy.config import canonical_json
 from bnstudy.inference import Interval, holm
 from bnstudy.judging.measures import Run, RunName, finished_runs
+from bnstudy.judging.premises import TestedPremise, check_premise
 from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.judging.verdict_rules import (
     ALPHA,
@@ -20,8 +21,11 @@ from bnstudy.judging.verdict_rules import (
     decide,
     examine,
 )
-from bnstudy.plan import Claim, Plan, PlannedExperiment
+from bnstudy.plan import JUDGED_FAMILIES, Claim, Plan, PlannedExperiment
 from bnstudy.runs.tables import Tables
+
+# Outcomes of claims whose p would mean nothing: they count with p = 1.
+UNTESTED = (Outcome.DEVIATED, Outcome.INADMISSIBLE, Outcome.PREMISE_FAILED)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Verdict:
     experiment
         Name of its experiment.
     outcome
-        The verdict word; None for an exploratory claim, which has none.
+        The verdict word.  An explored claim has none, unless a premise of it failed.
     reason
         Why it is neither supported nor refuted; else empty.
     result
@@ -72,7 +76,7 @@ class Verdict:
     p_adjusted
         After Holm's correction over the family; None where nothing was tested.
     family
-        Number of confirmatory claims that were corrected for together.
+        Number of claims of its family that were corrected for together; 0 if explored.
     seeds
         Number of seeds in the plan: the number of pairs, since no run is left out.
     runs, censored, diverged
@@ -83,6 +87,8 @@ class Verdict:
         Whether in some arm more than half of the runs were censored or
         diverged: the effect is then that within the horizon, and the arms may
         lie further apart.
+    premises
+        Its premises with their figures, whether they hold or not.
     """
 
     claim: Claim
@@ -98,6 +104,7 @@ class Verdict:
     diverged: int
     robustness: tuple[Analysis, ...]
     crowded: bool = False
+    premises: tuple[TestedPremise, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as plain data for JSON, with None for an infinite end."""
@@ -115,6 +122,7 @@ class _Case:
     planned: PlannedExperiment
     sample: Sample
     examined: TestedEffect | None
+    premises: tuple[TestedPremise, ...]
     outcome: Outcome | None
     reason: str
 
@@ -149,9 +157,10 @@ def judge(
     Returns
     -------
     tuple of Verdict
-        A claim that differs from the frozen plan is DEVIATED, one with missing
-        runs is INADMISSIBLE.  Both count in the family with p = 1, and so does
-        a frozen claim that the plan no longer has.
+        A claim that differs from the frozen plan is DEVIATED; else one with missing
+        runs, of its own or of a premise, is INADMISSIBLE; else one with a premise that
+        does not hold is PREMISE FAILED.  All three count in their family with p = 1, and
+        so does a frozen claim that the plan no longer has.
 
     Raises
     ------
@@ -166,12 +175,18 @@ def judge(
         for planned in plan.experiments
         for claim in planned.claims
     ]
-    family = [case for case in cases if case.claim.family == "confirmatory"]
-    # A claim cannot leave the family: giving up a hopeless one would help the others.
-    size = len(family) + _given_up(plan, frozen)
-    p = [case.p for case in family] + [1.0] * (size - len(family))
-    adjusted = dict(zip([case.claim.id for case in family], holm(np.array(p)), strict=False))
-    return tuple(_verdict(case, plan, runs, adjusted.get(case.claim.id), size) for case in cases)
+    sizes: dict[str, int] = {}
+    adjusted: dict[str, float] = {}
+    for family in JUDGED_FAMILIES:
+        members = [case for case in cases if case.claim.family == family]
+        # A claim cannot leave its family: giving up a hopeless one would help the others.
+        sizes[family] = len(members) + _given_up(plan, frozen, family)
+        p = [case.p for case in members] + [1.0] * (sizes[family] - len(members))
+        adjusted |= dict(zip([case.claim.id for case in members], holm(np.array(p)), strict=False))
+    return tuple(
+        _verdict(case, plan, runs, adjusted.get(case.claim.id), sizes.get(case.claim.family, 0))
+        for case in cases
+    )
 
 
 def _case(
@@ -184,15 +199,34 @@ def _case(
 ) -> _Case:
     sample = take_sample(claim, plan, planned, runs)
     examined = None if sample.missing else examine(claim, sample.values)
+    premises = tuple(check_premise(each, plan, planned, runs) for each in claim.premises)
     deviation = f"the {changed} of the plan changed after the runs began" if changed else ""
     deviation = deviation or _deviation(claim, planned, frozen)
+    outcome, reason = _known_outcome(claim, sample, examined, premises, deviation)
+    return _Case(claim, planned, sample, examined, premises, outcome, reason)
+
+
+def _known_outcome(
+    claim: Claim,
+    sample: Sample,
+    examined: TestedEffect | None,
+    premises: tuple[TestedPremise, ...],
+    deviation: str,
+) -> tuple[Outcome | None, str]:
+    """Return the outcome, with its reason, that is known without the family; None if none is."""
+    failed = [each.sentence for each in premises if each.holds is False]
+    # nothing deviates in a claim without a verdict: what counts is that the comparison is void
+    if failed and not claim.judged:
+        return Outcome.PREMISE_FAILED, "; ".join(failed)
     if deviation:
-        return _Case(claim, planned, sample, examined, Outcome.DEVIATED, deviation)
-    if sample.missing:
-        reason = "missing are " + ", ".join(sample.missing)
-        return _Case(claim, planned, sample, examined, Outcome.INADMISSIBLE, reason)
+        return Outcome.DEVIATED, deviation
+    absent = dict.fromkeys((*sample.missing, *(name for each in premises for name in each.missing)))
+    if absent:
+        return Outcome.INADMISSIBLE, "missing are " + ", ".join(absent)
+    if failed:
+        return Outcome.PREMISE_FAILED, "; ".join(failed)
     reason = _undecidable(claim, sample, examined)
-    return _Case(claim, planned, sample, examined, Outcome.INCONCLUSIVE if reason else None, reason)
+    return Outcome.INCONCLUSIVE if reason else None, reason
 
 
 def _undecidable(claim: Claim, sample: Sample, examined: TestedEffect | None) -> str:
@@ -215,7 +249,7 @@ def _deviation(claim: Claim, planned: PlannedExperiment, frozen: Mapping[str, An
     if before is None or claim.id not in before.get("claims", {}):
         return "it was registered after the runs began"
     arms = {arm.name: arm.canonical() for arm in planned.arms}
-    for name in claim.estimand.arm_names:
+    for name in claim.arm_names:
         if before["arms"].get(name) != json.loads(canonical_json(arms[name])):
             return f"arm {name} changed after the runs began"
     registered, wanted = before["claims"][claim.id], json.loads(canonical_json(claim.canonical()))
@@ -223,29 +257,28 @@ def _deviation(claim: Claim, planned: PlannedExperiment, frozen: Mapping[str, An
     return f"its {', '.join(changed)} changed after the runs began" if changed else ""
 
 
-def _given_up(plan: Plan, frozen: Mapping[str, Any]) -> int:
-    """Return the number of frozen confirmatory claims that the plan no longer has."""
-    ids = {claim.id for claim in plan.claims if claim.family == "confirmatory"}
+def _given_up(plan: Plan, frozen: Mapping[str, Any], family: str) -> int:
+    """Return the number of frozen claims of a family that the plan no longer has in it."""
+    ids = {claim.id for claim in plan.claims if claim.family == family}
     registered = [
         (name, claim)
         for experiment in frozen["experiments"]
         for name, claim in experiment.get("claims", {}).items()
     ]
-    return sum(claim["family"] == "confirmatory" and name not in ids for name, claim in registered)
+    return sum(claim["family"] == family and name not in ids for name, claim in registered)
 
 
 def _verdict(
     case: _Case, plan: Plan, runs: Mapping[RunName, Run], adjusted: float | None, family: int
 ) -> Verdict:
-    claim, sample = case.claim, case.sample
-    judged = claim.family == "confirmatory"
-    tested = judged and case.examined is not None and case.outcome is not Outcome.DEVIATED
+    claim, sample, judged = case.claim, case.sample, case.claim.judged
+    tested = judged and case.examined is not None and case.outcome not in UNTESTED
     outcome, reason = case.outcome, case.reason
     if outcome is None and judged and case.examined is not None and adjusted is not None:
         outcome = decide(adjusted, case.examined.as_claimed)
         if outcome is Outcome.INCONCLUSIVE:
             reason = f"p is above {ALPHA} after Holm's correction"
-    if not judged:
+    if not judged and outcome is not Outcome.PREMISE_FAILED:
         outcome = None
     return Verdict(
         claim=claim,
@@ -261,6 +294,7 @@ def _verdict(
         diverged=sample.diverged,
         robustness=tuple(_robustness(case, plan, runs, with_p=tested)),
         crowded=sample.crowded,
+        premises=case.premises,
     )
 
 

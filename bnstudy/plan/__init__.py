@@ -1,12 +1,13 @@
-"""Plan of a study, fixed before its first run: claims, arms, experiments and their size.
+"""Plan of a study, fixed before its first run: claims with premises, arms, experiments, size.
 
 An experiment imports from here all that it is made of::
 
-    from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Profile, Variant
+    from bnstudy.plan import Arm, Claim, Estimand, Exhibit, Experiment, Premise, Profile, Variant
 """
 
 from bnstudy.data import DataIdentity
-from bnstudy.plan.claim import Claim, Estimand, Option, Pilot, Variant
+from bnstudy.plan.claim import EXPLORED, FAMILIES, JUDGED_FAMILIES, Claim, Pilot, Variant
+from bnstudy.plan.estimand import Estimand, Option
 from bnstudy.plan.experiment import (
     PILOT_SEED,
     PROFILES,
@@ -17,8 +18,12 @@ from bnstudy.plan.experiment import (
     find_profile,
 )
 from bnstudy.plan.plan import Plan, PlannedExperiment, PlannedRun, make_plan
+from bnstudy.plan.premise import Premise
 
 __all__ = [
+    "EXPLORED",
+    "FAMILIES",
+    "JUDGED_FAMILIES",
     "PILOT_SEED",
     "PROFILES",
     "Arm",
@@ -32,6 +37,7 @@ __all__ = [
     "Plan",
     "PlannedExperiment",
     "PlannedRun",
+    "Premise",
     "Profile",
     "Variant",
     "find_profile",

@@ -2,143 +2,27 @@
 
 Before the first run a claim names everything that its verdict depends on: the
 arms, the measure of each run, how measures become one number per seed, the
-test, and the direction or margin.  A claim can lose: 'there is some
-difference' is not one, since no data could contradict it.
+test, the direction or margin, and the premises without which the comparison
+means nothing.  A claim can lose: 'there is some difference' is not one, since
+no data could contradict it.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from bnstudy.config import check_choice
 from bnstudy.errors import ConfigError
+from bnstudy.plan.estimand import Estimand, Option
+from bnstudy.plan.premise import Premise
 
-Option: TypeAlias = bool | int | float | str
-
-SUMMARIES = ("value", "slope", "range", "knee", "order", "correlation")
-SCALES = ("difference", "ratio")
-LEVEL_SCALES = ("linear", "log", "log2", "log10")
 DIRECTIONS = ("greater", "less", "within")
 TESTS = ("sign-flip", "t", "sign", "tost", "page")
-FAMILIES = ("confirmatory", "exploratory")
-
-
-@dataclass(frozen=True)
-class Estimand:
-    """Rule by which the runs of some arms become one number per seed.
-
-    Attributes
-    ----------
-    measure
-        Measure of each run: a name of :data:`bnstudy.judging.MEASURES`.
-    arms
-        One, two or four groups of arms, by name.  Two are compared, the first
-        to the second; four are a 2x2: with both treatments, the first alone,
-        the second alone, neither.
-    options
-        Of the measure, for example ``{"target": 0.8, "epochs": 5}``.
-    baseline_options
-        Options that differ for the second group of a pair: the same arm may be
-        measured in two ways.
-    summary
-        Summary of a group in each seed: the ``value`` of its one arm; over
-        several arms the ``slope`` on their levels, the ``range`` of levels in
-        decades whose arms have a positive value, the ``knee`` of a fit by two
-        lines; or all its values, whose ``order`` is tested.  A ``correlation``
-        is the rank correlation with a second measure: over the arms in each
-        seed, or of one arm over the seeds.
-    levels
-        The level of each arm of a group, in its order, for example batch sizes.
-    level_scale
-        Scale of the levels: ``linear``, ``log``, ``log2`` or ``log10``.
-    scale
-        ``difference`` between groups, or ``ratio``: then measures are taken as
-        natural logarithms, and a single value per group is reported as a ratio.
-    against, against_options
-        The second measure of a correlation, and its options.
-    """
-
-    measure: str
-    arms: tuple[tuple[str, ...], ...]
-    options: Mapping[str, Option] = field(default_factory=dict)
-    baseline_options: Mapping[str, Option] = field(default_factory=dict)
-    summary: str = "value"
-    levels: tuple[float, ...] = ()
-    level_scale: str = "linear"
-    scale: str = "difference"
-    against: str = ""
-    against_options: Mapping[str, Option] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_choice("measure scale", self.scale, SCALES)
-        check_choice("summary", self.summary, SUMMARIES)
-        check_choice("level scale", self.level_scale, LEVEL_SCALES)
-        if len(self.arms) not in (1, 2, 4) or not all(self.arms):
-            raise ConfigError(
-                f"an estimand compares 1, 2 or 4 groups of arms, got {len(self.arms)} "
-                f"({self.arms!r})"
-            )
-        if (self.summary == "correlation") != bool(self.against):
-            raise ConfigError(
-                f"a correlation, and no other summary, is against a second measure, "
-                f"got {self.summary!r} against {self.against!r}"
-            )
-        if self.summary == "correlation":
-            self._check_correlation()
-        else:
-            self._check_levels()
-
-    def _check_levels(self) -> None:
-        if self.summary == "value" and self.levels:
-            raise ConfigError(f"levels are for slopes, ranges, knees and orders, got {self.levels}")
-        if self.summary != "value" and len(set(self.levels)) < 2:
-            raise ConfigError(
-                f"a {self.summary} needs at least two different levels, got {self.levels}"
-            )
-        width = 1 if self.summary == "value" else len(self.levels)
-        if any(len(group) != width for group in self.arms):
-            raise ConfigError(
-                f"each group of a {self.summary} must have {width} arms, got {self.arms!r}"
-            )
-        # Page's test compares the levels within a seed; it has no second group to subtract.
-        if self.summary == "order" and len(self.arms) > 1:
-            raise ConfigError("an order is tested within one group of arms, got several")
-        # A range is a difference of logarithms: its levels are positive even on a linear scale.
-        logarithmic = self.level_scale != "linear" or self.summary == "range"
-        if logarithmic and min(self.levels, default=1.0) <= 0:
-            raise ConfigError(f"levels on a logarithmic scale must be positive, got {self.levels}")
-        if self.summary == "range" and self.scale == "ratio":
-            raise ConfigError("a range is in decades already: give it the scale 'difference'")
-
-    def _check_correlation(self) -> None:
-        # Two points always have a rank correlation of 1 or -1.
-        if len(self.arms) != 1 or len(self.arms[0]) == 2:
-            raise ConfigError(
-                "a correlation is over one group of three arms or more, or over the seeds of one "
-                f"arm, got {self.arms!r}"
-            )
-        if self.levels or self.scale != "difference":
-            raise ConfigError(
-                "ranks have no levels and no logarithm: a correlation takes the scale "
-                f"'difference' and no levels, got {self.scale!r} and {self.levels}"
-            )
-
-    @property
-    def in_ratios(self) -> bool:
-        """True if the number per seed is the logarithm of a ratio, not a slope or a knee."""
-        return self.scale == "ratio" and self.summary == "value"
-
-    def options_of(self, position: int) -> dict[str, Option]:
-        """Return the options of the measure for the group at a position, from 0."""
-        # Odd positions are baselines: the second of a pair, the second and fourth of a 2x2.
-        return {**self.options, **(self.baseline_options if position % 2 else {})}
-
-    @property
-    def arm_names(self) -> tuple[str, ...]:
-        """Every arm, once, in order."""
-        return tuple(dict.fromkeys(name for group in self.arms for name in group))
+JUDGED_FAMILIES = ("primary", "secondary")  # Holm's correction within each, on its own
+EXPLORED = "explored"
+FAMILIES = (*JUDGED_FAMILIES, EXPLORED)
 
 
 @dataclass(frozen=True)
@@ -229,12 +113,14 @@ class Claim:
         Of equivalence, in the unit of the claim: a distance from the centre, or
         for a ratio a factor above 1.
     family
-        ``confirmatory``: judged, Holm-corrected with all confirmatory claims of
-        the plan.  ``exploratory``: an estimate without p or verdict.
+        ``primary`` or ``secondary``: judged, Holm-corrected with the claims of the
+        plan in the same family.  ``explored``: an estimate without p or verdict.
     pilot
         Estimate from pilot seeds; needed for the power of an equivalence claim.
     robustness
         Other ways of computing it, shown beside the verdict.
+    premises
+        Conditions on the same runs.  If one fails, the claim is not judged.
     """
 
     id: str
@@ -247,14 +133,15 @@ class Claim:
     quote: str = ""
     centre: float | None = None
     margin: float | None = None
-    family: str = "confirmatory"
+    family: str = "primary"
     pilot: Pilot | None = None
     robustness: tuple[Variant, ...] = ()
+    premises: tuple[Premise, ...] = ()
 
     def __post_init__(self) -> None:
         # Filled in here, so that the canonical form states them whether given or not.
         if not self.unit:
-            object.__setattr__(self, "unit", self._usual_unit())
+            object.__setattr__(self, "unit", self.estimand.usual_unit)
         if not self.test:
             object.__setattr__(self, "test", "tost" if self.direction == "within" else "sign-flip")
         self._check_texts()
@@ -283,12 +170,9 @@ class Claim:
             raise ConfigError(
                 f"each robustness check of claim {self.id!r} needs a label of its own, got {labels}"
             )
-
-    def _usual_unit(self) -> str:
-        if self.estimand.in_ratios:
-            return "times"
-        is_accuracy = self.estimand.measure == "accuracy" and self.estimand.summary == "value"
-        return "points" if is_accuracy else ""
+        kinds = [premise.kind for premise in self.premises]
+        if any(self.premises.count(premise) > 1 for premise in self.premises):
+            raise ConfigError(f"claim {self.id!r} states a premise twice, got the kinds {kinds}")
 
     def _check_rule(self) -> None:
         if (self.direction == "within") != (self.test == "tost"):
@@ -321,6 +205,17 @@ class Claim:
             raise ConfigError(f"claim {self.id!r}: an order has no centre, got {self.centre!r}")
 
     @property
+    def judged(self) -> bool:
+        """True if the claim gets a verdict: it is not explored only."""
+        return self.family in JUDGED_FAMILIES
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Every arm of the estimand and of the premises, once, in order."""
+        premises = (name for premise in self.premises for name in premise.arm_names)
+        return tuple(dict.fromkeys((*self.estimand.arm_names, *premises)))
+
+    @property
     def null(self) -> float:
         """The centre on the scale of analysis: its logarithm for a ratio."""
         if not self.estimand.in_ratios:
@@ -335,7 +230,7 @@ class Claim:
         return math.log(self.margin) if self.estimand.in_ratios else self.margin
 
     def varied(self, variant: Variant) -> "Claim":
-        """Return the claim computed in another way, itself without robustness checks.
+        """Return the claim computed in another way, without robustness checks or premises.
 
         Raises
         ------
@@ -352,7 +247,8 @@ class Claim:
             "summary": variant.summary or self.estimand.summary,
             "scale": variant.scale or self.estimand.scale,
         }
-        return replace(self, estimand=replace(self.estimand, **estimand), robustness=(), **changes)
+        estimand_of_variant = replace(self.estimand, **estimand)
+        return replace(self, estimand=estimand_of_variant, robustness=(), premises=(), **changes)
 
     def canonical(self) -> dict[str, Any]:
         """Return the claim as plain data: everything that its verdict depends on."""

@@ -5,7 +5,7 @@ first run and printed in every report.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,9 @@ from bnstudy.data import DataIdentity
 from bnstudy.errors import ConfigError, find
 from bnstudy.networks import check_network
 from bnstudy.plan.claim import Claim
+from bnstudy.plan.estimand import Option
 from bnstudy.plan.experiment import Arm, Experiment, Profile
+from bnstudy.plan.premise import Premise
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Plan:
 
 
 def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
-    """Refuse arms that cannot be trained and claims about arms that are not there."""
+    """Refuse arms that cannot be trained, and claims or premises about arms that are not there."""
     name = planned.experiment.name
     twice = _repeated(arm.name for arm in planned.arms)
     if twice:
@@ -159,14 +161,32 @@ def _check_experiment(planned: PlannedExperiment, data: DataIdentity) -> None:
         except ConfigError as error:
             raise ConfigError(f"experiment {name!r}, arm {arm.name!r}: {error}") from None
     for claim in planned.claims:
-        for arm_name in claim.estimand.arm_names:
+        for arm_name in claim.arm_names:
             planned.arm(arm_name)
+        for premise in claim.premises:
+            _check_premise(premise, claim.id, planned)
+
+
+def _check_premise(premise: Premise, claim: str, planned: PlannedExperiment) -> None:
+    """Refuse a premise that reads epochs which its arms are not trained for."""
+    for arm in map(planned.arm, premise.arm_names):
+        read = float(premise.options.get("epochs", 0)) or arm.config.epochs
+        if read > arm.config.epochs or float(premise.options.get("last", 0)) >= read:
+            raise ConfigError(
+                f"premise {premise.kind!r} of claim {claim!r} must read epochs that arm "
+                f"{arm.name!r} is trained for, {arm.config.epochs}, got "
+                f"{_stated(premise.options, 'epochs', 'last')}: ask for fewer"
+            )
+
+
+def _stated(options: Mapping[str, Option], *names: str) -> str:
+    return ", ".join(f"{name} {options[name]}" for name in names if options.get(name))
 
 
 def _check_seeds(planned: PlannedExperiment, seeds: int) -> None:
-    """Refuse claims about arms that are not trained with every seed of the plan."""
+    """Refuse claims, or premises, about arms that are not trained with every seed of the plan."""
     for claim in planned.claims:
-        for arm in map(planned.arm, claim.estimand.arm_names):
+        for arm in map(planned.arm, claim.arm_names):
             if arm.seeds is not None and arm.seeds < seeds:
                 raise ConfigError(
                     f"claim {claim.id!r} needs all {seeds} seeds of its arms, but {arm.name!r} has "

@@ -11,7 +11,7 @@ from bnstudy.plan import Claim, Plan
 from bnstudy.report import drawing, text
 from bnstudy.report.captions import source_line
 from bnstudy.report.model import Chart, Finding, Table
-from bnstudy.report.sentences import TESTS, write_claimed_range
+from bnstudy.report.sentences import TESTS, shown_effect, write_claimed_range
 
 KINDS = {"times": "ratios", "points": "points"}
 TITLES = {
@@ -22,16 +22,25 @@ TITLES = {
 CAPTION = (
     "Grey: the effects that agree with the claim, up to its registered line or between its "
     "registered margins. Point and bar: estimate and interval, 90% for claims of equivalence, "
-    "else 95%. Filled circle: supported; cross: refuted; open circle: undecided; diamond: "
-    "explored, without a verdict. Verdicts rest on p after Holm's correction over all claims, "
-    "the intervals are not corrected: a claim may be undecided though its bar lies in the grey."
+    "else 95%. Filled circle: supported; cross: refuted; open circle: undecided; open square: a "
+    "premise failed, so that the effect means nothing; diamond: explored, without a verdict. "
+    "Verdicts rest on p after Holm's correction over the claims of a family, the intervals are not "
+    "corrected: a claim may be undecided though its bar lies in the grey."
 )
 WIDE = 20.0  # percentage points: beyond this the axis is linear near 0 only
 ROBUSTNESS = "explored"  # mark of the analyses that decide nothing
 MARKS = {
     Outcome.SUPPORTED: "supported",
     Outcome.REFUTED: "refuted",
+    Outcome.PREMISE_FAILED: "premise failed",
     None: "explored",
+}
+COUNTED_MARKS = {
+    "supported": "supported",
+    "refuted": "refuted",
+    "undecided": "undecided",
+    "premise failed": "with a failed premise",
+    "explored": "explored only",
 }
 
 
@@ -69,8 +78,8 @@ def _finding(plan: Plan, kind: str, verdicts: Sequence[Verdict]) -> Finding:
     points.insert(0, "claim", [each.claim.id for each in verdicts])
     counts = [
         f"{count} {name}"
-        for name in ("supported", "refuted", "undecided", "explored only")
-        if (count := int((points["mark"] == name.split()[0]).sum()))
+        for word, name in COUNTED_MARKS.items()
+        if (count := int((points["mark"] == word).sum()))
     ]
     sentence = f"Of {len(verdicts)} {TITLES[kind]}: {text.listing(counts)}"
     if len(verdicts) == 1:
@@ -81,7 +90,7 @@ def _finding(plan: Plan, kind: str, verdicts: Sequence[Verdict]) -> Finding:
         (
             each.claim.sentence,
             mark(each.outcome),
-            text.effect_interval(each.result.effect, each.result.unit),
+            text.effect_interval(shown_effect(each, each.result), each.result.unit),
             write_claimed_range(each.claim),
         )
         for each in verdicts
@@ -97,7 +106,9 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
     """Return the chart of one claim: its registered analysis, then the others; None if empty."""
     claim = verdict.claim
     claims = [claim, *map(claim.varied, claim.robustness)]
-    marks = [mark(verdict.outcome), *[ROBUSTNESS] * len(claim.robustness)]
+    void = verdict.outcome is Outcome.PREMISE_FAILED  # and so is every other analysis of it
+    others = mark(verdict.outcome) if void else ROBUSTNESS
+    marks = [mark(verdict.outcome), *[others] * len(claim.robustness)]
     points = [
         _point(each, analysis, name, f"{analysis.label}, {TESTS.get(analysis.test, analysis.test)}")
         for each, analysis, name in zip(
@@ -114,6 +125,11 @@ def judgement_chart(plan: Plan, verdict: Verdict) -> Chart | None:
         "Grey: the effects that agree with the claim. Mark and bar: estimate and interval, first "
         "of the registered analysis, then, as diamonds, of the robustness analyses."
     )
+    if void:
+        caption = (
+            "Grey: the effects that agree with the claim. Open squares: a premise of the claim "
+            "failed, so that these effects mean nothing."
+        )
     figure = drawing.effect_intervals(table, axis_scales(table), _source(plan), words=False)
     svg = drawing.to_svg(figure, name, title, caption)
     return Chart(name, svg, caption, None, _csv(table))

@@ -14,7 +14,7 @@ from typing import Any
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.inference import Interval
-from bnstudy.judging import Analysis, Verdict
+from bnstudy.judging import Analysis, Outcome, Verdict
 from bnstudy.plan import Plan
 from bnstudy.report import text
 from bnstudy.report.sentences import verdict_record
@@ -227,7 +227,7 @@ def _pair_lines(pair: Pair) -> list[str]:
     return [
         f"  {pair.claim}: {', '.join(remarks)}",
         *(
-            f"    {name}  {outcome:<13} {effect}"
+            f"    {name}  {outcome:<14} {effect}"
             for name, outcome, effect in zip("AB", pair.outcomes, pair.effects, strict=True)
         ),
     ]
@@ -241,7 +241,7 @@ def _introduced(filed: Filed) -> str:
 
 
 def _pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pair:
-    before, after = _analysis(first["result"]), _analysis(second["result"])
+    before, after = _analysis(first), _analysis(second)
     apart = None
     if before.effect is not None and after.effect is not None:
         apart = before.effect.high < after.effect.low or after.effect.high < before.effect.low
@@ -258,10 +258,15 @@ def _pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pair:
     )
 
 
-def _analysis(record: Mapping[str, Any]) -> Analysis:
-    """Return a stored analysis; JSON has no infinity, so an end that is None was infinite."""
+def _analysis(verdict: Mapping[str, Any]) -> Analysis:
+    """Return a verdict's stored analysis, without its effect if a premise failed.
+
+    JSON has no infinity, so an end that is None was infinite.
+    """
+    record = verdict["result"]
     stored, effect = record["effect"], None
-    if stored is not None and stored["estimate"] is not None:
+    void = verdict["outcome"] == Outcome.PREMISE_FAILED
+    if not void and stored is not None and stored["estimate"] is not None:
         low = -math.inf if stored["low"] is None else stored["low"]
         high = math.inf if stored["high"] is None else stored["high"]
         effect = Interval(**{**stored, "low": low, "high": high})

@@ -137,11 +137,14 @@ def _summary_line(summary: Summary) -> str:
 
 
 def calibration_lines(study: str, calibration: Calibration) -> list[str]:
-    """Return the simulated error of a study's plan, and a line per claim on its power."""
-    error, spread = calibration.family_wise_error, calibration.standard_error
+    """Return a line per family on its simulated error, and one per claim on its power."""
     return [
-        f"study {study}: family-wise error {decimal(error, 3)} "
-        f"(standard error {decimal(spread, 3)}) in {calibration.studies:,} null studies",
+        *(
+            f"study {study}: family-wise error of {len(each.claims)} of {each.size} {each.family} "
+            f"claims {decimal(each.error, 3)} (standard error {decimal(each.standard_error, 3)}) "
+            f"in {calibration.studies:,} null studies"
+            for each in calibration.families
+        ),
         *(
             f"{claim}: found in {percent(power)} of studies with the pilot's effect"
             for claim, power in calibration.power.items()

@@ -41,12 +41,15 @@ class Table:
         One text per column each.
     links
         Target of the head of each row; empty without links.
+    notes
+        Line under the head of each row, empty for none; empty without any notes.
     """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     links: tuple[Link, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_cells(
@@ -140,6 +143,8 @@ class Judgement:
         The same as a figure; None if no effect could be computed.
     counts
         The runs that the verdict rests on.
+    premises
+        The premises of the claim with their figures; empty if it has none.
     """
 
     anchor: str
@@ -152,6 +157,7 @@ class Judgement:
     table: Table
     chart: Chart | None = None
     counts: str = ""
+    premises: str = ""
 
 
 @dataclass(frozen=True)

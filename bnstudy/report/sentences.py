@@ -5,15 +5,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnstudy.inference import Interval
-from bnstudy.judging import Calibration, Outcome, Verdict, claimed_range
+from bnstudy.judging import (
+    Analysis,
+    Calibration,
+    FamilyError,
+    Outcome,
+    Verdict,
+    claimed_range,
+)
 from bnstudy.judging.verdict_rules import ALPHA
-from bnstudy.plan import Claim, Estimand, Option, Plan
+from bnstudy.plan import JUDGED_FAMILIES, Claim, Estimand, Option, Plan
 from bnstudy.report import text
 
 OPENINGS = {
     Outcome.SUPPORTED: "The data support",
     Outcome.REFUTED: "The data contradict",
     Outcome.INCONCLUSIVE: "The data do not decide",
+    Outcome.PREMISE_FAILED: "A failed premise leaves nothing to judge in",
     Outcome.INADMISSIBLE: "There are no data to judge",
     Outcome.DEVIATED: "A changed plan cannot judge",
     None: "Explored without a verdict:",
@@ -22,6 +30,7 @@ COUNTED = {
     Outcome.SUPPORTED: "supported",
     Outcome.REFUTED: "refuted",
     Outcome.INCONCLUSIVE: "undecided",
+    Outcome.PREMISE_FAILED: "with a failed premise",
     Outcome.INADMISSIBLE: "not to be judged",
     Outcome.DEVIATED: "changed after the first run",
 }
@@ -44,18 +53,32 @@ def write_sentence(verdict: Verdict) -> str:
     clauses = [f'{OPENINGS[verdict.outcome]} "{verdict.claim.sentence.rstrip(".")}"']
     if verdict.reason:
         clauses[0] += f" ({verdict.reason})"
-    effect, unit = verdict.result.effect, verdict.result.unit
+    effect, unit = shown_effect(verdict, verdict.result), verdict.result.unit
     if effect is not None:
         clauses.append(_estimate(effect, unit))
     if verdict.result.p is not None and verdict.p_adjusted is not None:
         adjusted = text.p_equation(verdict.p_adjusted).removeprefix("p ")
         clauses.append(
             f"{text.p_equation(verdict.result.p)}, after Holm's correction over "
-            f"{text.count(verdict.family, 'claim')} {adjusted}"
+            f"{text.count(verdict.family, f'{verdict.claim.family} claim')} {adjusted}"
         )
     if effect is not None:
         clauses.append(_runs(verdict))
+    if held := sum(each.holds is True for each in verdict.premises):
+        clauses.append(f"{held} of {text.count(len(verdict.premises), 'premise')} held")
     return "; ".join(clauses) + "."
+
+
+def shown_effect(verdict: Verdict, analysis: Analysis) -> Interval | None:
+    """Return the effect of a verdict's analysis; None if a premise failed, as it means nothing."""
+    return None if verdict.outcome is Outcome.PREMISE_FAILED else analysis.effect
+
+
+def write_premises(verdict: Verdict) -> str:
+    """Write the premises of a verdict with their figures; nothing if it has none."""
+    states = {True: "holds", False: "failed", None: "not tested"}
+    found = [f"{each.kind} ({states[each.holds]}): {each.sentence}" for each in verdict.premises]
+    return f"Premises: {'; '.join(found)}." if found else ""
 
 
 def verdict_record(verdict: Verdict) -> dict[str, Any]:
@@ -82,13 +105,15 @@ def _runs(verdict: Verdict) -> str:
 
 
 def write_tally(verdicts: Sequence[Verdict]) -> str:
-    """Write how many claims got which verdict; nothing if none is judged."""
-    outcomes = [verdict.outcome for verdict in verdicts if verdict.outcome is not None]
-    if not outcomes:
-        return ""
-    found = [f"{n} {name}" for each, name in COUNTED.items() if (n := outcomes.count(each))]
-    claims = text.count(len(outcomes), "claim")
-    return f"Of {claims} registered before the first run: {text.listing(found)}."
+    """Write how many claims of each family got which verdict; nothing if none is judged."""
+    sentences = []
+    for family in JUDGED_FAMILIES:
+        outcomes = [each.outcome for each in verdicts if each.claim.family == family]
+        found = [f"{n} {name}" for each, name in COUNTED.items() if (n := outcomes.count(each))]
+        if outcomes:
+            claims = text.count(len(outcomes), f"{family} claim")
+            sentences.append(f"Of {claims} registered before the first run: {text.listing(found)}.")
+    return " ".join(sentences)
 
 
 def write_data_basis(verdict: Verdict) -> str:
@@ -96,6 +121,8 @@ def write_data_basis(verdict: Verdict) -> str:
     data = f"{text.count(verdict.runs, 'run')}, {text.count(verdict.seeds, 'seed')} of every arm"
     if verdict.result.effect is None:
         return f"The rule is about {data}; not all of them can be read."
+    if verdict.outcome is Outcome.PREMISE_FAILED:
+        return f"The rule is about {data}; no effect is shown, since a premise failed."
     censored = [f"{verdict.censored:,} censored"] * bool(verdict.censored)
     diverged = [f"{verdict.diverged:,} diverged"] * bool(verdict.diverged)
     exceptions = text.listing(censored + diverged) or "none censored or diverged"
@@ -120,13 +147,17 @@ def write_rule(claim: Claim) -> str:
     compared = " against ".join(groups) if len(groups) < 4 else "; ".join(groups)
     measure = _measure(estimand.measure, estimand.options)
     measured = f"Measured: {measure}{_summary(estimand)}: {compared}."
-    if claim.family == "exploratory":
+    if not claim.judged:
         decision = f"As claimed if the {estimand.scale} is {_condition(claim)}; no verdict."
     else:
         decision = (
             f"Supported if the {estimand.scale} is {_condition(claim)} by the "
-            f"{TESTS[claim.test]} at {ALPHA} after Holm's correction."
+            f"{TESTS[claim.test]} at {ALPHA} after Holm's correction over the {claim.family} "
+            "claims."
         )
+    if claim.premises:
+        kinds = text.listing(dict.fromkeys(premise.kind for premise in claim.premises))
+        decision += f" Only if its premises hold: {kinds}."
     return " ".join([measured, decision, *_pilot(claim)])
 
 
@@ -172,20 +203,28 @@ def write_reliability(plan: Plan, calibration: Calibration | None) -> tuple[str,
     Parameters
     ----------
     plan
-        The study; nothing is written of one without confirmatory claims.
+        The study; nothing is written of one without judged claims.
     calibration
         Of this plan, if there is one.
     """
-    if not any(claim.family == "confirmatory" for claim in plan.claims):
+    if not any(claim.judged for claim in plan.claims):
         return ()
     if calibration is None:
         return (NOT_CALIBRATED,)
+    return tuple(
+        sentence
+        for each in calibration.families
+        for sentence in _family_reliability(calibration.studies, each)
+    )
+
+
+def _family_reliability(studies: int, found: FamilyError) -> tuple[str, str]:
     # 1.96 standard errors: a 95% interval of the simulation.
-    margin = text.points(1.96 * calibration.standard_error, sign=False)
+    margin = text.points(1.96 * found.standard_error, sign=False)
     return (
-        f"In {calibration.studies:,} simulated studies of this plan without any true effect, "
-        f"{text.percent(calibration.family_wise_error)} decided at least one claim wrongly "
+        f"In {studies:,} simulated studies of this plan without any true effect, "
+        f"{text.percent(found.error)} decided at least one {found.family} claim wrongly "
         f"(simulation error ±{margin} points; the plan allows at most {text.percent(ALPHA, 0)}).",
-        f"Simulated were the {text.count(len(calibration.claims), 'claim')} of the "
-        f"{calibration.family} that have a pilot; the others counted with p = 1.",
+        f"Simulated were the {text.count(len(found.claims), f'{found.family} claim')} of the "
+        f"{found.size} that have a pilot; the others counted with p = 1.",
     )

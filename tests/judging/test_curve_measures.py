@@ -55,6 +55,27 @@ def test_the_gain_of_population_statistics_is_the_mean_over_epochs_with_both():
     assert lost == pytest.approx(0.1)  # of the one epoch that it finished
 
 
+def test_the_best_accuracy_is_on_validation_images_where_some_are_held_out():
+    assert read(run(CURVE), "best-accuracy", {}).value == 0.8
+    assert read(run(CURVE), "best-accuracy", {"epochs": 1.5}).value == 0.7
+    assert read(run(CURVE, train_split="all"), "best-accuracy", {}).value == 0.9
+    assert read(run(cut(3), diverged=True), "best-accuracy", {}).value == 0.6  # the last
+    assert read(run(cut(0), diverged=True, data=PETS), "best-accuracy", {}).value == 0.25
+    with pytest.raises(NotMeasuredError, match=r"^validation_accuracy was not measured$"):
+        read(run(cut(0)), "best-accuracy", {})
+
+
+def test_a_late_change_is_read_at_the_ends_of_the_epochs_named():
+    options = {"column": "test_accuracy", "last": 1}
+    assert read(run(CURVE), "late-change", options).value == pytest.approx(0.2)
+    between = {"column": "test_accuracy_population", "last": 1, "epochs": 1.4}
+    with pytest.raises(NotMeasuredError, match=r"^test_accuracy_population was not measured after"):
+        read(run(CURVE), "late-change", between)
+    with pytest.raises(NotMeasuredError, match=r"^0 epochs are read, 2 are trained$"):
+        read(run(CURVE), "late-change", {**options, "last": 2})
+    assert read(run(cut(1), diverged=True), "late-change", options).value == 0.0
+
+
 def test_the_latest_value_is_that_of_the_horizon_and_of_guessing_once_diverged():
     options = {"column": "validation_accuracy"}
     assert read(run(CURVE), "latest", options).value == 0.8

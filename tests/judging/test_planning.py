@@ -16,6 +16,7 @@ from bnstudy.inference import (
 )
 from bnstudy.judging import (
     Calibration,
+    FamilyError,
     calibrate,
     require_decidable,
     shortfalls,
@@ -60,19 +61,17 @@ def family(censored=0.0):
 
 @pytest.mark.parametrize("censored", [0.0, 0.4, 0.9])
 def test_null_studies_decide_anything_wrongly_in_at_most_five_of_a_hundred(censored):
-    found = calibrate(plan(*family(censored), seeds=12), rng(), STUDIES)
-    assert found.family == len(found.claims) == 5
-    assert found.family_wise_error <= BOUND
-    assert found.standard_error == pytest.approx(
-        np.sqrt(found.family_wise_error * (1 - found.family_wise_error) / STUDIES)
-    )
+    (found,) = calibrate(plan(*family(censored), seeds=12), rng(), STUDIES).families
+    assert found.size == len(found.claims) == 5
+    assert found.error <= BOUND
+    assert found.standard_error == pytest.approx(np.sqrt(found.error * (1 - found.error) / STUDIES))
 
 
 def test_one_equivalence_at_its_margin_errs_as_often_as_its_level_says():
     # The least favourable null: the test is exact there, so neither much below nor above.
     wide = accuracy_claim(margin=5.0, pilot=Pilot(0.0, 1.0, SEEDS))
-    found = calibrate(plan(wide, seeds=16), rng(), STUDIES)
-    assert abs(found.family_wise_error - 0.05) < 3 * np.sqrt(0.05 * 0.95 / STUDIES)
+    (found,) = calibrate(plan(wide, seeds=16), rng(), STUDIES).families
+    assert abs(found.error - 0.05) < 3 * np.sqrt(0.05 * 0.95 / STUDIES)
 
 
 def test_planted_effects_are_found_at_the_stated_power():
@@ -104,14 +103,39 @@ def test_more_claims_in_the_family_cost_power():
     alone = calibrate(plan(piloted("flip", -0.9), seeds=12), rng(), 500)
     others = [claim(f"other-{number}") for number in range(20)]
     among = calibrate(plan(piloted("flip", -0.9), *others, seeds=12), rng(), 500)
-    assert among.family == 21
-    assert among.claims == ("flip",)
+    (found,) = among.families
+    assert (found.size, found.claims) == (21, ("flip",))
     assert among.power["flip"] < alone.power["flip"] - 0.2
+
+
+def test_each_family_has_an_error_and_its_own_correction():
+    claims = (
+        piloted("flip", -0.9),
+        piloted("second", -0.9, family="secondary"),
+        *(claim(f"other-{number}", family="secondary") for number in range(20)),
+        piloted("look", -0.9, family="explored"),
+    )
+    found = calibrate(plan(*claims, seeds=12), rng(), 500)
+    first, second = found.families
+    assert (first.family, first.claims, first.size) == ("primary", ("flip",), 1)
+    assert (second.family, second.claims, second.size) == ("secondary", ("second",), 21)
+    assert set(found.power) == {"flip", "second"}
+    assert found.power["second"] < found.power["flip"] - 0.2
+    assert second.error < first.error <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
+
+
+def test_a_family_needs_the_seeds_of_its_own_claims():
+    second = [claim(f"second-{number}", family="secondary") for number in range(40)]
+    (alone,) = shortfalls(plan(claim(), seeds=5))
+    many = shortfalls(plan(claim(), *second, seeds=5))
+    assert many[0] == alone
+    assert {each.seeds for each in many[1:]} == {11}  # 2 / 2^n is at most 0.05 / 40
+    assert shortfalls(plan(claim(), *second, seeds=11)) == ()
 
 
 def test_seeds_beyond_enumeration_are_calibrated_too():
     found = calibrate(plan(piloted("flip", -0.6), seeds=32), rng(), 500)
-    assert found.family_wise_error <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
+    assert found.families[0].error <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
     assert found.power["flip"] == pytest.approx(power_of_t(32, 0.6, 1.0, 0.05), abs=0.06)
 
 
@@ -198,11 +222,13 @@ def test_a_plan_is_refused_for_what_no_measure_reads():
             shortfalls(plan(made))
 
 
-def test_exploratory_claims_need_no_power():
-    assert shortfalls(plan(claim(family="exploratory"), seeds=2)) == ()
+def test_explored_claims_need_no_power():
+    assert shortfalls(plan(claim(family="explored"), seeds=2)) == ()
 
 
-CALIBRATION = Calibration(2000, ("speed",), 2, 0.021, 0.003, {"speed": 0.87})
+CALIBRATION = Calibration(
+    2000, (FamilyError("primary", ("speed",), 2, 0.021, 0.003),), {"speed": 0.87}
+)
 
 
 def stored(folder, plan, /, **changes):

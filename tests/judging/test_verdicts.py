@@ -357,7 +357,7 @@ def correlated(*arms):
         ),
         test="t",
         unit="rank correlation",
-        family="exploratory",
+        family="explored",
     )
 
 
@@ -486,10 +486,10 @@ def test_a_family_can_be_too_large_for_the_seeds():
     assert {each.outcome for each in found} == {Outcome.INCONCLUSIVE}
 
 
-def test_an_exploratory_claim_has_an_estimate_and_nothing_else():
-    made = plan(claim("speed"), claim("look", family="exploratory"))
+def test_an_explored_claim_has_an_estimate_and_nothing_else():
+    made = plan(claim("speed"), claim("look", family="explored"))
     judged, explored = verdicts(made, tables(made, {"bn": FAST, "none": SLOW}))
-    assert judged.family == 1
+    assert (judged.family, explored.family) == (1, 0)
     assert explored.outcome is explored.result.p is explored.p_adjusted is None
     assert explored.result.effect == judged.result.effect
 
@@ -520,10 +520,43 @@ def test_an_arm_that_changed_deviates():
 
 def test_a_claim_that_was_given_up_still_counts():
     now = plan(claim())
-    before = plan(claim(), claim("other"), claim("look", family="exploratory"))
+    before = plan(claim(), claim("other"), claim("look", family="explored"))
     (verdict,) = verdicts(now, tables(now, {"bn": FAST, "none": SLOW}), before)
     assert (verdict.family, verdict.outcome) == (2, Outcome.SUPPORTED)
     assert verdict.p_adjusted == pytest.approx(2 * verdict.result.p)
+
+
+def test_each_family_is_corrected_on_its_own():
+    first = [claim(f"first-{number}") for number in range(2)]
+    second = [claim(f"second-{number}", family="secondary") for number in range(5)]
+    made = plan(*first, *second, claim("look", family="explored"))
+    found = verdicts(made, tables(made, {"bn": FAST, "none": SLOW}))
+    assert [each.family for each in found] == [2] * 2 + [5] * 5 + [0]
+    smallest = 2 / 2**10
+    assert {each.p_adjusted for each in found[:2]} == {2 * smallest}
+    assert {each.p_adjusted for each in found[2:7]} == {5 * smallest}
+
+
+def test_a_claim_that_left_its_family_counts_there_still():
+    before = plan(claim(), claim("other"), claim("third", family="secondary"))
+    now = plan(claim(), claim("other", family="secondary"), claim("third", family="secondary"))
+    speed, moved, third = verdicts(now, tables(now, {"bn": FAST, "none": SLOW}), before)
+    assert (speed.family, moved.family, third.family) == (2, 2, 2)
+    assert speed.p_adjusted == pytest.approx(2 * speed.result.p)
+    assert moved.outcome is Outcome.DEVIATED
+    assert moved.reason == "its family changed after the runs began"
+    assert third.p_adjusted == pytest.approx(2 * third.result.p)
+    dropped = plan(claim(), claim("third", family="secondary"))
+    speed, third = verdicts(dropped, tables(dropped, {"bn": FAST, "none": SLOW}), before)
+    assert (speed.family, third.family) == (2, 1)
+
+
+def test_a_missing_run_of_an_arm_on_both_sides_is_missing_once():
+    running = dataclasses.replace(
+        ACCURACY, arms=(("bn",), ("bn",)), baseline_options={"statistics": "running"}
+    )
+    verdict = one(claim(estimand=running, unit="points"), missing=[("bn", 3)])
+    assert verdict.reason == "missing are runs of bn (1 of 10)"
 
 
 def test_the_order_of_rows_and_seeds_beyond_the_plan_change_nothing():

@@ -49,7 +49,7 @@ SAME = {"direction": "within", "test": "tost", "margin": 1.25}
         ),
         (
             {"family": "x"},
-            "there is no family 'x': choose one of confirmatory, exploratory",
+            "there is no family 'x': choose one of primary, secondary, explored",
         ),
         (
             {"test": "tost"},

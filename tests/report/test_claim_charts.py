@@ -1,6 +1,7 @@
 """Charts of claims: units, marks, intervals and claimed ranges."""
 
 import dataclasses
+import io
 import math
 
 import pandas as pd
@@ -23,6 +24,7 @@ def test_charts_do_not_mix_units_and_count_their_marks():
             verdict(examples.claim("other"), Outcome.REFUTED, (2.0, 1.5, 3.0)),
             verdict(examples.accuracy_claim(), None, (0.02, 0.01, 0.03)),
             verdict(slope, Outcome.INCONCLUSIVE, (0.1, -0.1, 0.3)),
+            verdict(dataclasses.replace(slope, id="void"), Outcome.PREMISE_FAILED, (0.2, 0.1, 0.3)),
         ],
     )
     assert [each.anchor for each in found] == [
@@ -32,7 +34,12 @@ def test_charts_do_not_mix_units_and_count_their_marks():
     ]
     assert found[0].sentence == "Of 2 claims about ratios: 1 supported and 1 refuted"
     assert found[1].sentence.endswith("1 explored only")
-    assert found[2].sentence.endswith("1 undecided")
+    assert found[2].sentence.endswith("1 undecided and 1 with a failed premise")
+    *_, void = found[2].chart.data.rows
+    assert void[1:3] == ("premise failed", "–")
+    assert drawing.intervals.MARKS["premise failed"]["marker"] not in {
+        mark["marker"] for word, mark in drawing.intervals.MARKS.items() if word != "premise failed"
+    }
 
 
 def test_the_chart_holds_estimate_interval_and_claimed_range_as_numbers():
@@ -79,6 +86,14 @@ def test_a_judgement_draws_its_robustness_analyses_below_the_registered_computat
     )
     labels = [line.split(",")[1].strip('"') for line in chart.csv.splitlines()[1:]]
     assert labels == ["as registered", "way 0", "way 1"]
+
+
+def test_a_judgement_with_a_failed_premise_draws_no_analysis_as_an_estimate():
+    void = verdict(outcome=Outcome.PREMISE_FAILED, others=((0.7, 0.6, 0.8),))
+    chart = judgement_chart(studies.claims_plan(), void)
+    marks = pd.read_csv(io.StringIO(chart.csv))["mark"]
+    assert list(marks) == ["premise failed"] * 2
+    assert "a premise of the claim failed" in chart.description
 
 
 def test_a_claim_without_effect_has_no_chart():

@@ -8,7 +8,7 @@ import pytest
 
 from bnstudy.config import canonical_json
 from bnstudy.judging import Outcome, judge
-from bnstudy.plan import Variant
+from bnstudy.plan import Premise, Variant
 from bnstudy.report.build import build
 from bnstudy.report.claim_tables import COLUMNS, MEANINGS, SYMBOLS
 from bnstudy.report.render import render
@@ -56,15 +56,68 @@ def test_what_is_only_explored_stands_apart_from_verdicts_and_is_not_counted_amo
     claims = (
         examples.claim(),
         examples.claim("slow", direction="greater"),
-        examples.claim("aside", sentence="A question besides.", family="exploratory"),
+        examples.claim("aside", sentence="A question besides.", family="explored"),
     )
     _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
-    said = "Of 2 claims registered before the first run: 1 supported and 1 refuted."
+    said = "Of 2 primary claims registered before the first run: 1 supported and 1 refuted."
     for page in (text_of(files["index.html"]), files["README.md"]):
         assert said in page
         judged, _, rest = page.partition("Further questions, explored without a verdict")
         assert "A question besides." not in judged
         assert rest.index("A question besides.") < rest.index("What the words mean")
+
+
+PREMISES = (
+    Premise("trained", (("none",),), {"above": 0.85}),
+    Premise("effect-there", options={"direction": "less"}, estimand=examples.STEPS),
+)
+
+
+@pytest.mark.parametrize("family", ["primary", "secondary", "explored"])
+def test_a_failed_premise_is_told_with_its_figure_and_shows_no_effect(family):
+    claim = examples.claim(family=family, premises=PREMISES, robustness=(Variant("t", test="t"),))
+    (verdict,), files = files_of(claim, reached={"bn": FAST, "none": SLOW})
+    assert verdict.outcome is Outcome.PREMISE_FAILED
+    failed = (
+        'trained (failed): the arm "none" learned in 0 of 10 seeds: best validation accuracy '
+        "0.900, chance is 0.1, and 0.95 counts as learned"
+    )
+    for name in ("index", "speed"):
+        page = text_of(files[f"{name}.html"])
+        assert "∅ PREMISE FAILED" in page
+        assert f"Premises: {failed}; effect-there (holds): steps-to-target of" in page
+        assert f"{verdict.result.effect.estimate:.2f} times" not in page
+    row = next(line for line in files["README.md"].splitlines() if line.startswith("| [BN reaches"))
+    assert f"<br>Premises: {failed}" in row
+    assert f"| ∅ PREMISE FAILED | – | – | {family} |" in row
+    assert "Premises: trained (failed)" in files["speed.md"]
+    assert "1 of 2 premises held." in files["speed.md"]
+
+
+def test_premises_that_hold_stand_under_the_claim_too():
+    held = examples.claim(premises=PREMISES[1:])
+    (verdict,), files = files_of(held, reached={"bn": FAST, "none": SLOW})
+    assert verdict.outcome is Outcome.SUPPORTED
+    for page in (text_of(files["index.html"]), files["README.md"], files["speed.md"]):
+        assert "Premises: effect-there (holds): steps-to-target of" in page
+    rule = "over the primary claims. Only if its premises hold: effect-there."
+    assert rule in files["speed.md"]
+
+
+def test_families_are_counted_and_listed_one_after_the_other():
+    claims = (
+        examples.claim("second", sentence="Another thing.", family="secondary"),
+        examples.claim(),
+        examples.claim("slow", direction="greater", premises=PREMISES[:1]),
+    )
+    _, files = files_of(*claims, reached={"bn": FAST, "none": SLOW})
+    said = (
+        "Of 2 primary claims registered before the first run: 1 supported and 1 with a failed "
+        "premise. Of 1 secondary claim registered before the first run: 1 supported."
+    )
+    for page in (text_of(files["index.html"]), files["README.md"]):
+        assert said in page
+        assert page.index("BN reaches") < page.index("Another thing.")
 
 
 def test_every_number_of_the_table_stands_in_both_formats():
@@ -115,7 +168,7 @@ def test_hostile_words_of_a_claim_are_text():
             assert "<script>" not in content, name
     assert examples.HOSTILE in text_of(files["speed.html"])
     row = next(line for line in files["README.md"].splitlines() if "批量" in line and "|" in line)
-    assert len(re.findall(r"(?<!\\)\|", row)) == 8  # seven columns: the hostile bar is escaped
+    assert len(re.findall(r"(?<!\\)\|", row)) == 9  # eight columns: the hostile bar is escaped
 
 
 def test_a_study_without_claims_has_no_table_of_verdicts():
@@ -132,7 +185,7 @@ def test_every_verdict_word_and_column_is_explained_in_both_formats():
         assert f"| {SYMBOLS[outcome]} {outcome.value} | {MEANINGS[outcome]} |" in markdown
     heads = next(line for line in markdown.splitlines() if line.startswith("| Claim | Verdict"))
     explained = {head.strip() for head in heads.strip("|").split("|")} & set(COLUMNS)
-    assert explained == {"Effect", "p, adjusted", "Censored runs", "Diverged"}
+    assert explained == {"Effect", "p, adjusted", "Family", "Censored runs", "Diverged"}
     (page,) = (name for name in files if name.endswith(".html") and name != "index.html")
     assert 'href="index.html#glossary"' in files[page]
     assert 'id="glossary"' in files["index.html"]

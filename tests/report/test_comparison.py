@@ -9,6 +9,7 @@ from bnstudy import cli
 from bnstudy.config import canonical_json
 from bnstudy.errors import ReportError
 from bnstudy.judging import judge
+from bnstudy.plan import Premise
 from bnstudy.report.comparison import VERDICTS, compare, comparison_text, filed_text, load_filed
 from tests.synthetic import examples, studies
 from tests.synthetic.examples import FAST, SLOW
@@ -65,6 +66,16 @@ def test_claims_of_one_study_only_and_another_rule_are_named(reports):
     assert [pair.same_rule for pair in found.pairs] == [False]
     assert found.only[1] == ("new",)
     assert "registered with another rule" in comparison_text(found)
+
+
+def test_the_effect_of_a_failed_premise_is_not_compared(reports):
+    strict = Premise("trained", (("none",),), {"above": 0.85})
+    runs = {"reached": {"bn": FAST, "none": SLOW}}
+    file_report(reports / "void", examples.claim(premises=(strict,)), **runs)
+    (pair,) = compare(load_filed("a", reports), load_filed("void", reports)).pairs
+    assert pair.outcomes == ("SUPPORTED", "PREMISE FAILED")
+    assert (pair.effects[1], pair.moved, pair.apart) == ("–", "–", None)
+    assert not pair.same_rule
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnstudy.judging import Calibration
+from bnstudy.judging import Calibration, FamilyError
 from bnstudy.report.console import (
     StudyConsole,
     calibration_lines,
@@ -87,9 +87,16 @@ def test_every_ending_of_a_study_is_a_sentence(summary, lines):
     assert summary_lines(summary) == lines
 
 
-def test_a_calibration_is_its_error_and_a_line_per_claim():
-    found = Calibration(2_000, ("speed",), 2, 0.0215, 0.0032, {"speed": 0.8734})
+def test_a_calibration_is_a_line_per_family_and_per_claim():
+    errors = (
+        FamilyError("primary", ("speed",), 2, 0.0215, 0.0032),
+        FamilyError("secondary", ("other", "more"), 2, 0.04, 0.005),
+    )
+    found = Calibration(2_000, errors, {"speed": 0.8734})
     assert calibration_lines("standard", found) == [
-        "study standard: family-wise error 0.021 (standard error 0.003) in 2,000 null studies",
+        "study standard: family-wise error of 1 of 2 primary claims 0.021 "
+        "(standard error 0.003) in 2,000 null studies",
+        "study standard: family-wise error of 2 of 2 secondary claims 0.040 "
+        "(standard error 0.005) in 2,000 null studies",
         "speed: found in 87.3% of studies with the pilot's effect",
     ]

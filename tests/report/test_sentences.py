@@ -8,7 +8,7 @@ import math
 import pytest
 
 from bnstudy.config import canonical_json
-from bnstudy.judging import Calibration, Outcome, claimed_range, judge
+from bnstudy.judging import Calibration, FamilyError, Outcome, claimed_range, judge
 from bnstudy.plan import Estimand
 from bnstudy.report.claim_tables import power_table
 from bnstudy.report.sentences import (
@@ -32,7 +32,9 @@ DEGENERATE = {
     "censored": {"bn": [NAN] * 10, "none": [NAN] * 10},
     "one arm censored": {"bn": [NAN] * 10, "none": [100] * 10},
 }
-CALIBRATION = Calibration(2000, ("speed",), 2, 0.021, 0.003, {"speed": 0.87})
+CALIBRATION = Calibration(
+    2000, (FamilyError("primary", ("speed",), 2, 0.021, 0.003),), {"speed": 0.87}
+)
 
 
 def judged(claim, seeds=10, **given):
@@ -49,8 +51,8 @@ def test_the_sentence_says_all_of_it():
     found = judged(examples.claim(), reached=reached, diverged=[("none", 9)])
     assert write_sentence(found) == (
         'The data support "BN reaches the target in fewer steps"; estimated 0.44 times '
-        "(95% interval 0.35 to 0.50); p = 0.002, after Holm's correction over 1 claim = 0.002; "
-        "10 seeds, 20 runs, 2 censored, 1 diverged."
+        "(95% interval 0.35 to 0.50); p = 0.002, after Holm's correction over 1 primary claim "
+        "= 0.002; 10 seeds, 20 runs, 2 censored, 1 diverged."
     )
 
 
@@ -88,7 +90,7 @@ def test_missing_runs_one_seed_exploration_and_a_changed_plan_have_their_sentenc
     single = write_sentence(judged(examples.claim(), seeds=1, reached={"bn": [90], "none": [300]}))
     assert "one seed says nothing about the spread" in single
     assert "no interval from 1 seed" in single
-    explored = write_sentence(judged(examples.claim(family="exploratory"), reached=runs))
+    explored = write_sentence(judged(examples.claim(family="explored"), reached=runs))
     assert explored.startswith('Explored without a verdict: "BN reaches')
     changed = write_sentence(verdict(outcome=Outcome.DEVIATED))
     assert changed.startswith("A changed plan cannot judge")
@@ -133,7 +135,7 @@ def test_reliability_states_error_and_power_of_the_simulated_studies():
     said = " ".join(write_reliability(plan, CALIBRATION))
     assert "2,000 simulated studies" in said
     assert "2.1%" in said
-    assert "1 claim of the 2" in said
+    assert "1 primary claim of the 2" in said
     assert power_table(plan, CALIBRATION).rows == (
         ("BN reaches the target in fewer steps.", "87.0%"),
     )
@@ -157,10 +159,10 @@ def test_a_judgement_says_which_data_it_rests_on():
     assert write_data_basis(missing).endswith("not all of them can be read.")
 
 
-def test_an_exploratory_rule_promises_no_verdict():
+def test_an_explored_rule_promises_no_verdict():
     assert write_rule(examples.claim()).startswith("Measured: steps-to-target")
     assert "Supported if" in write_rule(examples.claim())
-    explored = write_rule(examples.claim(family="exploratory"))
+    explored = write_rule(examples.claim(family="explored"))
     assert "Supported" not in explored
     assert "no verdict" in explored
 

@@ -5,7 +5,7 @@ learning curves, ``probes`` those of what probes saw.  A measure gives one numbe
 run; the functions beside them give the series that figures draw.
 """
 
-from bnstudy.judging.measures.curves import curve_points, epoch_means
+from bnstudy.judging.measures.curves import curve_points, epoch_means, watched_images
 from bnstudy.judging.measures.probes import (
     channel_percentiles,
     drift,
@@ -34,4 +34,5 @@ __all__ = [
     "probe_rows",
     "read",
     "sorted_parameters",
+    "watched_images",
 ]

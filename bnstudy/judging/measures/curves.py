@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from bnstudy.config import RunConfig
 from bnstudy.errors import ConfigError, NotMeasuredError, unknown
 from bnstudy.inference import log_deviations
 from bnstudy.judging.measures.registry import measure
@@ -77,6 +78,35 @@ def trains(run: Run, *, threshold: float, epochs: float) -> Reading:
     """
     _, values = _watched(run, "train_accuracy", epochs)
     return Reading(float((values >= threshold).any() and not run.diverged))
+
+
+@measure("best-accuracy")
+def best_accuracy(run: Run, *, epochs: float = 0.0) -> Reading:
+    """Return the best accuracy within ``epochs`` (0: all of them), on :func:`watched_images`.
+
+    Of a run that diverged, the last accuracy, which it may have fallen to; that of guessing
+    if it has none.
+    """
+    column = f"{watched_images(run.config)}_accuracy"
+    _, values = _watched(run, column, epochs or run.config.epochs)
+    if run.diverged:
+        return Reading(float(values[-1]) if len(values) else run.data.chance)
+    if not len(values):
+        raise NotMeasuredError(f"{column} was not measured")
+    return Reading(float(values.max()))
+
+
+@measure("late-change")
+def late_change(run: Run, *, column: str, last: float, epochs: float = 0.0) -> Reading:
+    """Return the change of a column over the ``last`` epochs up to ``epochs`` (0: all of them).
+
+    0 of a diverged run, which guesses from then on.
+    """
+    if run.diverged:
+        return Reading(0.0)
+    end = epochs or run.config.epochs
+    before, after = (_measured_after(run, column, moment) for moment in (end - last, end))
+    return Reading(after - before)
 
 
 @measure("latest")
@@ -157,6 +187,11 @@ def epoch_means(run: Run) -> pd.DataFrame:
     return pd.DataFrame(means)
 
 
+def watched_images(config: RunConfig) -> str:
+    """Return the images that training is watched on: ``validation``, or ``train`` without them."""
+    return "train" if config.train_split == "all" else "validation"
+
+
 def _watched(run: Run, column: str, epochs: float) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and what was measured there, up to a horizon the run was to be watched to."""
     if not 0 < epochs <= run.config.epochs:
@@ -164,6 +199,14 @@ def _watched(run: Run, column: str, epochs: float) -> tuple[np.ndarray, np.ndarr
     steps, values = run.curve["step"].to_numpy(), run.curve[column].to_numpy(dtype=float)
     kept = (steps <= epochs * run.steps_per_epoch + AFTER) & ~np.isnan(values)
     return steps[kept], values[kept]
+
+
+def _measured_after(run: Run, column: str, epochs: float) -> float:
+    """Return what was measured right after some epochs, not before."""
+    steps, values = _watched(run, column, epochs)
+    if not len(steps) or steps[-1] != round(epochs * run.steps_per_epoch):
+        raise NotMeasuredError(f"{column} was not measured after {epochs} epochs")
+    return float(values[-1])
 
 
 def _test(run: Run, what: str, epochs: float, statistics: str, since: float = 0.0) -> np.ndarray:

@@ -35,6 +35,7 @@ MARKS: Mapping[str, Mapping[str, Any]] = {
         "mew": 0.8,
     },
     "undecided": {"marker": "o", "color": INK, "mfc": PAPER},
+    "premise failed": {"marker": "s", "color": MUTED, "mfc": PAPER},
     "explored": {"marker": "D", "color": MUTED, "mfc": PAPER},
 }
 LINE, BAR, GAP = 0.215, 0.17, 0.16  # inches: of a line of text, of an interval, between rows
