@@ -13,12 +13,12 @@ from bnstudy.inference import Interval, holm
 from bnstudy.judging.measures import Run, RunName, finished_runs
 from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.judging.verdict_rules import (
-    ALPHA,
     Outcome,
     TestedEffect,
     allows_no_effect,
     decide,
     examine,
+    undecided_reason,
 )
 from bnstudy.plan import Claim, Plan, PlannedExperiment
 from bnstudy.runs.tables import Tables
@@ -171,7 +171,14 @@ def judge(
     size = len(family) + _given_up(plan, frozen)
     p = [case.p for case in family] + [1.0] * (size - len(family))
     adjusted = dict(zip([case.claim.id for case in family], holm(np.array(p)), strict=False))
-    return tuple(_verdict(case, plan, runs, adjusted.get(case.claim.id), size) for case in cases)
+    undecided = {
+        case.claim.id: undecided_reason(case.examined, p, position)
+        for position, case in enumerate(family)
+        if case.examined
+    }
+    return tuple(
+        _verdict(case, plan, runs, adjusted.get(case.claim.id), size, undecided) for case in cases
+    )
 
 
 def _case(
@@ -183,7 +190,7 @@ def _case(
     changed: str,
 ) -> _Case:
     sample = take_sample(claim, plan, planned, runs)
-    examined = None if sample.missing else examine(claim, sample.values)
+    examined = _examined(claim, sample)
     deviation = f"the {changed} of the plan changed after the runs began" if changed else ""
     deviation = deviation or _deviation(claim, planned, frozen)
     if deviation:
@@ -193,6 +200,12 @@ def _case(
         return _Case(claim, planned, sample, examined, Outcome.INADMISSIBLE, reason)
     reason = _undecidable(claim, sample, examined)
     return _Case(claim, planned, sample, examined, Outcome.INCONCLUSIVE if reason else None, reason)
+
+
+def _examined(claim: Claim, sample: Sample) -> TestedEffect | None:
+    if sample.missing:
+        return None
+    return examine(claim, sample.values, sample.both_censored, sample.one_censored)
 
 
 def _undecidable(claim: Claim, sample: Sample, examined: TestedEffect | None) -> str:
@@ -235,7 +248,12 @@ def _given_up(plan: Plan, frozen: Mapping[str, Any]) -> int:
 
 
 def _verdict(
-    case: _Case, plan: Plan, runs: Mapping[RunName, Run], adjusted: float | None, family: int
+    case: _Case,
+    plan: Plan,
+    runs: Mapping[RunName, Run],
+    adjusted: float | None,
+    family: int,
+    undecided: Mapping[str, str],
 ) -> Verdict:
     claim, sample = case.claim, case.sample
     judged = claim.family == "confirmatory"
@@ -244,7 +262,7 @@ def _verdict(
     if outcome is None and judged and case.examined is not None and adjusted is not None:
         outcome = decide(adjusted, case.examined.as_claimed)
         if outcome is Outcome.INCONCLUSIVE:
-            reason = f"p is above {ALPHA} after Holm's correction"
+            reason = undecided[claim.id]
     if not judged:
         outcome = None
     return Verdict(
@@ -271,7 +289,7 @@ def _robustness(
     for variant in case.claim.robustness:
         other = case.claim.varied(variant)
         sample = take_sample(other, plan, case.planned, runs)
-        examined = None if sample.missing else examine(other, sample.values)
+        examined = _examined(other, sample)
         analyses.append(_analysis(other, variant.label, examined, with_p=with_p))
     return analyses
 
@@ -280,7 +298,7 @@ def _analysis(claim: Claim, label: str, examined: TestedEffect | None, *, with_p
     unit = claim.unit
     if examined is None:
         return Analysis(label, claim.test, None, unit, None, None)
-    p = examined.p if with_p else None
+    p = examined.test_p if with_p else None
     return Analysis(label, examined.test, examined.effect, unit, p, examined.as_claimed)
 
 

@@ -328,7 +328,7 @@ def test_values_all_alike_have_no_slope_and_no_contrast_but_for_rounding():
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ([1.0, 2.0], "a slope needs a value a level, got 3 for 2"),
+        ([1.0, 2.0], "a slope needs one value per level, got 3 for 2"),
         ([2.0, 2.0, 2.0], "a slope needs two different levels, got [2.0, 2.0, 2.0]"),
     ],
 )
@@ -360,7 +360,7 @@ def test_a_knee_needs_four_increasing_levels(levels):
 def test_a_span_is_in_decades_and_nothing_where_at_most_one_level_works():
     works = np.array([[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1.0]])
     assert inference.spans(works, np.array([0.01, 0.1, 1.0, 10.0])) == pytest.approx([2, 0, 0, 3])
-    with pytest.raises(ConfigError, match="a range needs a value a level, got 4 for 2"):
+    with pytest.raises(ConfigError, match="a range needs one value per level, got 4 for 2"):
         inference.spans(works, np.array([1.0, 2.0]))
 
 
