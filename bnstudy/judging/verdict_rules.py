@@ -187,32 +187,24 @@ def examine(
         (n,), or (n, k) for an order, on the scale of analysis; all finite.
     both_censored
         (n,), True where the number could be larger and smaller, because both
-        sides of a pair were censored.  Such a seed says nothing about the
-        distance between the arms, so an equivalence counts it at the margin, on
-        the side of the other seeds.
+        sides of a pair were censored.  Such a seed supports no equivalence,
+        which counts it at the margin on the side of the other seeds, and it
+        contradicts none: an effect beyond the margin must also be found with
+        the seed as it was observed.
     one_censored
         (n,), 1 where the number is at least this, because only the first side
         was censored; -1 where it is at most this; else 0.  If all of these
         agree, the effect is a bound: its interval is open to that side, and no
         test rejects what lies there.
     """
-    values = _at_margin(claim, np.asarray(values, dtype=float), both_censored)
-    bound = _bound(one_censored)
-    result = _run_test(claim, values)
-    side = bool(_as_claimed(claim, np.array(result.interval.estimate)))
-    examined = TestedEffect(
-        result.test,
-        _in_natural_unit(claim, result.interval.as_bound(bound)),
-        result.p,
-        side,
-        result.floor,
-        _checks(claim, values),
-        0.0 if claim.test == "page" else float(skewness(values)),
-    )
-    if _holds_for_bound(claim, result.interval.estimate, bound):
+    values, bound = np.asarray(values, dtype=float), _bound(one_censored)
+    undetermined = claim.direction == "within" and both_censored is not None and both_censored.any()
+    if both_censored is None or not undetermined:
+        return _tested(claim, values, bound)
+    examined = _tested(claim, _at_margin(claim, values, both_censored), bound)
+    if examined.as_claimed:
         return examined
-    checks = tuple(replace(check, p=1.0) for check in examined.checks)
-    return replace(examined, test_p=1.0, checks=checks)
+    return _agreed(examined, _tested(claim, values, bound))
 
 
 def examine_many(
@@ -315,6 +307,33 @@ def claimed_range(claim: Claim) -> tuple[float, float]:
     return (math.exp(low), math.exp(high)) if claim.estimand.in_ratios else (low, high)
 
 
+def _tested(claim: Claim, values: np.ndarray, bound: str) -> TestedEffect:
+    result = _run_test(claim, values)
+    examined = TestedEffect(
+        test=result.test,
+        effect=_in_natural_unit(claim, result.interval.as_bound(bound)),
+        test_p=result.p,
+        as_claimed=bool(_as_claimed(claim, np.array(result.interval.estimate))),
+        floor=result.floor,
+        checks=_checks(claim, values),
+        skewness=0.0 if claim.test == "page" else float(skewness(values)),
+    )
+    if _holds_for_bound(claim, result.interval.estimate, bound):
+        return examined
+    checks = tuple(replace(check, p=1.0) for check in examined.checks)
+    return replace(examined, test_p=1.0, checks=checks)
+
+
+def _agreed(examined: TestedEffect, observed: TestedEffect) -> TestedEffect:
+    """Return an effect beyond the margin as far as the observed values show it too."""
+    effect, other = examined.effect, observed.effect
+    both = replace(effect, low=min(effect.low, other.low), high=max(effect.high, other.high))
+    # Observed at the same horizon, pairs do not differ, so they cannot change the others' side.
+    test_p = 1.0 if observed.as_claimed else max(examined.test_p, observed.test_p)
+    checks = () if observed.as_claimed else observed.checks
+    return replace(examined, effect=both, test_p=test_p, checks=(*examined.checks, *checks))
+
+
 def _run_test(claim: Claim, values: np.ndarray) -> Result:
     if claim.test == "page":
         return page_test(values)
@@ -379,10 +398,8 @@ def _bootstrap(claim: Claim, seeds: int) -> Tails:
     return partial(bootstrap_tails, weights=weights)
 
 
-def _at_margin(claim: Claim, values: np.ndarray, both_censored: np.ndarray | None) -> np.ndarray:
-    """Return the values, for an equivalence with the undetermined seeds at the margin."""
-    if claim.direction != "within" or both_censored is None or not both_censored.any():
-        return values
+def _at_margin(claim: Claim, values: np.ndarray, both_censored: np.ndarray) -> np.ndarray:
+    """Return the values with undetermined seeds at the margin on the side of the others."""
     others = values[~both_censored]
     # The nearer margin gives the larger p, because the one-sided test against it decides.
     away = -1.0 if len(others) and others.mean() < claim.null else 1.0

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -612,3 +614,96 @@ def test_power_without_spread_or_with_one_seed_is_defined():
 def test_power_needs_seeds(seeds):
     with pytest.raises(ConfigError, match="a test needs at least one seed"):
         inference.smallest_p(seeds)
+
+
+# Intervals and p ------------------------------------------------------------------------
+
+TIED = st.lists(st.integers(-3, 4), min_size=1, max_size=14)
+UNITS = st.sampled_from([1.0, 0.1, 1e-3])  # 0.1 times 3 is not 0.3: ties that rounding hides
+
+
+def excludes(interval, null):
+    slack = 1e-9 * abs(null)
+    return not interval.low - slack <= null <= interval.high + slack
+
+
+@pytest.mark.parametrize("name", ["sign-flip", "t", "sign"])
+@given(numbers=TIED, null=st.integers(-3, 4), unit=UNITS)
+def test_the_interval_leaves_out_exactly_what_p_rejects(name, numbers, null, unit):
+    tests = {"sign-flip": flip, "t": inference.t_test, "sign": inference.sign_test}
+    result = tests[name](unit * np.array(numbers, dtype=float), null=unit * null)
+    assert excludes(result.interval, unit * null) == (result.p <= 0.05)
+    assert result.floor <= result.p
+
+
+@given(numbers=TIED, margin=st.sampled_from([0.5, 1.0, 2.0]))
+def test_intervals_of_both_tests_of_a_margin_agree_with_their_p(numbers, margin):
+    values = np.array(numbers, dtype=float)
+    equal = inference.equivalence_test(values, margin)
+    beyond = inference.beyond_margin(values, margin)
+    inside = -margin < equal.interval.low and equal.interval.high < margin
+    outside = beyond.interval.low > margin or beyond.interval.high < -margin
+    assert inside == (equal.p < 0.05)
+    assert outside == (beyond.p < 0.05)
+
+
+@given(
+    st.integers(2, 5).flatmap(
+        lambda levels: st.lists(
+            st.lists(st.integers(0, 3), min_size=levels, max_size=levels), min_size=1, max_size=7
+        )
+    )
+)
+def test_pages_interval_leaves_out_0_exactly_when_p_rejects(rows):
+    result = inference.page_test(np.array(rows, dtype=float))
+    interval = result.interval
+    assert (interval.low > 0 or interval.high < 0) == (result.p <= 0.05 * (1 + 1e-9))
+    assert -1 <= interval.low <= interval.estimate <= interval.high <= 1
+    assert result.floor <= result.p
+    assert interval.estimate == pytest.approx(inference.order_correlations(np.array(rows)).mean())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_drawn_interval_agrees_with_its_p_too(seed):
+    values = draw(seed, n=24, effect=0.4)
+    for null in np.linspace(-0.2, 1.0, 41):
+        result = flip(values, null=null, resamples=999)
+        assert excludes(result.interval, null) == (result.p <= 0.05)
+
+
+def test_ties_at_the_median_speak_for_neither_side():
+    # Conover's quantile test, as scipy has it, with its interval.
+    values = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8.0])
+    wanted = scipy.stats.quantile_test(values, q=0.0, p=0.5)
+    got = inference.sign_test(values)
+    assert got.p == pytest.approx(wanted.pvalue)
+    assert (got.interval.low, got.interval.high) == tuple(wanted.confidence_interval(0.95))
+
+
+def test_two_seeds_in_full_order_do_not_exclude_0():
+    result = inference.page_test(np.tile(np.arange(3.0), (2, 1)))
+    assert result.p == pytest.approx(2 / 36)
+    assert (result.interval.low, result.interval.high) == (-1.0, 1.0)
+
+
+def test_the_smallest_p_is_known():
+    ordered = np.arange(1.0, 9.0)
+    assert flip(ordered).floor == flip(ordered).p == 2 / 2**8
+    assert inference.sign_test(ordered).floor == inference.sign_test(ordered).p == 2 / 2**8
+    assert flip(np.arange(1.0, 31.0), resamples=999).floor == 1 / 1000
+    page = inference.page_test(np.tile(np.arange(4.0), (3, 1)))
+    assert page.floor == page.p == pytest.approx(2 / 24**3)
+    assert inference.t_test(ordered).floor == 0.0
+    assert inference.t_test(np.ones(6)).floor == inference.t_test(np.ones(6)).p == 2 / 2**6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_skewness_equals_scipys(seed):
+    samples = np.random.default_rng(seed).exponential(2.0, (3, 4, 9))
+    assert inference.skewness(samples) == pytest.approx(scipy.stats.skew(samples, axis=-1))
+    assert inference.skewness(1e200 * samples) == pytest.approx(scipy.stats.skew(samples, axis=-1))
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 5.0], [0.1] * 7, [0.0] * 3])
+def test_too_few_values_and_values_without_spread_have_no_skewness(values):
+    assert inference.skewness(np.array(values)) == 0.0
