@@ -46,8 +46,8 @@ MUTANTS = (
     Mutant(
         "take min for max in TOST",
         "inference/location.py",
-        "return np.maximum(above, _upper_p(-np.asarray(values), -(centre + margin)))",
-        "return np.minimum(above, _upper_p(-np.asarray(values), -(centre + margin)))",
+        "return np.maximum(not_above, not_below)",
+        "return np.minimum(not_above, not_below)",
     ),
     Mutant(
         "drop censored runs",

@@ -1,6 +1,6 @@
 """Estimates with Student's t intervals, and the checks that all statistics share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.stats
@@ -24,6 +24,9 @@ class Interval:
         Number of values that it rests on.
     confidence
         In 0..1.
+    bound
+        ``at least`` or ``at most`` where the values are bounds on one side, so
+        that the other end is infinite; else empty.
     """
 
     estimate: float
@@ -31,6 +34,25 @@ class Interval:
     high: float
     n: int
     confidence: float = CONFIDENCE
+    bound: str = ""
+
+    def clipped(self, low: float, high: float) -> "Interval":
+        """Return the interval within the range that its quantity can have."""
+        estimate, *ends = np.clip([self.estimate, self.low, self.high], low, high).tolist()
+        return replace(self, estimate=estimate, low=ends[0], high=ends[1])
+
+    def as_bound(self, bound: str) -> "Interval":
+        """Return the interval with its end on the open side at infinity.
+
+        Parameters
+        ----------
+        bound
+            ``at least``, ``at most``, or empty for no change.  The other end
+            stays, and so covers at least as often as before.
+        """
+        low = -np.inf if bound == "at most" else self.low
+        high = np.inf if bound == "at least" else self.high
+        return replace(self, low=low, high=high, bound=bound)
 
 
 def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interval:

@@ -10,7 +10,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
     The i-th smallest of m becomes max over j <= i of (m - j + 1) p_(j), at
     most 1 (Holm 1979).  Rejecting where the adjusted p is at most alpha keeps
-    the chance of any false rejection at alpha, however the tests depend on
+    the probability of any false rejection at most alpha, however the tests depend on
     each other.
 
     Parameters

@@ -60,7 +60,9 @@ def sign_flip_test(
     total = float(off.sum())
     tolerance = ROUNDING * float(np.abs(off).sum())
     p = float((np.abs(total - 2.0 * sums) >= abs(total) - tolerance).mean())
-    return Result("sign-flip", _inverted(array, null, sums, sizes, confidence), p)
+    # What p takes for a tie with null must be one in the interval too.
+    sums = np.where(np.abs(sums) <= tolerance, 0.0, sums)
+    return Result("sign-flip", _inverted(array, null, sums, sizes, confidence), p, 2 / len(sums))
 
 
 def sign_flip_p(
@@ -139,21 +141,26 @@ def _subsets(
             sizes = np.concatenate([sizes, sizes + 1])
         return sums, sizes
     chosen = rng.random((resamples, n)) < 0.5
-    return (
+    sums, sizes = (
         np.concatenate([[0.0], chosen @ array]),
         np.concatenate([[0.0], chosen.sum(axis=1)]),
     )
+    # With each subset its complement, which leaves p as it is: then both tails have one size,
+    # as they have when all subsets are there, and the interval agrees with p.
+    return np.concatenate([sums, array.sum() - sums]), np.concatenate([sizes, n - sizes])
 
 
 def _inverted(
     array: np.ndarray, null: float, sums: np.ndarray, sizes: np.ndarray, confidence: float
 ) -> Interval:
+    """Return the centres that are not rejected; ``sums`` are those of ``array - null``."""
     mean, n = float(array.mean()), len(array)
-    # 2 (1 + count) / subsets must exceed 1 - confidence; rounding must not lose a subset.
+    # A centre is rejected from below when at most this many subsets, the empty one among them,
+    # have a mean of at most the centre: twice their share is the p.  Rounding must not lose one.
     rank = int(np.floor((1.0 - confidence) * len(sums) / 2.0 + 1e-9))
-    means = np.sort(sums[sizes > 0] / sizes[sizes > 0]) + null
-    if not 1 <= rank <= len(means):
-        return Interval(mean, -np.inf, np.inf, n, confidence)
-    if not varies(array):
+    means = sums / np.maximum(sizes, 1.0)
+    low = float(np.partition(np.where(sizes > 0, means, -np.inf), rank)[rank])
+    high = float(np.partition(np.where(sizes > 0, means, np.inf), -1 - rank)[-1 - rank])
+    if np.isfinite(low) and not varies(array):
         return Interval(mean, mean, mean, n, confidence)
-    return Interval(mean, float(means[rank - 1]), float(means[-rank]), n, confidence)
+    return Interval(mean, low + null, high + null, n, confidence)

@@ -1,10 +1,10 @@
-"""One number per seed from several: slopes, interactions, deviations, rank correlations."""
+"""One number per seed from several: slopes, contrasts, deviations, rank correlations; skewness."""
 
 import numpy as np
 import scipy.stats
 
 from bnstudy.errors import ConfigError
-from bnstudy.inference.intervals import distances, finite, finite_rows
+from bnstudy.inference.intervals import distances, finite, finite_rows, varies
 
 FEWEST_CORRELATED = 4  # seeds: a correlation over three is one of three numbers
 
@@ -34,7 +34,7 @@ def slopes(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """
     table, x = finite_rows(values), finite(levels)
     if table.shape[1] != len(x):
-        raise ConfigError(f"a slope needs a value a level, got {table.shape[1]} for {len(x)}")
+        raise ConfigError(f"a slope needs one value per level, got {table.shape[1]} for {len(x)}")
     if np.ptp(x) == 0:
         raise ConfigError(f"a slope needs two different levels, got {x.tolist()}")
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
@@ -75,10 +75,10 @@ def knees(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
         )
     grid = np.linspace(x[1], x[-2], 201)
     misfits = np.empty((len(grid), len(table)))
-    for place, knee in enumerate(grid):
+    for index, knee in enumerate(grid):
         lines = np.stack([np.ones_like(x), x, np.maximum(x - knee, 0.0)], axis=1)  # (k, 3)
         weights = np.linalg.lstsq(lines, table.T, rcond=None)[0]
-        misfits[place] = ((table.T - lines @ weights) ** 2).sum(axis=0)
+        misfits[index] = ((table.T - lines @ weights) ** 2).sum(axis=0)
     total = ((table - table.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     rounding = 1e-12 * total + 1e-24 * (table**2).max(axis=1)
     straight = np.ptp(misfits, axis=0) <= rounding
@@ -107,11 +107,26 @@ def spans(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """
     table, x = finite_rows(values), np.log10(finite(levels))
     if table.shape[1] != len(x):
-        raise ConfigError(f"a range needs a value a level, got {table.shape[1]} for {len(x)}")
+        raise ConfigError(f"a range needs one value per level, got {table.shape[1]} for {len(x)}")
     some = table > 0
     top = np.where(some, x, x.min()).max(axis=1)
     bottom = np.where(some, x, x.max()).min(axis=1)
     return np.where(some.any(axis=1), top - bottom, 0.0)
+
+
+def skewness(values: np.ndarray) -> np.ndarray:
+    """Return the sample skewness of samples along the last axis, (..., n) -> (...).
+
+    g1 = m3 / m2^1.5, with m2 and m3 the second and third moment about the mean;
+    0 for fewer than three values and for values without spread.
+    """
+    array = np.asarray(values, dtype=float)
+    centred = array - array.mean(axis=-1, keepdims=True)
+    spread = varies(array) & (array.shape[-1] > 2)
+    # Scaled first, so that no power leaves the range of floats.
+    scaled = centred / np.where(spread, np.abs(centred).max(axis=-1), 1.0)[..., None]
+    second, third = ((scaled**power).mean(axis=-1) for power in (2, 3))
+    return np.where(spread, third / np.where(spread, second, 1.0) ** 1.5, 0.0)
 
 
 def interaction(
@@ -181,11 +196,11 @@ def correlations(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def rank_correlation_shares(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return each seed's share in the rank correlation over seeds: jackknife pseudo-values.
+    """Return the jackknife pseudo-values of the rank correlation over seeds.
 
     n r - (n - 1) r_i, with r Spearman's correlation over all seeds and r_i over
     all but seed i.  Their mean estimates the correlation, and their standard
-    error that of it (Tukey 1958); the mean may pass 1 a little.  With 16 seeds
+    error estimates its standard error (Tukey 1958); the mean may pass 1 a little.  With 16 seeds
     the 95 % interval covers the correlation of normal values in 90 to 93 %.
 
     Parameters
@@ -207,12 +222,12 @@ def rank_correlation_shares(values: np.ndarray, others: np.ndarray) -> np.ndarra
     n = len(first)
     if n < FEWEST_CORRELATED:
         raise ConfigError(f"a correlation over seeds needs {FEWEST_CORRELATED} of them, got {n}")
-    whole = rank_correlations(first[None], second[None])[0]
+    overall = rank_correlations(first[None], second[None])[0]
     rest = ~np.eye(n, dtype=bool)
     without = rank_correlations(
         np.stack([first[row] for row in rest]), np.stack([second[row] for row in rest])
     )
-    return np.asarray(n * whole - (n - 1) * without)
+    return np.asarray(n * overall - (n - 1) * without)
 
 
 def log_deviations(values: np.ndarray, resolution: float) -> np.ndarray:

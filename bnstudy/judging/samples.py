@@ -1,7 +1,7 @@
 """Samples of claims: one number per seed, from the runs of a claim's arms."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,12 @@ class Sample:
         True if every run diverged.
     missing
         Names of what is missing, with counts; empty if nothing is.
+    both_censored
+        (n,), True for a seed whose number could be larger and smaller, since
+        runs on both sides of the comparison were censored.
+    one_censored
+        (n,), 1 for a seed whose number is at least this, -1 for one whose number
+        is at most this, since runs on one side were censored; else 0.
     """
 
     values: np.ndarray
@@ -52,6 +58,8 @@ class Sample:
     crowded: bool
     lost: bool
     missing: tuple[str, ...]
+    both_censored: np.ndarray
+    one_censored: np.ndarray
 
 
 def take_sample(
@@ -115,6 +123,7 @@ def sample_estimand(
             tally.missing[f"seeds to correlate over, {FEWEST_CORRELATED} or more"] = set(seeds)
     cut = Counter(arm for arm, _ in tally.censored | tally.diverged)
     total = len(seeds) * len(estimand.arm_names)
+    both, one = _open_ends(estimand, seeds, tally.censored_at)
     return Sample(
         values=np.empty(0) if tally.missing else _summarized(estimand, groups),
         seeds=len(seeds),
@@ -126,6 +135,8 @@ def sample_estimand(
         missing=tuple(
             f"{what} ({len(absent)} of {len(seeds)})" for what, absent in tally.missing.items()
         ),
+        both_censored=both,
+        one_censored=one,
     )
 
 
@@ -146,6 +157,7 @@ class _Tally:
     # seeds by what is missing, as sets: an arm that is on both sides misses a run once
     missing: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     censored: set[tuple[str, int]] = field(default_factory=set)
+    censored_at: set[tuple[int, str, int]] = field(default_factory=set)  # group, arm, seed
     diverged: set[tuple[str, int]] = field(default_factory=set)
 
     def read(
@@ -157,7 +169,8 @@ class _Tally:
             return 1.0
         if run.diverged:
             self.diverged.add((arm, seed))
-        value = self._value(run, arm, seed, estimand.measure, estimand.options_of(position))
+        options = estimand.options_of(position)
+        value = self._value(run, position, arm, seed, estimand.measure, options)
         if estimand.scale == "ratio" and value <= 0:
             self.missing[f"{arm}: a ratio needs positive values"].add(seed)
             return 1.0
@@ -167,10 +180,16 @@ class _Tally:
         """Return the second measure of a run; 1 for what is missing, which :meth:`read` counts."""
         if run is None:
             return 1.0
-        return self._value(run, arm, seed, estimand.against, estimand.against_options)
+        return self._value(run, 0, arm, seed, estimand.against, estimand.against_options)
 
     def _value(
-        self, run: Run, arm: str, seed: int, measure: str, options: Mapping[str, Option]
+        self,
+        run: Run,
+        place: int,
+        arm: str,
+        seed: int,
+        measure: str,
+        options: Mapping[str, Option],
     ) -> float:
         try:
             reading = read(run, measure, options)
@@ -179,6 +198,7 @@ class _Tally:
             return 1.0
         if reading.censored:
             self.censored.add((arm, seed))
+            self.censored_at.add((place, arm, seed))
         return reading.value
 
 
@@ -201,13 +221,43 @@ def _summarized(estimand: Estimand, groups: list[np.ndarray]) -> np.ndarray:
     return interaction(*parts)
 
 
+def _open_ends(
+    estimand: Estimand, seeds: Sequence[int], censored_at: Iterable[tuple[int, str, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which seeds are open to both sides, and to which side others are, (n,) each."""
+    # The groups enter as first - second, or as (both - first) - (second - neither).
+    signs = (1, -1) if len(estimand.arms) < 4 else (1, -1, -1, 1)
+    larger, smaller = (np.zeros(len(seeds), dtype=bool) for _ in range(2))
+    for group, arm, seed in censored_at:
+        at = seeds.index(seed)
+        weights = _weights(estimand, group, arm)
+        larger[at] |= any(weight * signs[group] > 0 for weight in weights)
+        smaller[at] |= any(weight * signs[group] < 0 for weight in weights)
+    return larger & smaller, larger.astype(int) - smaller
+
+
+def _weights(estimand: Estimand, group: int, arm: str) -> tuple[float, ...]:
+    """Return weights of an arm whose signs say how the number of its group moves with it."""
+    if estimand.summary == "value":
+        return (1.0,)
+    if estimand.summary != "slope":
+        return (1.0, -1.0)  # a knee or a rank may move either way
+    levels = _scaled_levels(estimand)
+    names = estimand.arms[group]
+    return tuple(x - levels.mean() for x, name in zip(levels, names, strict=True) if name == arm)
+
+
+def _scaled_levels(estimand: Estimand) -> np.ndarray:
+    levels = np.array(estimand.levels)
+    if estimand.level_scale == "linear":
+        return levels
+    return np.log(levels) / np.log({"log": np.e, "log2": 2, "log10": 10}[estimand.level_scale])
+
+
 def _group(estimand: Estimand, table: np.ndarray) -> np.ndarray:
     if estimand.summary == "value":
         return np.asarray(table[:, 0])
-    levels = np.array(estimand.levels)
     if estimand.summary == "range":
-        return spans(table, levels)
-    x = levels
-    if estimand.level_scale != "linear":
-        x = np.log(levels) / np.log({"log": np.e, "log2": 2, "log10": 10}[estimand.level_scale])
+        return spans(table, np.array(estimand.levels))
+    x = _scaled_levels(estimand)
     return slopes(table, x) if estimand.summary == "slope" else knees(table, x)

@@ -14,12 +14,12 @@ from bnstudy.judging.measures import Run, RunName, finished_runs
 from bnstudy.judging.premises import TestedPremise, check_premise
 from bnstudy.judging.samples import Sample, take_sample
 from bnstudy.judging.verdict_rules import (
-    ALPHA,
     Outcome,
     TestedEffect,
     allows_no_effect,
     decide,
     examine,
+    undecided_reason,
 )
 from bnstudy.plan import JUDGED_FAMILIES, Claim, Plan, PlannedExperiment
 from bnstudy.runs.tables import Tables
@@ -177,14 +177,27 @@ def judge(
     ]
     sizes: dict[str, int] = {}
     adjusted: dict[str, float] = {}
+    undecided: dict[str, str] = {}
     for family in JUDGED_FAMILIES:
         members = [case for case in cases if case.claim.family == family]
         # A claim cannot leave its family: giving up a hopeless one would help the others.
         sizes[family] = len(members) + _given_up(plan, frozen, family)
         p = [case.p for case in members] + [1.0] * (sizes[family] - len(members))
         adjusted |= dict(zip([case.claim.id for case in members], holm(np.array(p)), strict=False))
+        undecided |= {
+            case.claim.id: undecided_reason(case.examined, p, position)
+            for position, case in enumerate(members)
+            if case.examined
+        }
     return tuple(
-        _verdict(case, plan, runs, adjusted.get(case.claim.id), sizes.get(case.claim.family, 0))
+        _verdict(
+            case,
+            plan,
+            runs,
+            adjusted.get(case.claim.id),
+            sizes.get(case.claim.family, 0),
+            undecided.get(case.claim.id, ""),
+        )
         for case in cases
     )
 
@@ -198,7 +211,7 @@ def _case(
     changed: str,
 ) -> _Case:
     sample = take_sample(claim, plan, planned, runs)
-    examined = None if sample.missing else examine(claim, sample.values)
+    examined = _examined(claim, sample)
     premises = tuple(check_premise(each, plan, planned, runs) for each in claim.premises)
     deviation = f"the {changed} of the plan changed after the runs began" if changed else ""
     deviation = deviation or _deviation(claim, planned, frozen)
@@ -227,6 +240,12 @@ def _known_outcome(
         return Outcome.PREMISE_FAILED, "; ".join(failed)
     reason = _undecidable(claim, sample, examined)
     return Outcome.INCONCLUSIVE if reason else None, reason
+
+
+def _examined(claim: Claim, sample: Sample) -> TestedEffect | None:
+    if sample.missing:
+        return None
+    return examine(claim, sample.values, sample.both_censored, sample.one_censored)
 
 
 def _undecidable(claim: Claim, sample: Sample, examined: TestedEffect | None) -> str:
@@ -269,7 +288,12 @@ def _given_up(plan: Plan, frozen: Mapping[str, Any], family: str) -> int:
 
 
 def _verdict(
-    case: _Case, plan: Plan, runs: Mapping[RunName, Run], adjusted: float | None, family: int
+    case: _Case,
+    plan: Plan,
+    runs: Mapping[RunName, Run],
+    adjusted: float | None,
+    family: int,
+    undecided: str,
 ) -> Verdict:
     claim, sample, judged = case.claim, case.sample, case.claim.judged
     tested = judged and case.examined is not None and case.outcome not in UNTESTED
@@ -277,7 +301,7 @@ def _verdict(
     if outcome is None and judged and case.examined is not None and adjusted is not None:
         outcome = decide(adjusted, case.examined.as_claimed)
         if outcome is Outcome.INCONCLUSIVE:
-            reason = f"p is above {ALPHA} after Holm's correction"
+            reason = undecided
     if not judged and outcome is not Outcome.PREMISE_FAILED:
         outcome = None
     return Verdict(
@@ -305,7 +329,7 @@ def _robustness(
     for variant in case.claim.robustness:
         other = case.claim.varied(variant)
         sample = take_sample(other, plan, case.planned, runs)
-        examined = None if sample.missing else examine(other, sample.values)
+        examined = _examined(other, sample)
         analyses.append(_analysis(other, variant.label, examined, with_p=with_p))
     return analyses
 
@@ -314,7 +338,7 @@ def _analysis(claim: Claim, label: str, examined: TestedEffect | None, *, with_p
     unit = claim.unit
     if examined is None:
         return Analysis(label, claim.test, None, unit, None, None)
-    p = examined.p if with_p else None
+    p = examined.test_p if with_p else None
     return Analysis(label, examined.test, examined.effect, unit, p, examined.as_claimed)
 
 

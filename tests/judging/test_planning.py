@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from bnstudy.errors import ConfigError, StoreError
 from bnstudy.inference import (
@@ -67,6 +68,16 @@ def test_null_studies_decide_anything_wrongly_in_at_most_five_of_a_hundred(censo
     assert found.standard_error == pytest.approx(np.sqrt(found.error * (1 - found.error) / STUDIES))
 
 
+def checked(power, n):
+    """Bounds of the power of a test with its checks, on normal differences.
+
+    The bootstrap follows Student's t there; samples that look skewed can lose all their power.
+    """
+    skewed = np.abs(scipy.stats.skew(rng().normal(size=(20_000, n)), axis=1)) > 1
+    error = 3 * np.sqrt(0.25 / STUDIES)
+    return power - skewed.mean() - error, power + error
+
+
 def test_one_equivalence_at_its_margin_errs_as_often_as_its_level_says():
     # The least favourable null: the test is exact there, so neither much below nor above.
     wide = accuracy_claim(margin=5.0, pilot=Pilot(0.0, 1.0, SEEDS))
@@ -81,8 +92,8 @@ def test_planted_effects_are_found_at_the_stated_power():
     )
     for each in claims:
         found = calibrate(plan(each, seeds=12), rng(), STUDIES)
-        stated = power_of_t(12, each.pilot.effect, 1.0, 0.05)
-        assert found.power[each.id] == pytest.approx(stated, abs=0.035)
+        low, high = checked(power_of_t(12, each.pilot.effect, 1.0, 0.05), 12)
+        assert low < found.power[each.id] < high
 
 
 def test_equivalence_is_found_at_the_power_that_the_plan_promises():
@@ -90,7 +101,8 @@ def test_equivalence_is_found_at_the_power_that_the_plan_promises():
     found = calibrate(plan(equal, seeds=14), rng(), STUDIES)
     stated = power_of_equivalence(14, 0.01, 0.012, 0.05)
     assert 0.6 < stated < 0.9
-    assert found.power["same"] == pytest.approx(stated, abs=3 * np.sqrt(0.25 / STUDIES))
+    low, high = checked(stated, 14)
+    assert low < found.power["same"] < high
 
 
 def test_an_effect_against_the_claim_is_never_power():
