@@ -27,13 +27,14 @@ from bnstudy.judging.planning import (
     store_calibration,
     stored_calibration,
 )
-from bnstudy.judging.samples import Sample, pilot_of, take_sample
+from bnstudy.judging.samples import ArmReading, Sample, pilot_of, take_sample
 from bnstudy.judging.verdict_rules import Outcome, claimed_range
 from bnstudy.judging.verdicts import Analysis, Verdict, judge
 
 __all__ = [
     "MEASURES",
     "Analysis",
+    "ArmReading",
     "Calibration",
     "Outcome",
     "Reading",

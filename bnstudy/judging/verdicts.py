@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,8 @@ class Verdict:
         Whether in some arm more than half of the runs were censored or
         diverged: the effect is then that within the horizon, and the arms may
         lie further apart.
+    sample
+        The numbers per seed that it rests on; left out of :meth:`as_dict`.
     """
 
     claim: Claim
@@ -98,10 +100,12 @@ class Verdict:
     diverged: int
     robustness: tuple[Analysis, ...]
     crowded: bool = False
+    sample: Sample | None = field(default=None, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as plain data for JSON, with None for an infinite end."""
-        record = asdict(self)
+        record = asdict(replace(self, sample=None))
+        del record["sample"]
         record["claim"] = self.claim.canonical()
         finite: dict[str, Any] = _without_infinities(record)
         return finite
@@ -261,6 +265,7 @@ def _verdict(
         diverged=sample.diverged,
         robustness=tuple(_robustness(case, plan, runs, with_p=tested)),
         crowded=sample.crowded,
+        sample=sample,
     )
 
 

@@ -8,7 +8,9 @@ An experiment imports from here all that it is made of::
 from bnstudy.data import DataIdentity
 from bnstudy.plan.claim import Claim, Estimand, Option, Pilot, Variant
 from bnstudy.plan.experiment import (
+    FIRST_SEED,
     PILOT_SEED,
+    PILOT_SEEDS,
     PROFILES,
     Arm,
     Exhibit,
@@ -19,7 +21,9 @@ from bnstudy.plan.experiment import (
 from bnstudy.plan.plan import Plan, PlannedExperiment, PlannedRun, make_plan
 
 __all__ = [
+    "FIRST_SEED",
     "PILOT_SEED",
+    "PILOT_SEEDS",
     "PROFILES",
     "Arm",
     "Claim",
