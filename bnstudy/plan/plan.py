@@ -80,9 +80,9 @@ class Plan:
             raise ConfigError(f"each seed may stand in a plan once, got {list(self.seeds)}")
         if not self.is_pilot and not set(PILOT_SEEDS).isdisjoint(self.seeds):
             raise ConfigError(
-                f"seeds {PILOT_SEEDS[0]} to {PILOT_SEEDS[-1]} are for pilots, which judge no claim, "
-                f"got {min(self.seeds)} to {max(self.seeds)}: begin at {PILOT_SEEDS.stop} or above, "
-                "or take fewer seeds"
+                f"seeds {PILOT_SEEDS[0]} to {PILOT_SEEDS[-1]} are for pilots alone, got "
+                f"{min(self.seeds)} to {max(self.seeds)}: take fewer seeds, or begin at "
+                f"{PILOT_SEEDS.stop} or above"
             )
         for planned in self.experiments:
             _check_experiment(planned, self.data)

@@ -6,7 +6,14 @@ from bnstudy.judging import Calibration, Outcome, Verdict
 from bnstudy.plan import Plan
 from bnstudy.report import text
 from bnstudy.report.model import Chart, Judgement, Link, Table
-from bnstudy.report.sentences import TESTS, write_data_basis, write_rule, write_sentence
+from bnstudy.report.sentences import (
+    TESTS,
+    is_smallest_p,
+    write_data_basis,
+    write_pilot_arms,
+    write_rule,
+    write_sentence,
+)
 
 SYMBOLS = {
     Outcome.SUPPORTED: "✔",
@@ -31,11 +38,14 @@ COLUMNS = {
     "Effect": "Its best estimate and, in brackets, the sizes that these runs are compatible with. "
     "1.00 times and 0 points are no difference.",
     "p, adjusted": "How often chance alone gives a result at least as clear, raised to make up for "
-    "asking many questions at once; below 0.05 counts as clear.",
+    "asking many questions at once; below 0.05 counts as clear. "
+    "≤ marks the smallest value that so many seeds can give, however clear the result.",
     "Censored runs": "Runs that had not reached their target accuracy at their last step. They are "
     "kept, and count as having taken that many steps.",
     "Diverged": "Runs whose loss became infinite or no number. They are kept: they never reach a "
     "target, and their accuracy counts as that of guessing.",
+    "Pilot": "Whether runs with other seeds, from which the effect was expected, had the same "
+    "arms as now, with the hash of these; a dash if there were none.",
 }
 
 
@@ -59,15 +69,17 @@ def _claim_table(caption: str, verdicts: Sequence[Verdict]) -> Table | None:
             verdict.claim.sentence,
             _outcome(verdict),
             text.effect_interval(verdict.result.effect, verdict.result.unit),
-            text.p_value(verdict.p_adjusted),
+            text.p_value(verdict.p_adjusted, smallest=is_smallest_p(verdict.result)),
             f"{verdict.seeds:,}",
             f"{verdict.censored:,} of {verdict.runs:,}",
             f"{verdict.diverged:,}",
+            write_pilot_arms(verdict.claim),
         )
         for verdict in verdicts
     )
     links = tuple(Link(verdict.experiment, f"claim-{verdict.claim.id}") for verdict in verdicts)
-    heads = ("Claim", "Verdict", "Effect", "p, adjusted", "Seeds", "Censored runs", "Diverged")
+    columns = ("Verdict", "Effect", "p, adjusted", "Seeds", "Censored runs", "Diverged", "Pilot")
+    heads = ("Claim", *columns)
     return Table(caption, heads, rows, links)
 
 
@@ -93,7 +105,7 @@ def judgement(verdict: Verdict, chart: Chart | None = None) -> Judgement:
             analysis.label,
             TESTS.get(analysis.test, analysis.test),
             text.effect_interval(analysis.effect, analysis.unit),
-            text.p_value(analysis.p),
+            text.p_value(analysis.p, smallest=is_smallest_p(analysis)),
             text.MISSING if analysis.as_claimed is None else text.setting(analysis.as_claimed),
         )
         for analysis in (verdict.result, *verdict.robustness)

@@ -25,7 +25,8 @@ COLUMNS = (
     "margin",
     "seed",
     "value",
-    "natural",
+    "natural_value",
+    "unit",
     "group",
     "arm",
     "level",
@@ -55,7 +56,7 @@ def _rows(claim: Claim, experiment: str, sample: Sample) -> Iterator[tuple[Cell,
     """Yield the rows of a claim, seed by seed; what is not there is an empty cell."""
     estimand = claim.estimand
     margin = None if claim.margin is None else claim.analysis_margin
-    scale = "log" if estimand.in_ratios else "natural"
+    scale = "log" if estimand.in_ratios else "linear"
     rule = (claim.id, experiment, claim.family, claim.test, scale, claim.null, margin)
     seeds = sorted({reading.seed for reading in sample.readings})
     # The sort is stable: within a seed the order of groups and arms stays.
@@ -69,6 +70,7 @@ def _rows(claim: Claim, experiment: str, sample: Sample) -> Iterator[tuple[Cell,
             reading.seed,
             value,
             value if value is None or not estimand.in_ratios else _exponential(value),
+            claim.unit,
             reading.group,
             reading.arm,
             float(estimand.levels[position]) if estimand.levels else None,
