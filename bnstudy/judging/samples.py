@@ -1,6 +1,6 @@
 """Samples of claims: one number per seed, from the runs of a claim's arms."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +18,38 @@ from bnstudy.inference import (
     spans,
 )
 from bnstudy.judging.measures import Run, RunName, read
-from bnstudy.plan import Claim, Estimand, Option, Plan, PlannedExperiment
+from bnstudy.plan import Claim, Estimand, Option, Pilot, Plan, PlannedExperiment
+
+
+@dataclass(frozen=True)
+class ArmReading:
+    """The number that a claim reads of one run, or the reason why it reads none.
+
+    Attributes
+    ----------
+    group
+        Position of the arm's group in the estimand, from 1; a correlation, which has one
+        group, counts its second measure as group 2.
+    arm, seed
+        The run.
+    measure
+        Name of what is read.
+    status
+        ``done``, ``diverged``, ``missing`` for a run that is not there, ``unreadable`` for one
+        that does not hold what is read.
+    value
+        On the scale of the measure; None if the run is missing or unreadable.
+    censored
+        Whether the true value is at least this, but was not seen.
+    """
+
+    group: int
+    arm: str
+    seed: int
+    measure: str
+    status: str
+    value: float | None = None
+    censored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +79,8 @@ class Sample:
     one_censored
         (n,), 1 for a seed whose number is at least this, -1 for one whose number
         is at most this, since runs on one side were censored; else 0.
+    readings
+        One per group, seed and arm, in this order; runs that are missing included.
     """
 
     values: np.ndarray
@@ -60,6 +93,7 @@ class Sample:
     missing: tuple[str, ...]
     both_censored: np.ndarray
     one_censored: np.ndarray
+    readings: tuple[ArmReading, ...]
 
 
 def take_sample(
@@ -120,10 +154,11 @@ def sample_estimand(
         ]
         groups.append(np.array(others))
         if len(group) == 1 and len(seeds) < FEWEST_CORRELATED:
-            tally.missing[f"seeds to correlate over, {FEWEST_CORRELATED} or more"] = set(seeds)
+            rule = f"seeds to correlate over, {FEWEST_CORRELATED} or more"
+            tally.missing[rule] = {(group[0], seed) for seed in seeds}
     cut = Counter(arm for arm, _ in tally.censored | tally.diverged)
     total = len(seeds) * len(estimand.arm_names)
-    both, one = _open_ends(estimand, seeds, tally.censored_at)
+    both, one = _open_ends(estimand, seeds, tally.readings)
     return Sample(
         values=np.empty(0) if tally.missing else _summarized(estimand, groups),
         seeds=len(seeds),
@@ -133,73 +168,96 @@ def sample_estimand(
         crowded=any(2 * count > len(seeds) for count in cut.values()),
         lost=len(tally.diverged) == total,
         missing=tuple(
-            f"{what} ({len(absent)} of {len(seeds)})" for what, absent in tally.missing.items()
+            f"{what} ({len(lacking)} of {len(seeds)})" for what, lacking in tally.missing.items()
         ),
         both_censored=both,
         one_censored=one,
+        readings=tuple(tally.readings),
     )
 
 
-def pilot_of(sample: Sample) -> tuple[float, float]:
-    """Return the effect and spread of a pilot's sample, as ``Pilot`` has them."""
+def pilot_of(sample: Sample, arms: str) -> Pilot:
+    """Return what a complete sample of pilot seeds says, as a claim registers it.
+
+    Parameters
+    ----------
+    sample
+        Of two seeds or more, with nothing missing.
+    arms
+        Hash of the arms, from :meth:`~bnstudy.plan.PlannedExperiment.arms_digest`.
+    """
     values = sample.values
     if values.ndim == 1:
-        return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    means = values.mean(axis=0)
-    within = values - values.mean(axis=1, keepdims=True) - means + means.mean()
-    return float(means[-1] - means[0]), float(within.std(ddof=1))
+        effect, spread = values.mean(), values.std(ddof=1)
+    else:
+        means = values.mean(axis=0)
+        within = values - values.mean(axis=1, keepdims=True) - means + means.mean()
+        effect, spread = means[-1] - means[0], within.std(ddof=1)
+    censored = {(each.arm, each.seed) for each in sample.readings if each.censored}
+    most = max(Counter(arm for arm, _ in censored).values(), default=0)
+    seeds = tuple(sorted({each.seed for each in sample.readings}))
+    return Pilot(float(effect), float(spread), seeds, most / len(seeds), arms)
 
 
 @dataclass
 class _Tally:
-    """Reads runs and counts what happened to them, by arm and seed."""
+    """Reads runs and notes what happened to them.
 
-    # seeds by what is missing, as sets: an arm that is on both sides misses a run once
-    missing: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    Each kind of event keeps the set of (arm, seed) that it happened to, so that a run which a
+    claim reads twice, on two sides or by two measures, counts once.
+    """
+
+    readings: list[ArmReading] = field(default_factory=list)
+    missing: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
     censored: set[tuple[str, int]] = field(default_factory=set)
-    censored_at: set[tuple[int, str, int]] = field(default_factory=set)  # group, arm, seed
     diverged: set[tuple[str, int]] = field(default_factory=set)
 
     def read(
         self, estimand: Estimand, position: int, arm: str, seed: int, run: Run | None
     ) -> float:
         """Return what is read of a run; 1 for what is missing, which is counted."""
-        if run is None:
-            self.missing[f"runs of {arm}"].add(seed)
-            return 1.0
-        if run.diverged:
-            self.diverged.add((arm, seed))
-        options = estimand.options_of(position)
-        value = self._value(run, position, arm, seed, estimand.measure, options)
+        measure, options = estimand.measure, estimand.options_of(position)
+        value = self._value(run, position + 1, arm, seed, measure, options)
         if estimand.scale == "ratio" and value <= 0:
-            self.missing[f"{arm}: a ratio needs positive values"].add(seed)
+            self._note_missing(f"{arm}: a ratio needs positive values", arm, seed)
             return 1.0
         return value
 
     def read_against(self, estimand: Estimand, arm: str, seed: int, run: Run | None) -> float:
-        """Return the second measure of a run; 1 for what is missing, which :meth:`read` counts."""
-        if run is None:
-            return 1.0
-        return self._value(run, 0, arm, seed, estimand.against, estimand.against_options)
+        """Return the second measure of a run; 1 for what is missing, which is counted."""
+        return self._value(run, 2, arm, seed, estimand.against, estimand.against_options)
 
     def _value(
         self,
-        run: Run,
-        place: int,
+        run: Run | None,
+        group: int,
         arm: str,
         seed: int,
         measure: str,
         options: Mapping[str, Option],
     ) -> float:
+        if run is None:
+            self._note_missing(f"runs of {arm}", arm, seed)
+            self.readings.append(ArmReading(group, arm, seed, measure, "missing"))
+            return 1.0
+        if run.diverged:
+            self.diverged.add((arm, seed))
         try:
             reading = read(run, measure, options)
         except NotMeasuredError as error:
-            self.missing[f"{arm}: {error}"].add(seed)
+            self._note_missing(f"{arm}: {error}", arm, seed)
+            self.readings.append(ArmReading(group, arm, seed, measure, "unreadable"))
             return 1.0
         if reading.censored:
             self.censored.add((arm, seed))
-            self.censored_at.add((place, arm, seed))
+        status = "diverged" if run.diverged else "done"
+        self.readings.append(
+            ArmReading(group, arm, seed, measure, status, reading.value, reading.censored)
+        )
         return reading.value
+
+    def _note_missing(self, what: str, arm: str, seed: int) -> None:
+        self.missing.setdefault(what, set()).add((arm, seed))
 
 
 def _summarized(estimand: Estimand, groups: list[np.ndarray]) -> np.ndarray:
@@ -222,15 +280,17 @@ def _summarized(estimand: Estimand, groups: list[np.ndarray]) -> np.ndarray:
 
 
 def _open_ends(
-    estimand: Estimand, seeds: Sequence[int], censored_at: Iterable[tuple[int, str, int]]
+    estimand: Estimand, seeds: Sequence[int], readings: Iterable[ArmReading]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return which seeds are open to both sides, and to which side others are, (n,) each."""
     # The groups enter as first - second, or as (both - first) - (second - neither).
     signs = (1, -1) if len(estimand.arms) < 4 else (1, -1, -1, 1)
     larger, smaller = (np.zeros(len(seeds), dtype=bool) for _ in range(2))
-    for group, arm, seed in censored_at:
-        at = seeds.index(seed)
-        weights = _weights(estimand, group, arm)
+    for each in readings:
+        if not each.censored:
+            continue
+        at, group = seeds.index(each.seed), each.group - 1
+        weights = _weights(estimand, group, each.arm)
         larger[at] |= any(weight * signs[group] > 0 for weight in weights)
         smaller[at] |= any(weight * signs[group] < 0 for weight in weights)
     return larger & smaller, larger.astype(int) - smaller

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,8 @@ class Verdict:
         lie further apart.
     premises
         Its premises with their figures, whether they hold or not.
+    sample
+        The numbers per seed that it rests on; left out of :meth:`as_dict`.
     """
 
     claim: Claim
@@ -105,10 +107,12 @@ class Verdict:
     robustness: tuple[Analysis, ...]
     crowded: bool = False
     premises: tuple[TestedPremise, ...] = ()
+    sample: Sample | None = field(default=None, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as plain data for JSON, with None for an infinite end."""
-        record = asdict(self)
+        record = asdict(replace(self, sample=None))
+        del record["sample"]
         record["claim"] = self.claim.canonical()
         finite: dict[str, Any] = _without_infinities(record)
         return finite
@@ -319,6 +323,7 @@ def _verdict(
         robustness=tuple(_robustness(case, plan, runs, with_p=tested)),
         crowded=sample.crowded,
         premises=case.premises,
+        sample=sample,
     )
 
 

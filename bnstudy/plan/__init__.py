@@ -9,7 +9,9 @@ from bnstudy.data import DataIdentity
 from bnstudy.plan.claim import EXPLORED, FAMILIES, JUDGED_FAMILIES, Claim, Pilot, Variant
 from bnstudy.plan.estimand import Estimand, Option
 from bnstudy.plan.experiment import (
+    FIRST_SEED,
     PILOT_SEED,
+    PILOT_SEEDS,
     PROFILES,
     Arm,
     Exhibit,
@@ -23,8 +25,10 @@ from bnstudy.plan.premise import Premise
 __all__ = [
     "EXPLORED",
     "FAMILIES",
+    "FIRST_SEED",
     "JUDGED_FAMILIES",
     "PILOT_SEED",
+    "PILOT_SEEDS",
     "PROFILES",
     "Arm",
     "Claim",

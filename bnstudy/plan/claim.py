@@ -63,12 +63,16 @@ class Pilot:
         The pilot seeds.
     censored
         Share of censored runs, in the arm that has more of them.
+    arms
+        Hash of the arms it was made with, 12 hex digits, as ``bnstudy plan pilot``
+        prints it; empty if that was not recorded.
     """
 
     effect: float
     spread: float
     seeds: tuple[int, ...]
     censored: float = 0.0
+    arms: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.effect) and 0 <= self.spread < math.inf):
@@ -80,6 +84,11 @@ class Pilot:
             raise ConfigError(f"a pilot's censored share is in 0..1, got {self.censored!r}")
         if len(self.seeds) < 2:
             raise ConfigError(f"a pilot's spread needs two seeds or more, got {self.seeds!r}")
+        if self.arms and not re.fullmatch(r"[0-9a-f]{12}", self.arms):
+            raise ConfigError(
+                f"the hash of a pilot's arms has 12 hex digits, got {self.arms!r}: paste the line "
+                "that bnstudy plan pilot prints"
+            )
 
 
 @dataclass(frozen=True)
@@ -253,6 +262,9 @@ class Claim:
     def canonical(self) -> dict[str, Any]:
         """Return the claim as plain data: everything that its verdict depends on."""
         plain: dict[str, Any] = _plain(asdict(self))
+        if self.pilot is not None and not self.pilot.arms:
+            # Plans that were stored before this hash existed keep theirs.
+            del plain["pilot"]["arms"]
         return plain
 
 

@@ -23,7 +23,8 @@ class Profile:
         ``tiny`` (tests), ``quick`` (a first look), ``standard`` (what
         ``make all-experiments`` does) or ``full``.
     seeds
-        Number of seeds that each arm is trained with: 0, 1, ..., seeds - 1.
+        Number of seeds that each arm is trained with: consecutive, from
+        :data:`FIRST_SEED` on unless a study is begun with another.
     cost
         What to expect of it, for the help text.
     judges
@@ -37,7 +38,9 @@ class Profile:
     judges: bool = False
 
 
-PILOT_SEED = 1_000  # no claim ever uses this seed or one above
+FIRST_SEED = 0  # of a study, unless it is begun with another
+PILOT_SEED = 1_000
+PILOT_SEEDS = range(PILOT_SEED, 2_000)  # no claim ever uses one of these
 
 PROFILES = {
     profile.name: profile

@@ -16,7 +16,7 @@ from bnstudy.errors import ConfigError, find
 from bnstudy.networks import check_network
 from bnstudy.plan.claim import Claim
 from bnstudy.plan.estimand import Option
-from bnstudy.plan.experiment import Arm, Experiment, Profile
+from bnstudy.plan.experiment import FIRST_SEED, PILOT_SEEDS, Arm, Experiment, Profile
 from bnstudy.plan.premise import Premise
 
 
@@ -47,6 +47,10 @@ class PlannedExperiment:
         """
         return find("arm", name, {arm.name: arm for arm in self.arms})
 
+    def arms_digest(self, claim: Claim) -> str:
+        """Return the hash of the arms that a claim compares, in 12 hex digits."""
+        return digest({name: self.arm(name).canonical() for name in claim.estimand.arm_names})[:12]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,12 +80,26 @@ class Plan:
             check_seed(seed)
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"each seed may stand in a plan once, got {list(self.seeds)}")
+        if not self.is_pilot and not set(PILOT_SEEDS).isdisjoint(self.seeds):
+            raise ConfigError(
+                f"seeds {PILOT_SEEDS[0]} to {PILOT_SEEDS[-1]} are for pilots alone, got "
+                f"{min(self.seeds)} to {max(self.seeds)}: take fewer seeds, or begin at "
+                f"{PILOT_SEEDS.stop} or above"
+            )
         for planned in self.experiments:
             _check_experiment(planned, self.data)
             _check_seeds(planned, len(self.seeds))
+            # The arms of a pilot may differ from those of the pilot that it replaces.
+            if not self.is_pilot:
+                _check_pilots(planned)
         twice = _repeated(claim.id for claim in self.claims)
         if twice:
             raise ConfigError(f"a claim stands in a plan once, got {twice!r} twice: rename one")
+
+    @property
+    def is_pilot(self) -> bool:
+        """True if all seeds are those of pilots, which no claim uses."""
+        return all(seed in PILOT_SEEDS for seed in self.seeds)
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -194,6 +212,18 @@ def _check_seeds(planned: PlannedExperiment, seeds: int) -> None:
                 )
 
 
+def _check_pilots(planned: PlannedExperiment) -> None:
+    """Refuse a pilot that was made with other arms than those that its claim compares now."""
+    for claim in planned.claims:
+        made_with = claim.pilot.arms if claim.pilot is not None else ""
+        if made_with and made_with != (now := planned.arms_digest(claim)):
+            raise ConfigError(
+                f"pilot of claim {claim.id!r} was made with other arms ({made_with}, not {now}): "
+                f"run bnstudy run {planned.experiment.name} --pilot again, and register the line "
+                f"that bnstudy plan pilot {planned.experiment.name} prints"
+            )
+
+
 def _repeated(names: Iterable[str]) -> str:
     """Return the first name, in alphabetical order, that occurs more than once; else empty."""
     return min((name for name, count in Counter(names).items() if count > 1), default="")
@@ -220,7 +250,7 @@ def make_plan(
     profile: Profile,
     data: DataIdentity,
     seeds: int | None = None,
-    first_seed: int = 0,
+    first_seed: int = FIRST_SEED,
 ) -> Plan:
     """Resolve experiments for a profile.
 
@@ -240,7 +270,8 @@ def make_plan(
     Raises
     ------
     ConfigError
-        If the number of seeds is below 1, or an arm is impossible.
+        If the number of seeds is below 1, some but not all seeds are those of pilots, an arm
+        is impossible, or a claim's pilot was made with other arms.
     """
     count = profile.seeds if seeds is None else seeds
     if isinstance(count, bool) or count < 1:

@@ -10,7 +10,7 @@ from bnstudy.config import RunConfig
 from bnstudy.data import title_of
 from bnstudy.judging import Calibration, Verdict
 from bnstudy.judging.measures import Run, RunName, finished_runs
-from bnstudy.plan import PILOT_SEED, PROFILES, Arm, Plan
+from bnstudy.plan import FIRST_SEED, PROFILES, Arm, Plan
 from bnstudy.report import text
 from bnstudy.report.captions import (
     capped_sentence,
@@ -33,7 +33,7 @@ from bnstudy.report.model import Finding, Page, Report, Table
 from bnstudy.report.parallel import map_forked
 from bnstudy.report.sentences import write_reliability, write_tally
 from bnstudy.report.surprises import RULE, surprises
-from bnstudy.runs.tables import Tables
+from bnstudy.runs.tables import Tables, distinct_runs
 
 FIRST_LOOK = (
     "This is the {profile} study, on a part of the images and for few epochs: a first look, not "
@@ -84,14 +84,15 @@ def build(
         If an experiment asks for an exhibit, or an arm in one, that is unknown.
     """
     finished = finished_runs(plan, tables) if runs is None else runs
+    planned_runs = _planned(plan, tables.runs)
 
     def page(number: int) -> Page:
         planned = plan.experiments[number]
         mine = [verdict for verdict in verdicts if verdict.experiment == planned.experiment.name]
-        return _page(Evidence(plan, planned, finished), mine)
+        rows = planned_runs[planned_runs["experiment"] == planned.experiment.name]
+        return _page(Evidence(plan, planned, finished), rows, mine)
 
     pages = map_forked(page, len(plan.experiments))
-    planned_runs = _planned(plan, tables.runs)
     return Report(
         title=f"Batch normalization on {title_of(plan.data.name)}: the {plan.profile} study",
         introduction=_introduction(plan, planned_runs),
@@ -115,7 +116,7 @@ def build(
 def _banner(plan: Plan) -> str:
     if plan.data.sample:
         return sample_banner(plan.data)
-    if is_pilot(plan):
+    if plan.is_pilot:
         return PILOT
     small = plan.profile in ("tiny", "quick")
     if not small:
@@ -123,7 +124,7 @@ def _banner(plan: Plan) -> str:
     return FIRST_LOOK.format(profile=plan.profile) + ("" if plan.claims else UNJUDGED)
 
 
-def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
+def _page(evidence: Evidence, runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> Page:
     experiment = evidence.planned.experiment
     findings: list[Finding] = []
     kinds: Counter[str] = Counter()
@@ -143,12 +144,12 @@ def _page(evidence: Evidence, verdicts: Sequence[Verdict]) -> Page:
         limits=experiment.limits,
         state=" ".join(
             [
-                _state(*_counts_of(evidence)),
+                _state(*_status_counts(runs)),
                 *_same_arms(evidence.planned.arms),
                 *filter(None, [_capped(evidence)]),
             ]
         ),
-        arms=_arms(evidence),
+        arms=_arms(evidence, runs),
         settings=_settings(evidence),
         judgements=tuple(
             judgement(verdict, judgement_chart(evidence.plan, verdict)) for verdict in verdicts
@@ -171,19 +172,10 @@ def _planned(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
     return merged.assign(status=merged["status"].fillna("missing"))
 
 
-def _status_counts(runs: pd.DataFrame, planned: int) -> tuple[int, int, int]:
-    done = int((runs["status"] == "done").sum())
-    diverged = int((runs["status"] == "diverged").sum())
-    return done, diverged, planned - done - diverged
-
-
-def _counts_of(evidence: Evidence) -> tuple[int, int, int]:
-    done, diverged = (
-        sum(len(evidence.finished(arm.name, status)) for arm in evidence.planned.arms)
-        for status in ("done", "diverged")
-    )
-    planned = sum(len(evidence.plan.seeds_of(arm)) for arm in evidence.planned.arms)
-    return done, diverged, planned - done - diverged
+def _status_counts(runs: pd.DataFrame) -> tuple[int, int, int]:
+    """Return how many of the distinct runs are done, diverged and missing."""
+    counts = Counter(distinct_runs(runs)["status"])
+    return counts["done"], counts["diverged"], counts["missing"]
 
 
 def _state(done: int, diverged: int, missing: int) -> str:
@@ -211,16 +203,14 @@ def _differing(configs: list[RunConfig]) -> list[str]:
     return [name for name in names if len({getattr(config, name) for config in configs}) > 1]
 
 
-def _arms(evidence: Evidence) -> Table:
+def _arms(evidence: Evidence, runs: pd.DataFrame) -> Table:
     arms = evidence.planned.arms
     differing = _differing([arm.config for arm in arms])
     rows = tuple(
         (
             arm.label,
             *(text.setting(getattr(arm.config, name)) for name in differing),
-            str(len(evidence.finished(arm.name, "done"))),
-            str(len(evidence.finished(arm.name, "diverged"))),
-            str(len(evidence.plan.seeds_of(arm)) - len(evidence.finished(arm.name))),
+            *map(str, _status_counts(runs[runs["arm"] == arm.name])),
             _passes(evidence, arm),
         )
         for arm in arms
@@ -265,7 +255,7 @@ def _introduction(plan: Plan, runs: pd.DataFrame) -> str:
         f"(arm) {_times(len(plan.seeds))}{_proof_times(plan)}, from "
         f"{'a' if len(plan.seeds) == 1 else 'another'} random start each. A "
         "start (seed) gives all arms the same initial weights and the same order of images, so "
-        f"that arms can be compared seed by seed. {_state(*_status_counts(runs, len(plan.runs)))} "
+        f"that arms can be compared seed by seed. {_state(*_status_counts(runs))} "
         f"Every result below rests on at most {seeds}; an interval says what range of effects "
         "they are compatible with."
     )
@@ -293,13 +283,11 @@ def _options(plan: Plan) -> str:
     options = f"--profile {plan.profile}"
     if plan.profile not in PROFILES or len(plan.seeds) != PROFILES[plan.profile].seeds:
         options += f" --seeds {len(plan.seeds)}"
-    options += " --pilot" if is_pilot(plan) else ""
+    if plan.is_pilot:
+        options += " --pilot"
+    elif min(plan.seeds) != FIRST_SEED:
+        options += f" --first-seed {min(plan.seeds)}"
     return options + data_option(plan.data)
-
-
-def is_pilot(plan: Plan) -> bool:
-    """Return whether a plan has the pilot's seeds, which no claim uses."""
-    return min(plan.seeds) >= PILOT_SEED
 
 
 def _command(plan: Plan, experiment: str) -> str:
@@ -331,7 +319,7 @@ def value_counts(runs: pd.DataFrame, column: str) -> str:
     finished = runs[runs["status"] != "missing"]
     if column not in finished or finished.empty:
         return text.MISSING
-    counts = finished.drop_duplicates("id")[column].dropna().value_counts().sort_index()
+    counts = distinct_runs(finished)[column].dropna().value_counts().sort_index()
     return ", ".join(f"{name} ({text.count(count, 'run')})" for name, count in counts.items())
 
 
@@ -356,8 +344,7 @@ def _total(runs: pd.DataFrame, column: str) -> float:
     finished = runs[runs["status"] != "missing"]
     if column not in finished or finished.empty:
         return float("nan")
-    once = finished.drop_duplicates("id") if "id" in finished else finished
-    return float(once[column].astype(float).sum())
+    return float(distinct_runs(finished)[column].astype(float).sum())
 
 
 def _speed(runs: pd.DataFrame) -> str:
@@ -368,7 +355,7 @@ def _speed(runs: pd.DataFrame) -> str:
 
 
 def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Table:
-    done, diverged, missing = _status_counts(runs, len(plan.runs))
+    done, diverged, missing = _status_counts(runs)
     versions = sorted(name for name in runs.columns if str(name).startswith("versions."))
     rows = [
         ("Plan (sha256)", plan.sha256),
@@ -379,7 +366,7 @@ def _provenance(plan: Plan, runs: pd.DataFrame, more: Mapping[str, str]) -> Tabl
         ("Channels, height and width", " x ".join(map(str, plan.data.shape))),
         ("Images (sha256)", plan.data.digest),
         ("Images taken from", _distinct(runs, "data.source")),
-        ("Runs", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
+        ("Runs, shared ones once", f"{done:,} done, {diverged:,} diverged, {missing:,} missing"),
         ("Crashed runs", "none is kept: a run that crashed is missing until it is trained again"),
         ("Commit", _commits(runs)),
         ("Engine", value_counts(runs, "engine")),

@@ -8,8 +8,10 @@ from bnstudy.report import text
 from bnstudy.report.model import Chart, Judgement, Link, Table
 from bnstudy.report.sentences import (
     TESTS,
+    is_smallest_p,
     shown_effect,
     write_data_basis,
+    write_pilot_arms,
     write_premises,
     write_rule,
     write_sentence,
@@ -43,11 +45,14 @@ COLUMNS = {
     "Effect": "Its best estimate and, in brackets, the sizes that these runs are compatible with. "
     "1.00 times and 0 points are no difference.",
     "p, adjusted": "How often chance alone gives a result at least as clear, raised to make up for "
-    "asking all the questions of a family at once; below 0.05 counts as clear.",
+    "asking all the questions of a family at once; below 0.05 counts as clear. "
+    "≤ marks the smallest value that so many seeds can give, however clear the result.",
     "Censored runs": "Runs that had not reached their target accuracy at their last step. They are "
     "kept, and count as having taken that many steps.",
     "Diverged": "Runs whose loss became infinite or no number. They are kept: they never reach a "
     "target, and their accuracy counts as that of guessing.",
+    "Pilot": "Whether runs with other seeds, from which the effect was expected, had the same "
+    "arms as now, with the hash of these; a dash if there were none.",
 }
 
 
@@ -74,17 +79,18 @@ def _claim_table(caption: str, verdicts: Sequence[Verdict]) -> Table | None:
             verdict.claim.sentence,
             _outcome(verdict),
             text.effect_interval(shown_effect(verdict, verdict.result), verdict.result.unit),
-            text.p_value(verdict.p_adjusted),
+            text.p_value(verdict.p_adjusted, smallest=is_smallest_p(verdict.result)),
             verdict.claim.family,
             f"{verdict.seeds:,}",
             f"{verdict.censored:,} of {verdict.runs:,}",
             f"{verdict.diverged:,}",
+            write_pilot_arms(verdict.claim),
         )
         for verdict in verdicts
     )
     links = tuple(Link(verdict.experiment, f"claim-{verdict.claim.id}") for verdict in verdicts)
     heads = ("Claim", "Verdict", "Effect", "p, adjusted", "Family")
-    counts = ("Seeds", "Censored runs", "Diverged")
+    counts = ("Seeds", "Censored runs", "Diverged", "Pilot")
     return Table(caption, (*heads, *counts), rows, links, tuple(map(write_premises, verdicts)))
 
 
@@ -110,7 +116,7 @@ def judgement(verdict: Verdict, chart: Chart | None = None) -> Judgement:
             analysis.label,
             TESTS.get(analysis.test, analysis.test),
             text.effect_interval(shown_effect(verdict, analysis), analysis.unit),
-            text.p_value(analysis.p),
+            text.p_value(analysis.p, smallest=is_smallest_p(analysis)),
             text.MISSING
             if analysis.as_claimed is None or verdict.outcome is Outcome.PREMISE_FAILED
             else text.setting(analysis.as_claimed),

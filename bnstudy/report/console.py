@@ -9,7 +9,7 @@ from rich import progress as bars
 from rich.console import Console
 
 from bnstudy.judging import Calibration, finished_runs, pilot_of, take_sample
-from bnstudy.plan import Plan
+from bnstudy.plan import Pilot, Plan
 from bnstudy.report.captions import capped_sentence
 from bnstudy.report.text import decimal, general, percent, rough_duration
 from bnstudy.runs.progress import Listener, Progress, Workload
@@ -153,16 +153,32 @@ def calibration_lines(study: str, calibration: Calibration) -> list[str]:
 
 
 def pilot_lines(plan: Plan, tables: Tables) -> list[str]:
-    """Return what pilot runs say of each claim's number, a line per claim."""
+    """Return what pilot runs say of each claim's number, as lines to paste into the claims.
+
+    Effect and spread are on the scale of analysis.  Each line has the hash of the arms that
+    the pilot was made with, so that a plan with other arms is refused.
+    """
     runs = finished_runs(plan, tables)
-    lines = ["claim: effect, standard deviation, share of censored runs (scale of analysis)"]
+    lines = []
     for planned in plan.experiments:
         for claim in planned.claims:
             sample = take_sample(claim, plan, planned, runs)
             if sample.missing:
                 lines.append(f"{claim.id}: missing are {', '.join(sample.missing)}")
-                continue
-            effect, spread = (general(value, 4) for value in pilot_of(sample))
-            share = decimal(sample.censored / sample.runs, 2)
-            lines.append(f"{claim.id}: {effect}, {spread}, {share}")
+            elif sample.seeds < 2:
+                lines.append(f"{claim.id}: a pilot's spread needs two seeds or more, got 1")
+            else:
+                found = pilot_of(sample, planned.arms_digest(claim))
+                lines.append(f"{claim.id}: {pilot_line(found)}")
     return lines
+
+
+def pilot_line(pilot: Pilot) -> str:
+    """Return a pilot as the argument of a :class:`~bnstudy.plan.Claim`, numbers rounded."""
+    effect, spread = general(pilot.effect, 4), general(pilot.spread, 4)
+    censored = f", {general(pilot.censored, 4)}" if pilot.censored else ""
+    first, last = pilot.seeds[0], pilot.seeds[-1]
+    return (
+        f"pilot=Pilot({effect}, {spread}, tuple(range({first}, {last + 1})){censored}, "
+        f'arms="{pilot.arms}"),'
+    )

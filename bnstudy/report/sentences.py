@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnstudy.inference import Interval
+from bnstudy.inference import Interval, smallest_p
 from bnstudy.judging import (
     Analysis,
     Calibration,
@@ -42,6 +42,7 @@ TESTS = {
     "beyond-margin": "t test against the margin",
     "page": "Page's test of an order",
 }
+SIGN_TESTS = ("sign-flip", "sign")  # whose p counts arrangements of signs
 NOT_CALIBRATED = (
     "No calibration of this plan is stored yet, so it is unknown how often the plan errs and how "
     "often it finds a true effect: bnstudy plan calibrate simulates it."
@@ -57,9 +58,10 @@ def write_sentence(verdict: Verdict) -> str:
     if effect is not None:
         clauses.append(_estimate(effect, unit))
     if verdict.result.p is not None and verdict.p_adjusted is not None:
-        adjusted = text.p_equation(verdict.p_adjusted).removeprefix("p ")
+        smallest = is_smallest_p(verdict.result)
+        adjusted = text.p_equation(verdict.p_adjusted, smallest=smallest).removeprefix("p ")
         clauses.append(
-            f"{text.p_equation(verdict.result.p)}, after Holm's correction over "
+            f"{text.p_equation(verdict.result.p, smallest=smallest)}, after Holm's correction over "
             f"{text.count(verdict.family, f'{verdict.claim.family} claim')} {adjusted}"
         )
     if effect is not None:
@@ -79,6 +81,17 @@ def write_premises(verdict: Verdict) -> str:
     states = {True: "holds", False: "failed", None: "not tested"}
     found = [f"{each.kind} ({states[each.holds]}): {each.sentence}" for each in verdict.premises]
     return f"Premises: {'; '.join(found)}." if found else ""
+
+
+def is_smallest_p(analysis: Analysis) -> bool:
+    """Return whether a p is the smallest that the signs of so many seeds can give.
+
+    A clearer effect would not have made it smaller: it is an upper bound, and so is the p
+    that Holm's correction makes of it.
+    """
+    if analysis.p is None or analysis.effect is None or analysis.test not in SIGN_TESTS:
+        return False
+    return analysis.p <= smallest_p(analysis.effect.n) * (1 + 1e-9)
 
 
 def verdict_record(verdict: Verdict) -> dict[str, Any]:
@@ -176,8 +189,17 @@ def _pilot(claim: Claim) -> list[str]:
     effect, spread = text.significant(claim.pilot.effect), text.significant(claim.pilot.spread)
     return [
         f"Pilot seeds {claim.pilot.seeds[0]} to {claim.pilot.seeds[-1]}, which no claim uses, "
-        f"gave {effect} with a standard deviation of {spread} on the scale of analysis."
+        f"gave {effect} with a standard deviation of {spread} on the scale of analysis "
+        f"({write_pilot_arms(claim)})."
     ]
+
+
+def write_pilot_arms(claim: Claim) -> str:
+    """Write whether a claim's pilot was made with its present arms; a dash without a pilot."""
+    if claim.pilot is None:
+        return text.MISSING
+    # A plan with other arms than those of the pilot has been refused.
+    return f"same arms, {claim.pilot.arms}" if claim.pilot.arms else "arms not recorded"
 
 
 def _summary(estimand: Estimand) -> str:

@@ -69,16 +69,19 @@ def effect_interval(interval: Interval | None, unit: str) -> str:
     return f"{estimate} ({confidence(interval)} {ends})"
 
 
-def p_value(value: float | None) -> str:
-    """Write a p, which is never 0: 0.0012, < 0.0001."""
+def p_value(value: float | None, *, smallest: bool = False) -> str:
+    """Write a p, which is never 0: 0.0012, < 0.0001; ≤ 0.0012 if no test could give less."""
     if value is None:
         return MISSING
-    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+    if value < 1e-4:
+        return "< 0.0001"
+    return f"{'≤ ' * (smallest and value < 1)}{value:.2g}"
 
 
-def p_equation(value: float) -> str:
-    """Write a p in a sentence: p = 0.0012, p < 0.0001."""
-    return f"p {p_value(value)}" if value < 1e-4 else f"p = {p_value(value)}"
+def p_equation(value: float, *, smallest: bool = False) -> str:
+    """Write a p in a sentence: p = 0.0012, p < 0.0001, p ≤ 0.0012."""
+    written = p_value(value, smallest=smallest)
+    return f"p {written}" if written[0] in "<≤" else f"p = {written}"
 
 
 def fine_points(value: float | None) -> str:

@@ -14,6 +14,7 @@ from bnstudy.errors import ReportError
 from bnstudy.judging import Calibration, finished_runs, judge
 from bnstudy.plan import Plan
 from bnstudy.report.build import build
+from bnstudy.report.claim_values import CLAIM_VALUES, claim_values_text
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.model import Report
 from bnstudy.report.render import render
@@ -66,7 +67,7 @@ def write_report(
     runs = finished_runs(plan, tables)
     verdicts = judge(plan, tables, frozen, runs=runs)
     more = {**registration(tables.runs), **(provenance or {})}
-    kept = {VERDICTS: filed_text(plan, verdicts)}
+    kept = {VERDICTS: filed_text(plan, verdicts), CLAIM_VALUES: claim_values_text(verdicts)}
     report = build(plan, tables, more, verdicts, calibration, runs=runs)
     return write_files(report, folder, kept)
 

@@ -6,7 +6,7 @@ arms or targets nor other claims than those that were stored first.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ def refuse_other_plan(stored: Mapping[str, Any], wanted: Mapping[str, Any], stud
         Naming the first part that differs.
     """
     remedy = "give the changed study another name with --study"
+    refuse_other_first_seed(stored, wanted["seeds"], study)
     for part in ("profile", "seeds", "data"):
         if stored[part] != json.loads(canonical_json(wanted[part])):
             raise PlanMismatchError(
@@ -108,6 +109,23 @@ def refuse_other_plan(stored: Mapping[str, Any], wanted: Mapping[str, Any], stud
             )
 
 
+def refuse_other_first_seed(stored: Mapping[str, Any], seeds: Sequence[int], study: str) -> None:
+    """Refuse seeds that begin elsewhere than those that a study was begun with.
+
+    Raises
+    ------
+    PlanMismatchError
+        With both first seeds.
+    """
+    first = min(stored["seeds"])
+    if first != min(seeds):
+        raise PlanMismatchError(
+            f"study {study!r} was begun with other seeds ({_short(stored['seeds'])}, not "
+            f"{_short(list(seeds))}): take these with --first-seed {first}, or give the changed "
+            "study another name with --study"
+        )
+
+
 def with_first_claims(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return a plan with the stored claims of the experiments that were stored already."""
     first = {each["name"]: each.get("claims") for each in stored["experiments"]}
@@ -123,5 +141,7 @@ def with_first_claims(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> d
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return f"{len(value)} seeds"
+        first, last = min(value), max(value)
+        consecutive = last - first == len(value) - 1 and len(value) > 1
+        return f"{first} to {last}" if consecutive else ", ".join(map(str, value))
     return str(value["digest"][:8]) if isinstance(value, dict) else str(value)

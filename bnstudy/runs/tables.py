@@ -187,6 +187,16 @@ def refuse_broken_pairs(plan: Plan, runs: pd.DataFrame) -> None:
             )
 
 
+def distinct_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table of runs, each run once: arms and experiments may share one.
+
+    Every count and sum of runs is taken over these, so that one missing run is one.
+    """
+    if "id" not in runs:
+        return runs
+    return runs[runs["id"].isna() | ~runs.duplicated("id")]
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings with dotted names: {"git": {"dirty": x}} -> {"git.dirty": x}."""
     flat: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import pytest
 
 from bnstudy.config import RunConfig, canonical_json
 from bnstudy.errors import ConfigError
-from bnstudy.plan import PROFILES, Arm, Experiment, Plan, make_plan
+from bnstudy.plan import PILOT_SEEDS, PROFILES, Arm, Experiment, Pilot, Plan, make_plan
 from bnstudy.runs.registration import freeze, stored_plan
 from bnstudy.runs.store import Store
 from tests.identities import FASHION, PETS
@@ -191,3 +191,58 @@ def test_a_plan_says_where_arms_ask_for_more_images_than_there_are():
     first, second = plan.canonical()["experiments"]
     assert first["capped"] == {"test_images": 40, "train_images": 55}
     assert "capped" not in second
+
+
+# Pilots -----------------------------------------------------------------------------------
+
+
+def piloted(arms: str, learning_rate: float = 0.9) -> Experiment:
+    """Return an experiment with a claim whose pilot was made with arms of this hash."""
+    made = tuple(
+        Arm(name, RunConfig(norm=name, learning_rate=learning_rate)) for name in ("none", "bn")
+    )
+    claims = (claim(estimand=STEPS, pilot=Pilot(-1.0, 0.1, (1000, 1001), arms=arms)),)
+    return dataclasses.replace(experiment(), arms=lambda profile: made, claims=claims)
+
+
+def test_a_pilot_of_other_arms_is_refused_in_one_line_but_not_a_new_pilot():
+    standard = PROFILES["standard"]
+    (planned,) = make_plan((piloted(""),), standard, DATA).experiments
+    digest = planned.arms_digest(planned.claims[0])
+    assert make_plan((piloted(digest),), standard, DATA).claims[0].pilot.arms == digest
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((piloted(digest, learning_rate=0.1),), standard, DATA)
+    message = str(refusal.value)
+    assert message.startswith(f"pilot of claim 'speed' was made with other arms ({digest}, not ")
+    assert message.endswith(
+        "): run bnstudy run speed --pilot again, and register the line that bnstudy plan pilot "
+        "speed prints"
+    )
+    assert make_plan(
+        (piloted(digest, learning_rate=0.1),), standard, DATA, first_seed=PILOT_SEEDS[0]
+    ).is_pilot
+
+
+def test_a_pilot_without_a_hash_leaves_the_plan_as_it_was():
+    plan = make_plan((piloted(""),), PROFILES["standard"], DATA)
+    assert "arms" not in plan.canonical()["experiments"][0]["claims"]["speed"]["pilot"]
+
+
+@pytest.mark.parametrize("arms", ["bn", "0123456789abc", "0123456789AB"])
+def test_a_hash_of_arms_has_twelve_digits(arms):
+    with pytest.raises(ConfigError) as refusal:
+        Pilot(0.0, 1.0, (1000, 1001), arms=arms)
+    assert str(refusal.value) == (
+        f"the hash of a pilot's arms has 12 hex digits, got {arms!r}: paste the line that bnstudy "
+        "plan pilot prints"
+    )
+
+
+@pytest.mark.parametrize(("first", "count"), [(995, 10), (1_995, 10), (0, 3_000)])
+def test_seeds_of_pilots_and_others_are_not_mixed(first, count):
+    with pytest.raises(ConfigError) as refusal:
+        make_plan((experiment(),), PROFILES["tiny"], DATA, seeds=count, first_seed=first)
+    assert str(refusal.value) == (
+        f"seeds 1000 to 1999 are for pilots alone, got {first} to {first + count - 1}: take fewer "
+        "seeds, or begin at 2000 or above"
+    )

@@ -36,3 +36,24 @@ def test_engines_are_counted_by_distinct_runs():
         }
     )
     assert value_counts(frame, "engine") == "lockstep (1 run), reference (1 run)"
+
+
+def test_a_missing_run_that_two_experiments_share_is_one():
+    twice = dataclasses.replace(examples.speed(), experiment=examples.convergence().experiment)
+    plan = studies.plan(examples.speed(), twice, seeds=2)
+    tables = studies.tables(plan, missing=[("bn", 1)])
+    # the second experiment asks for the same runs as the first
+    same = tables.runs["arm"] + tables.runs["seed"].astype(str)
+    shared = dataclasses.replace(tables, runs=tables.runs.assign(id=same))
+    report = build(plan, shared)
+    assert "4 planned runs: 3 done and 1 missing." in report.introduction
+    for page in report.pages:
+        assert page.state.startswith("4 planned runs: 3 done and 1 missing.")
+        assert [row[-4:-1] for row in page.arms.rows] == [("2", "0", "0"), ("1", "0", "1")]
+
+
+def test_commands_begin_at_the_seed_of_the_study():
+    plan = dataclasses.replace(studies.claims_plan(), seeds=tuple(range(2000, 2010)))
+    report = build(plan, studies.tables(studies.claims_plan()))
+    assert all(" --first-seed 2000" in command for command in report.commands)
+    assert report.banner == build(studies.claims_plan(), studies.tables(plan)).banner

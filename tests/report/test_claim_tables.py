@@ -8,7 +8,7 @@ import pytest
 
 from bnstudy.config import canonical_json
 from bnstudy.judging import Outcome, judge
-from bnstudy.plan import Premise, Variant
+from bnstudy.plan import Pilot, Premise, Variant
 from bnstudy.report.build import build
 from bnstudy.report.claim_tables import COLUMNS, MEANINGS, SYMBOLS
 from bnstudy.report.render import render
@@ -185,7 +185,33 @@ def test_every_verdict_word_and_column_is_explained_in_both_formats():
         assert f"| {SYMBOLS[outcome]} {outcome.value} | {MEANINGS[outcome]} |" in markdown
     heads = next(line for line in markdown.splitlines() if line.startswith("| Claim | Verdict"))
     explained = {head.strip() for head in heads.strip("|").split("|")} & set(COLUMNS)
-    assert explained == {"Effect", "p, adjusted", "Family", "Censored runs", "Diverged"}
+    assert explained == {"Effect", "p, adjusted", "Family", "Censored runs", "Diverged", "Pilot"}
     (page,) = (name for name in files if name.endswith(".html") and name != "index.html")
     assert 'href="index.html#glossary"' in files[page]
     assert 'id="glossary"' in files["index.html"]
+
+
+@pytest.mark.parametrize(
+    ("pilot", "mark"),
+    [
+        (None, "–"),
+        (Pilot(-1.0, 0.1, (1000, 1001)), "arms not recorded"),
+        ("recorded", "same arms, "),
+    ],
+)
+def test_a_pilot_is_marked_by_what_is_known_of_its_arms(pilot, mark):
+    made = examples.claim()
+    if pilot == "recorded":
+        (planned,) = studies.claims_plan(made).experiments
+        digest = planned.arms_digest(made)
+        pilot, mark = Pilot(-1.0, 0.1, (1000, 1001), arms=digest), mark + digest
+    _, files = files_of(examples.claim(pilot=pilot), reached={"bn": FAST, "none": SLOW})
+    row = next(line for line in files["README.md"].splitlines() if "#claim-speed" in line)
+    assert row.endswith(f" {mark} |")
+
+
+def test_the_smallest_possible_p_is_an_upper_bound():
+    for slow, sign, p in ((SLOW, "≤", "0.002"), ([*SLOW[:8], 85, 85], "", "0.0078")):
+        _, files = files_of(examples.claim(), reached={"bn": FAST, "none": slow})
+        row = next(line for line in files["README.md"].splitlines() if "#claim-speed" in line)
+        assert f"| {sign} {p} |".replace("  ", " ") in row

@@ -1,16 +1,24 @@
 """The console's lines: progress at a readable pace, the workload, and every kind of ending."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from bnstudy.judging import Calibration, FamilyError
+from bnstudy.plan import Pilot
 from bnstudy.report.console import (
     StudyConsole,
     calibration_lines,
+    pilot_lines,
     summary_lines,
     workload_lines,
 )
 from bnstudy.runs.progress import Progress, Workload
 from bnstudy.runs.runner import Summary
+from bnstudy.runs.tables import Tables
+from tests.synthetic import examples, studies
+from tests.synthetic.examples import NAN
 
 
 def test_progress_is_a_line_every_ten_seconds_once_some_runs_have_ended():
@@ -100,3 +108,30 @@ def test_a_calibration_is_a_line_per_family_and_per_claim():
         "(standard error 0.005) in 2,000 null studies",
         "speed: found in 87.3% of studies with the pilot's effect",
     ]
+
+
+def test_a_pilot_is_a_line_to_paste_with_the_hash_of_its_arms():
+    claims = (examples.claim(), examples.claim("gone", estimand=examples.ACCURACY))
+    plan = dataclasses.replace(studies.claims_plan(*claims), seeds=tuple(range(1000, 1010)))
+    steps = {"bn": [100] * 10, "none": [200] * 9 + [NAN]}
+    tables = shifted(studies.tables(studies.claims_plan(*claims), steps, missing=()), 1000)
+    (planned,) = plan.experiments
+    lines = pilot_lines(plan, tables)
+    assert lines[0].startswith("speed: pilot=Pilot(")
+    pasted = eval(f"dict({lines[0].removeprefix('speed: ')})", {"Pilot": Pilot})["pilot"]
+    logs = np.log([0.5] * 9 + [0.25])
+    assert pasted == Pilot(
+        float(f"{logs.mean():.4g}"), float(f"{logs.std(ddof=1):.4g}"), plan.seeds, 0.1,
+        planned.arms_digest(claims[0]),
+    )  # fmt: skip
+    assert pilot_lines(plan, studies.tables(studies.claims_plan()))[1] == (
+        "gone: missing are runs of bn (10 of 10), runs of none (10 of 10)"
+    )
+    one = dataclasses.replace(plan, seeds=(1000,))
+    assert pilot_lines(one, tables)[0] == "speed: a pilot's spread needs two seeds or more, got 1"
+
+
+def shifted(tables, first):
+    """Return the same tables with seeds from another one on."""
+    frames = (tables.runs, tables.curves, tables.norms, tables.measures)
+    return Tables(*(frame.assign(seed=frame["seed"] + first) for frame in frames))

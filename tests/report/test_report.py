@@ -22,6 +22,7 @@ from bnstudy.networks import trace
 from bnstudy.plan import Exhibit, Plan, PlannedExperiment
 from bnstudy.report import text
 from bnstudy.report.build import build
+from bnstudy.report.claim_values import CLAIM_VALUES, claim_values_text
 from bnstudy.report.comparison import VERDICTS, filed_text
 from bnstudy.report.evidence import Evidence
 from bnstudy.report.exhibits import EXHIBITS, make
@@ -400,7 +401,7 @@ def test_no_page_asks_for_anything_from_elsewhere(files):
         assert "@import" not in page
         for target in re.findall(r'(?:src|href)="([^"]+)"', page):
             path, _, anchor = target.partition("#")
-            assert not path or path in files, target
+            assert not path or path in (*files, VERDICTS, CLAIM_VALUES), target
             assert not anchor or f'id="{anchor}"' in (files[path] if path else page), target
 
 
@@ -598,11 +599,12 @@ def test_a_report_is_written_whole_and_replaces_what_is_stale(tmp_path, files):
     plan = studies.plan()
     index = write_report(plan, Kept(studies.tables(plan)), tmp_path / "a" / "report")
     assert index == tmp_path / "a" / "report" / "index.html"
-    whole = {**files, VERDICTS: filed_text(plan, ())}
+    data = {VERDICTS: filed_text(plan, ()), CLAIM_VALUES: claim_values_text(())}
+    whole = {**files, **data}
     assert written(index.parent) == {name: text.encode() for name, text in whole.items()}
     (index.parent / "figures" / "old.svg").write_text("stale")
     # a report without runs has no charts, which take seconds: all of the first are stale
-    empty = {**pages_of(plan, missing=ARMS), VERDICTS: filed_text(plan, ())}
+    empty = {**pages_of(plan, missing=ARMS), **data}
     write_report(plan, Kept(studies.tables(plan, missing=ARMS)), index.parent)
     assert written(index.parent) == {name: text.encode() for name, text in empty.items()}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["report"]

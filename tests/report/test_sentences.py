@@ -51,8 +51,8 @@ def test_the_sentence_says_all_of_it():
     found = judged(examples.claim(), reached=reached, diverged=[("none", 9)])
     assert write_sentence(found) == (
         'The data support "BN reaches the target in fewer steps"; estimated 0.44 times '
-        "(95% interval 0.00 to 0.50); p = 0.002, after Holm's correction over 1 primary claim "
-        "= 0.002; 10 seeds, 20 runs, 2 censored, 1 diverged."
+        "(95% interval 0.00 to 0.50); p ≤ 0.002, after Holm's correction over 1 primary claim "
+        "≤ 0.002; 10 seeds, 20 runs, 2 censored, 1 diverged."
     )
 
 

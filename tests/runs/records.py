@@ -21,7 +21,7 @@ def record(status="done", steps=10, weights="w", order="o") -> Record:
     curve["step"], curve["images"] = [5, 10], [500, 1000]
     curve.loc[0, "test_accuracy"] = np.nan
     norms = pd.DataFrame([("norm1", 0, 1.0, 0.0, 0.5, np.nan)], columns=list(NORM_COLUMNS))
-    return Record(status, steps, 5, curve, norms, weights, order, 1.5, 2.0)
+    return Record(status, steps, 5, curve, norms, weights, order, {"training": 1.5})
 
 
 def plan(arms=("none", "bn"), seeds=2, targets=(0.7,), profile_name="quick", data=DATA, **changes):

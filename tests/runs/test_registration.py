@@ -35,7 +35,7 @@ def test_the_same_plan_again_changes_nothing(store):
 @pytest.mark.parametrize(
     ("other", "part"),
     [
-        ({"seeds": 3}, "other seeds (2 seeds, not 3 seeds)"),
+        ({"seeds": 3}, "other seeds (0 to 1, not 0 to 2)"),
         ({"profile_name": "full"}, "other profile (quick, not full)"),
         ({"data": dataclasses.replace(DATA, digest="e" * 64)}, "other data (dddddddd, not eeee"),
         ({"arms": ("none",)}, "other arms of experiment 'speed'"),
