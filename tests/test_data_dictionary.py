@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bnstudy.config import canonical_json
-from bnstudy.judging import Calibration, judge, store_calibration
+from bnstudy.judging import Calibration, FamilyError, judge, store_calibration
 from bnstudy.plan import Arm, DataIdentity, Estimand, Experiment, Profile, make_plan
 from bnstudy.report.build import build
 from bnstudy.report.claim_values import claim_values_text
@@ -77,7 +77,8 @@ def store(sample, tmp_path_factory) -> Store:
     plan = make_plan((experiment,), profile, DataIdentity.of(sample))
     made = Store(tmp_path_factory.mktemp("data") / "study")
     run_study(plan, made, sample, workers=1, engine="reference")
-    store_calibration(made.root, plan, Calibration(9, ("same",), 1, 0.1, 0.1, {"same": 0.5}))
+    error = FamilyError("primary", ("same",), 1, 0.1, 0.1)
+    store_calibration(made.root, plan, Calibration(9, (error,), {"same": 0.5}))
     return made
 
 
@@ -140,7 +141,7 @@ def judged():
     claims = (
         examples.claim(),
         examples.claim("speed-t", test="t", centre=0.5),
-        examples.claim("explored", family="exploratory", centre=0.8),
+        examples.claim("explored", family="explored", centre=0.8),
         examples.accuracy_claim(margin=0.03),
         examples.accuracy_claim("same-narrow", margin=0.001),
         examples.claim("better", estimand=accuracies, unit="points", direction="greater"),
@@ -172,7 +173,8 @@ def test_the_script_recomputes_every_verdict_to_the_last_printed_digit(judged, t
     for claim, line in printed.items():
         verdict = stored[claim]
         effect, p = verdict["result"]["effect"], verdict["result"]["p"]
-        low, high = effect["low"], effect["high"]
+        low = -np.inf if effect["low"] is None else effect["low"]
+        high = np.inf if effect["high"] is None else effect["high"]
         wanted = (
             f"{effect['estimate']:.6g} ({low:.6g} to {high:.6g}), p {p or 0:.4g}, "
             f"{verdict['seeds']} seeds, {verdict['censored']} of {verdict['runs']} censored, "

@@ -168,7 +168,7 @@ def test_hostile_words_of_a_claim_are_text():
             assert "<script>" not in content, name
     assert examples.HOSTILE in text_of(files["speed.html"])
     row = next(line for line in files["README.md"].splitlines() if "批量" in line and "|" in line)
-    assert len(re.findall(r"(?<!\\)\|", row)) == 9  # eight columns: the hostile bar is escaped
+    assert len(re.findall(r"(?<!\\)\|", row)) == 10  # nine columns: the hostile bar is escaped
 
 
 def test_a_study_without_claims_has_no_table_of_verdicts():
@@ -211,7 +211,8 @@ def test_a_pilot_is_marked_by_what_is_known_of_its_arms(pilot, mark):
 
 
 def test_the_smallest_possible_p_is_an_upper_bound():
-    for slow, sign, p in ((SLOW, "≤", "0.002"), ([*SLOW[:8], 85, 85], "", "0.0078")):
+    # the second is skewed: the sign test joins, 8 of 10 seeds on one side give 2 x 56 / 1,024
+    for slow, sign, p in ((SLOW, "≤", "0.002"), ([*SLOW[:8], 85, 85], "", "0.11")):
         _, files = files_of(examples.claim(), reached={"bn": FAST, "none": slow})
         row = next(line for line in files["README.md"].splitlines() if "#claim-speed" in line)
         assert f"| {sign} {p} |".replace("  ", " ") in row

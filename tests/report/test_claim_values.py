@@ -78,9 +78,9 @@ def test_a_correlation_reads_two_measures_of_each_run():
 
 
 def test_explored_claims_are_there_and_equal_studies_give_equal_bytes():
-    explored = examples.claim("further", family="exploratory")
+    explored = examples.claim("further", family="explored")
     text, rows = written(examples.claim(), explored, reached=REACHED)
-    assert {row["family"] for row in rows} == {"confirmatory", "exploratory"}
+    assert {row["family"] for row in rows} == {"primary", "explored"}
     assert written(examples.claim(), explored, reached=REACHED)[0] == text
     assert text.splitlines()[0] == ",".join(COLUMNS)
 
