@@ -284,11 +284,11 @@ class Stack:
             source = source.pin_memory()  # torch keeps it alive until it is copied
         to.copy_(source, non_blocking=True)
 
-    @torch.no_grad()
     def phase_seconds(self) -> dict[str, float]:
         """Return nothing: the phases of a step run on the device, in the background."""
         return {}
 
+    @torch.no_grad()
     def take(self, lane: int, net: nn.Module) -> None:
         """Copy a seed's parameters and running moments into a network."""
         for of, tensor in tensors_of(net):
