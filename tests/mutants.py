@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "correct over the claims that have data only",
         "judging/verdicts.py",
-        "+ [1.0] * (size - len(family))",
+        "+ [1.0] * (sizes[family] - len(members))",
         "",
     ),
     Mutant(
@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant(
         "use the whole alpha for every claim",
         "judging/planning.py",
-        "ALPHA / len(claims)",
+        "ALPHA / sizes[claim.family]",
         "ALPHA",
     ),
 )

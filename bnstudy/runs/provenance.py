@@ -23,7 +23,7 @@ from bnstudy.registry import is_own
 
 ENGINE_MODULES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
-# Errors change no result, images have a checksum of their own wherever they come from, and
+# Errors and times change no result, images have a checksum of their own wherever they come from, and
 # compilers differ between machines anyway.
 NO_EFFECT = frozenset(
     {
@@ -31,6 +31,7 @@ NO_EFFECT = frozenset(
         "bnstudy.compiling",
         "bnstudy.errors",
         "bnstudy.data.dataset",
+        "bnstudy.engines.phases",
     }
 )
 
