@@ -23,8 +23,8 @@ from bnstudy.registry import is_own
 
 ENGINE_MODULES = ("bnstudy.engines.reference", "bnstudy.engines.lockstep.loop")
 PACKAGES = ("bnstudy", "torch", "torchvision", "numpy", "pandas", "scipy", "matplotlib")
-# Errors and times change no result, images have a checksum of their own wherever they come from, and
-# compilers differ between machines anyway.
+# Errors and times change no result, images have a checksum of their own wherever they come from,
+# and compilers differ between machines anyway.
 NO_EFFECT = frozenset(
     {
         "bnstudy",
