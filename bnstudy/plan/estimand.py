@@ -99,7 +99,7 @@ class Estimand:
         if logarithmic and min(self.levels, default=1.0) <= 0:
             raise ConfigError(f"levels on a logarithmic scale must be positive, got {self.levels}")
         if self.summary == "range" and self.scale == "ratio":
-            raise ConfigError("a range is in decades already: give it the scale 'difference'")
+            raise ConfigError("a range is already measured in decades: use the scale 'difference'")
 
     def _check_correlation(self) -> None:
         # Two points always have a rank correlation of 1 or -1.

@@ -116,7 +116,7 @@ def test_an_impossible_claim_is_refused(changes, message):
         ),
         (
             {"summary": "range", "levels": (1, 2), "arms": (("a", "b"),)},
-            "a range is in decades already: give it the scale 'difference'",
+            "a range is already measured in decades: use the scale 'difference'",
         ),
         (
             {"summary": "order", "levels": (1, 2), "arms": (("a", "b"), ("c", "d"))},
